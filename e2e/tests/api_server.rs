@@ -1,0 +1,123 @@
+//! The real API server: that it starts, keeps its data, and refuses what our schemas refuse.
+#![expect(clippy::unwrap_used, reason = "the first surprise ends the test")]
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::ensure;
+use e2e::{ApiServer, Client, FaultProxy, eventually};
+
+e2e::suite!(
+    needs: [Kubernetes],
+    tests: [
+        endpoints_of_the_private_range_are_accepted_and_survive_an_outage,
+        account_has_the_rights_that_rbac_gives_it_and_no_more,
+        network_that_is_none_is_refused_with_its_sentence,
+        rule_names_are_unique_in_a_policy,
+    ],
+);
+
+const LONG: Duration = Duration::from_secs(30);
+
+const SLICE: &str = r#"
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: { name: web-1, namespace: default, labels: { kubernetes.io/service-name: web } }
+addressType: IPv4
+ports: [{ name: http, port: 8080 }]
+endpoints: [{ addresses: ["198.18.3.1"] }]
+"#;
+
+async fn endpoints_of_the_private_range_are_accepted_and_survive_an_outage() -> anyhow::Result<()> {
+    let mut server = ApiServer::start().await?;
+    server.apply(SLICE)?;
+
+    server.stop();
+    assert!(Client::new(server.address()).connect("127.0.0.1").await.is_err());
+    server.start_again().await?;
+    let addresses = ["get", "endpointslices", "-o", "jsonpath={.items[*].endpoints[*].addresses}"];
+    assert_eq!(server.kubectl(&addresses)?.success()?, r#"["198.18.3.1"]"#);
+
+    // The same through a proxy that can be told to break.
+    let proxy = FaultProxy::start("127.0.0.1:0".parse()?, server.address())?;
+    let kubeconfig = server.kubeconfig_through(proxy.address())?;
+    let through = ["--kubeconfig", kubeconfig.to_str().unwrap(), "version"];
+    let version = server.kubectl(&through)?.success()?;
+    assert!(version.contains("Server Version: v1."), "{version}");
+    assert!(proxy.accepted() > 0);
+    Ok(())
+}
+
+async fn account_has_the_rights_that_rbac_gives_it_and_no_more() -> anyhow::Result<()> {
+    let server = ApiServer::start().await?;
+    for command in [
+        "create serviceaccount reader",
+        "create role reader --verb get,list --resource configmaps",
+        "create rolebinding reader --role reader --serviceaccount default:reader",
+    ] {
+        server.kubectl(&command.split(' ').collect::<Vec<_>>())?.success()?;
+    }
+    let kubeconfig = server.kubeconfig_of_account("default", "reader", server.address())?;
+    let asked = |kind| server.kubectl(&["--kubeconfig", kubeconfig.to_str().unwrap(), "get", kind]);
+    asked("configmaps")?.success()?;
+    let refused = asked("secrets")?;
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.stderr.contains(r#"User "system:serviceaccount:default:reader" cannot list"#),
+        "{}",
+        refused.stderr
+    );
+    Ok(())
+}
+
+async fn network_that_is_none_is_refused_with_its_sentence() -> anyhow::Result<()> {
+    let server = with_schemas().await?;
+    let rule = "{ name: office, ip: { cidrs: [10.0.0.0/33] } }";
+    let refused = server.kubectl_with(&["create", "-f", "-"], &policy(rule))?;
+    assert_eq!(refused.code, Some(1), "{}", refused.stdout);
+    for part in ["spec.require[0].ip.cidrs[0]", "10.0.0.0/33", "cidr"] {
+        assert!(refused.stderr.contains(part), "`{part}` is missing: {}", refused.stderr);
+    }
+    let rule = "{ name: office, ip: { cidrs: [10.0.0.0/8] } }";
+    server.kubectl_with(&["create", "-f", "-"], &policy(rule))?.success()?;
+    Ok(())
+}
+
+async fn rule_names_are_unique_in_a_policy() -> anyhow::Result<()> {
+    let server = with_schemas().await?;
+    let rule = "{ name: office, ip: { cidrs: [10.0.0.0/8] } }";
+    let refused =
+        server.kubectl_with(&["create", "-f", "-"], &policy(&format!("{rule}, {rule}")))?;
+    assert_eq!(refused.code, Some(1), "{}", refused.stdout);
+    for part in ["spec.require[1]", "Duplicate value", "office"] {
+        assert!(refused.stderr.contains(part), "`{part}` is missing: {}", refused.stderr);
+    }
+    Ok(())
+}
+
+fn policy(rules: &str) -> String {
+    format!(
+        "
+apiVersion: whygate.dev/v1alpha1
+kind: AccessPolicy
+metadata: {{ name: office }}
+spec:
+  targetRefs: [{{ group: networking.k8s.io, kind: Ingress, name: web }}]
+  require: [{rules}]
+"
+    )
+}
+
+/// An API server that knows our kinds.
+async fn with_schemas() -> anyhow::Result<ApiServer> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds/yaml");
+    ensure!(fs::read_dir(&folder)?.next().is_some(), "there are no schemas in crds/yaml");
+    let server = ApiServer::start().await?;
+    server.apply_folder(&folder)?;
+    eventually(LONG, "AccessPolicies can be listed", async || {
+        server.kubectl(&["get", "accesspolicies"])?.success()
+    })
+    .await?;
+    Ok(server)
+}
