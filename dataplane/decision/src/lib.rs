@@ -1,1 +1,24 @@
-//! Placeholder.
+//! Routing, authorization and explanation: pure functions over one immutable snapshot.
+//!
+//! [`decide::decide`] takes a [`snapshot::Snapshot`] and a [`canonical::CanonicalRequest`] and says how the
+//! request ends. Nothing here opens a socket or a file, asks for the time or remembers anything.
+
+pub mod address;
+pub mod canonical;
+pub mod check;
+pub mod claims;
+pub mod client;
+pub mod code;
+pub mod decide;
+pub mod denial;
+pub mod escape;
+pub mod host;
+pub mod path;
+pub mod policy;
+pub mod protection;
+pub mod refs;
+pub mod route;
+pub mod snapshot;
+pub mod subscription;
+pub mod time;
+pub mod token;

@@ -1,0 +1,303 @@
+//! The one reading of a request. What is routed is what is judged, forwarded and logged.
+
+use std::net::SocketAddr;
+
+use http::{HeaderMap, HeaderName, Method, Version, header, request::Parts, uri::PathAndQuery};
+
+use crate::{
+    client::{AddressSource, ClientAddress},
+    denial::DenialReason,
+    escape::quoted,
+    host::Host,
+    path,
+};
+
+/// The header in which an API key arrives.
+pub const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// Plain or encrypted: how the request reached the listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// Plain text.
+    Http,
+    /// TLS.
+    Https,
+}
+
+impl Scheme {
+    /// `http` or `https`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// What is known of the connection that a request came in on.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// The other end.
+    pub peer: SocketAddr,
+    /// Plain or encrypted.
+    pub scheme: Scheme,
+    /// The host of the TLS handshake, if the client named one.
+    pub sni: Option<Host>,
+}
+
+/// Limits that the reading of a request keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLimits {
+    /// Longest request target in bytes. Default 8,192.
+    pub uri_bytes: usize,
+    /// Most header fields. Default 100.
+    pub header_count: usize,
+}
+
+impl Default for RequestLimits {
+    fn default() -> Self {
+        Self { uri_bytes: 8 * 1024, header_count: 100 }
+    }
+}
+
+/// A request's first line and where it came from, in canonical form.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// The method, as sent.
+    pub method: Method,
+    /// The protocol version on our side.
+    pub version: Version,
+    /// The host that the request is for.
+    pub host: Host,
+    /// Canonical path, and the query as sent.
+    pub target: PathAndQuery,
+    /// Whom rules take for the client.
+    pub client: ClientAddress,
+    /// The connection.
+    pub connection: Connection,
+    /// Whether the peer's forwarding headers are believed.
+    pub peer_is_trusted: bool,
+}
+
+/// The only reading of a request: private, so that nothing else can be routed or judged.
+#[derive(Debug)]
+pub struct CanonicalRequest {
+    line: Line,
+    headers: HeaderMap,
+}
+
+/// A request that cannot be read in one way only, given back for the log.
+#[derive(Debug)]
+pub struct Malformed {
+    /// Which rule it breaks.
+    pub reason: DenialReason,
+    /// The request as it came.
+    pub parts: Box<Parts>,
+}
+
+impl CanonicalRequest {
+    /// Reads a request and takes away every header that the upstream must not take from a client.
+    ///
+    /// # Errors
+    /// [`Malformed`] if the request could be read in two ways, or breaks a limit.
+    pub fn read(
+        mut parts: Parts,
+        connection: Connection,
+        source: &AddressSource,
+        limits: RequestLimits,
+    ) -> Result<Self, Malformed> {
+        match read_line(&parts, connection, source, limits) {
+            Ok(line) => {
+                strip(&mut parts.headers, &line, source);
+                Ok(Self { line, headers: parts.headers })
+            }
+            Err(reason) => Err(Malformed { reason, parts: Box::new(parts) }),
+        }
+    }
+
+    /// Method, host, target, client.
+    pub fn line(&self) -> &Line {
+        &self.line
+    }
+
+    /// The headers that are left once hop-by-hop and reserved names are gone.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// The canonical path.
+    pub fn path(&self) -> &str {
+        self.line.target.path()
+    }
+
+    /// Takes a header away, in every spelling: a consumed credential must not reach the upstream.
+    pub(crate) fn remove_header(&mut self, name: &HeaderName) {
+        remove_spellings(&mut self.headers, |spelled| same_name(spelled, name.as_str()));
+    }
+
+    /// Gives up the request for forwarding or recording.
+    pub fn into_parts(self) -> (Line, HeaderMap) {
+        (self.line, self.headers)
+    }
+}
+
+fn malformed(rule: &'static str) -> DenialReason {
+    DenialReason::RequestMalformed { rule }
+}
+
+fn read_line(
+    parts: &Parts,
+    connection: Connection,
+    source: &AddressSource,
+    limits: RequestLimits,
+) -> Result<Line, DenialReason> {
+    check_limits(parts, limits)?;
+    check_framing(parts)?;
+    let host = read_host(parts)?;
+    let target = read_target(parts)?;
+    check_single(&parts.headers, &header::AUTHORIZATION, "duplicate-authorization")?;
+    check_single(&parts.headers, &API_KEY, "duplicate-x-api-key")?;
+    let client = ClientAddress::derive(connection.peer, &parts.headers, source);
+    let peer_is_trusted = source.trusted_proxies.contains(connection.peer.ip());
+    let (method, version) = (parts.method.clone(), parts.version);
+    Ok(Line { method, version, host, target, client, connection, peer_is_trusted })
+}
+
+fn check_limits(parts: &Parts, limits: RequestLimits) -> Result<(), DenialReason> {
+    let length = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if length > limits.uri_bytes {
+        return Err(DenialReason::UriTooLong { length, limit: limits.uri_bytes });
+    }
+    if parts.headers.len() > limits.header_count {
+        return Err(DenialReason::HeadersTooLarge {
+            count: parts.headers.len(),
+            limit: limits.header_count,
+        });
+    }
+    Ok(())
+}
+
+fn check_framing(parts: &Parts) -> Result<(), DenialReason> {
+    if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+        return Err(malformed("method"));
+    }
+    let mut encodings = parts.headers.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(encoding) = encodings.next() {
+        let chunked = encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+        if !chunked || encodings.next().is_some() {
+            let encoding =
+                quoted(&String::from_utf8_lossy(encoding.as_bytes()), 40).to_string().into();
+            return Err(DenialReason::EncodingNotSupported { encoding });
+        }
+    }
+    Ok(())
+}
+
+fn read_host(parts: &Parts) -> Result<Host, DenialReason> {
+    check_single(&parts.headers, &header::HOST, "duplicate-host")?;
+    let header = parts.headers.get(header::HOST).map(|value| {
+        let text = value.to_str().map_err(|_| malformed("host"))?;
+        Host::parse_authority(text).map_err(|_| malformed("host"))
+    });
+    let authority = parts.uri.authority().map(|authority| {
+        Host::parse_authority(authority.as_str()).map_err(|_| malformed("target-authority"))
+    });
+    match (header.transpose()?, authority.transpose()?) {
+        (Some(host), Some(authority)) if host != authority => {
+            Err(malformed("host-disagrees-with-target"))
+        }
+        (Some(host), _) | (None, Some(host)) => Ok(host),
+        (None, None) => Err(malformed("missing-host")),
+    }
+}
+
+fn read_target(parts: &Parts) -> Result<PathAndQuery, DenialReason> {
+    let target = parts.uri.path_and_query().ok_or_else(|| malformed("target"))?;
+    let printable = |byte: u8| matches!(byte, 0x21..=0x7e) && byte != b'\\';
+    if !target.query().unwrap_or("").bytes().all(printable) {
+        return Err(malformed("query-character"));
+    }
+    let path = path::canonical(target.path()).map_err(|problem| malformed(problem.as_str()))?;
+    if path == target.path() {
+        return Ok(target.clone());
+    }
+    let rebuilt = match target.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.into_owned(),
+    };
+    PathAndQuery::try_from(rebuilt).map_err(|_| malformed("target"))
+}
+
+fn check_single(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    rule: &'static str,
+) -> Result<(), DenialReason> {
+    match headers.get_all(name).iter().nth(1) {
+        Some(_) => Err(malformed(rule)),
+        None => Ok(()),
+    }
+}
+
+/// Names that end at each hop (RFC 9110 section 7.6.1), and those whose meaning we give anew.
+const HOP_BY_HOP: [HeaderName; 11] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::EXPECT,
+    HeaderName::from_static("http2-settings"),
+];
+
+fn strip(headers: &mut HeaderMap, line: &Line, source: &AddressSource) {
+    strip_named_by_connection(headers);
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+    headers.remove(header::HOST);
+    headers.remove(header::CONTENT_LENGTH);
+    remove_spellings(headers, |name| {
+        let forwarded = starts_as(name, "x-forwarded-")
+            || same_name(name, "forwarded")
+            || same_name(name, "x-real-ip");
+        let source = source.header.as_ref().is_some_and(|header| same_name(name, header.as_str()));
+        starts_as(name, "whygate-")
+            || ((forwarded || source) && !(line.peer_is_trusted && !name.contains('_')))
+    });
+}
+
+/// Removes what the client's own `Connection` names, before anything of ours is added.
+fn strip_named_by_connection(headers: &mut HeaderMap) {
+    if !headers.contains_key(header::CONNECTION) {
+        return;
+    }
+    let values: Vec<_> = headers.get_all(header::CONNECTION).iter().cloned().collect();
+    for name in values.iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')) {
+        if let Ok(name) = HeaderName::from_bytes(name.trim_ascii()) {
+            headers.remove(name);
+        }
+    }
+}
+
+/// Removes the headers whose name satisfies `reserved`; costs nothing if there are none.
+fn remove_spellings(headers: &mut HeaderMap, reserved: impl Fn(&str) -> bool) {
+    while let Some(name) = headers.keys().find(|name| reserved(name.as_str())).cloned() {
+        headers.remove(name);
+    }
+}
+
+/// Servers that speak CGI turn `-` into `_`, so the two spell one name (RFC 3875 section 4.1.18).
+fn same_name(name: &str, reserved: &str) -> bool {
+    name.len() == reserved.len() && starts_as(name, reserved)
+}
+
+fn starts_as(name: &str, reserved: &str) -> bool {
+    let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    name.len() >= reserved.len()
+        && name.bytes().map(dashed).zip(reserved.bytes()).all(|(one, two)| one == two)
+}

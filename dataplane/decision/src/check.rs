@@ -1,0 +1,133 @@
+//! Checks: the smallest demands that a rule is made of. One kind a file, all of the same shape.
+
+pub mod address;
+pub mod method;
+pub mod subscription;
+pub mod token;
+
+use std::sync::Arc;
+
+use crate::{
+    canonical::CanonicalRequest, denial::DenialReason, refs::ResourceRef,
+    subscription::Subscriptions, time::Timestamp, token::VerifiedTokens,
+};
+
+/// Where a check stands: what a refusal points at.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Site {
+    /// The policy.
+    pub policy: ResourceRef,
+    /// The rule's name.
+    pub rule: Arc<str>,
+    /// The check's field: `spec.require[1].anyOf[0].jwt`.
+    pub field: Arc<str>,
+}
+
+/// One check of a rule.
+#[derive(Debug)]
+pub struct Check {
+    /// Where it stands.
+    pub site: Arc<Site>,
+    /// What it asks for.
+    pub demand: Demand,
+}
+
+/// What a check asks for.
+#[derive(Debug)]
+pub enum Demand {
+    /// `ip`: the client's address is in a list of networks.
+    Address(address::AddressCheck),
+    /// `methods`: the request's method is in a list.
+    Method(method::MethodCheck),
+    /// `jwt`: a token of a provider is valid and says what is asked.
+    Token(token::TokenCheck),
+    /// `subscription`: an API key belongs to an active subscription of a plan.
+    Subscription(subscription::SubscriptionCheck),
+}
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It holds.
+    Met(Evidence),
+    /// It does not hold.
+    Unmet(Box<DenialReason>),
+    /// It cannot be told: unmet in `require`, matched in `deny`.
+    Unknown(Box<DenialReason>),
+    /// Left out, because it costs and the request is refused already.
+    NotJudged,
+}
+
+/// Why a check holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// The entry of `cidrs`, from 0, that holds the address.
+    Network(usize),
+    /// The method is listed.
+    Method,
+    /// The token was verified.
+    Token,
+    /// The API key is of an active subscription.
+    Subscription,
+}
+
+/// Everything that checks look at, for one request.
+#[derive(Clone, Copy)]
+pub struct Facts<'a> {
+    /// The request.
+    pub request: &'a CanonicalRequest,
+    /// When it is judged.
+    pub now: Timestamp,
+    /// Tokens that this thread has verified before.
+    pub tokens: &'a dyn VerifiedTokens,
+    /// The API keys of the installation.
+    pub subscriptions: &'a Subscriptions,
+    /// Whether the request is refused already, so that nothing costly is done any more.
+    pub refused: bool,
+}
+
+impl std::fmt::Debug for Facts<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Facts")
+            .field("request", self.request)
+            .field("now", &self.now)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Check {
+    /// Judges the request by this check alone.
+    pub fn judge(&self, facts: Facts<'_>) -> Outcome {
+        match &self.demand {
+            Demand::Address(check) => check.judge(facts),
+            Demand::Method(check) => check.judge(facts),
+            Demand::Token(check) => check.judge(facts),
+            Demand::Subscription(check) => check.judge(facts),
+        }
+    }
+}
+
+impl Demand {
+    /// The place in the order of judging: what costs less comes first.
+    pub(crate) fn rank(&self) -> u8 {
+        match self {
+            Self::Address(_) => 0,
+            Self::Method(_) => 1,
+            Self::Subscription(_) => 2,
+            Self::Token(_) => 3,
+        }
+    }
+
+    /// Whether the check looks at a credential.
+    pub fn needs_credential(&self) -> bool {
+        match self {
+            Self::Address(_) | Self::Method(_) => false,
+            Self::Token(_) | Self::Subscription(_) => true,
+        }
+    }
+
+    /// Whether the check looks at the client's address.
+    pub fn is_address(&self) -> bool {
+        matches!(self, Self::Address(_))
+    }
+}

@@ -1,0 +1,95 @@
+//! `subscription`: an API key belongs to an active subscription of an accepted plan.
+
+use std::sync::Arc;
+
+use super::{Evidence, Facts, Outcome};
+use crate::{
+    canonical::API_KEY,
+    denial::DenialReason,
+    refs::ResourceRef,
+    subscription::{ApiKey, State, Subscription},
+};
+
+/// `subscription` of a rule.
+#[derive(Debug)]
+pub struct SubscriptionCheck {
+    /// The plans of `plans`, and for each whether it exists.
+    pub plans: Box<[AcceptedPlan]>,
+}
+
+/// An entry of `plans`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptedPlan {
+    /// The plan, in the policy's namespace.
+    pub plan: ResourceRef,
+    /// Why subscriptions to it cannot be told, if it is missing or invalid.
+    pub problem: Option<Arc<str>>,
+}
+
+impl SubscriptionCheck {
+    pub(super) fn judge(&self, facts: Facts<'_>) -> Outcome {
+        let Some(header) = facts.request.headers().get(&API_KEY) else {
+            return unmet(DenialReason::KeyMissing { header: API_KEY });
+        };
+        let key = ApiKey::parse(header.as_bytes());
+        let found = key.as_ref().and_then(|key| facts.subscriptions.find(key));
+        match found {
+            Some(subscription) if self.accepts(subscription) => {
+                judge_subscription(subscription, facts)
+            }
+            _ => self.refuse(key.as_ref(), found),
+        }
+    }
+
+    fn accepts(&self, subscription: &Subscription) -> bool {
+        self.plans
+            .iter()
+            .any(|accepted| accepted.problem.is_none() && accepted.plan == subscription.plan)
+    }
+
+    fn refuse(&self, key: Option<&ApiKey<'_>>, found: Option<&Subscription>) -> Outcome {
+        if let Some(AcceptedPlan { plan, problem: Some(problem) }) =
+            self.plans.iter().find(|accepted| accepted.problem.is_some())
+        {
+            let (resource, problem) = (plan.clone(), Arc::clone(problem));
+            return Outcome::Unknown(Box::new(DenialReason::CredentialStoreUnavailable {
+                resource,
+                problem,
+            }));
+        }
+        unmet(match found {
+            Some(subscription) => DenialReason::PlanNotAccepted {
+                subscription: subscription.resource.clone(),
+                plan: subscription.plan.clone(),
+                accepted: self
+                    .plans
+                    .iter()
+                    .map(|accepted| &*accepted.plan.name)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+                    .into(),
+            },
+            None => DenialReason::KeyUnknown { id: key.map(|key| key.public_start().into()) },
+        })
+    }
+}
+
+fn judge_subscription(subscription: &Subscription, facts: Facts<'_>) -> Outcome {
+    let resource = || subscription.resource.clone();
+    match &subscription.state {
+        State::Invalid(problem) => unmet(DenialReason::SubscriptionInvalid {
+            subscription: resource(),
+            problem: Arc::clone(problem),
+        }),
+        State::Suspended => unmet(DenialReason::SubscriptionSuspended { subscription: resource() }),
+        State::Active { expires: Some(expires) } if *expires <= facts.now => {
+            let ago = expires.until(facts.now);
+            unmet(DenialReason::SubscriptionExpired { subscription: resource(), ago })
+        }
+        State::Active { .. } => Outcome::Met(Evidence::Subscription),
+    }
+}
+
+fn unmet(reason: DenialReason) -> Outcome {
+    Outcome::Unmet(Box::new(reason))
+}

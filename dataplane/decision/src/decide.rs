@@ -1,0 +1,397 @@
+//! The one evaluator: from a request to a decision, telling an observer each step.
+
+use std::sync::Arc;
+
+use crate::{
+    canonical::{API_KEY, CanonicalRequest, Scheme},
+    check::{Check, Demand, Evidence, Facts, Outcome, Site},
+    code::Code,
+    denial::{Denial, DenialReason, Failure},
+    policy::{
+        Alternative, Disclosure, Enforcement, OnDeny, OpenBy, Refusal, Rule, Section, Uncovered,
+    },
+    protection::{Judged, Posture, Protection, Required},
+    route::{Backend, Route, RouteName},
+    snapshot::Snapshot,
+    time::Timestamp,
+    token::VerifiedTokens,
+};
+
+/// How a request ends. Total: there is no fifth way.
+#[derive(Debug)]
+pub enum Decision {
+    /// Every check passed.
+    Forward(Cleared),
+    /// A host with a certificate was asked in plain text: 308 to the same target with https.
+    Redirect(CanonicalRequest, Arc<RouteName>),
+    /// Refused.
+    Deny(CanonicalRequest, Box<Denial>),
+    /// No route.
+    NotFound(CanonicalRequest),
+}
+
+/// A request that passed every check: the only thing from which the data plane makes a permit.
+///
+/// Its request goes with it, so what was judged is what is forwarded. Not `Clone`, and nothing
+/// outside of this module makes one.
+#[derive(Debug)]
+pub struct Cleared {
+    request: CanonicalRequest,
+    route: Arc<RouteName>,
+    backend: Arc<Backend>,
+    generation: u64,
+    would_deny: Vec<Failure>,
+}
+
+impl Cleared {
+    /// The request.
+    pub fn request(&self) -> &CanonicalRequest {
+        &self.request
+    }
+
+    /// The route.
+    pub fn route(&self) -> &Arc<RouteName> {
+        &self.route
+    }
+
+    /// Where it goes.
+    pub fn backend(&self) -> &Arc<Backend> {
+        &self.backend
+    }
+
+    /// The generation of the snapshot that admitted it.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// What rules in shadow would have refused.
+    pub fn would_deny(&self) -> &[Failure] {
+        &self.would_deny
+    }
+
+    /// Gives up the request for forwarding.
+    pub fn into_request(self) -> CanonicalRequest {
+        self.request
+    }
+}
+
+/// One step of an evaluation, in the order in which it happened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Step<'a> {
+    /// The route was found.
+    Routed(&'a RouteName),
+    /// One check was judged.
+    Checked {
+        /// The check.
+        site: &'a Site,
+        /// Which list its rule stands in.
+        section: Section,
+        /// Whether the rule blocks.
+        enforcement: Enforcement,
+        /// What it found.
+        outcome: &'a Outcome,
+    },
+}
+
+/// Who listens to an evaluation.
+pub trait Observer {
+    /// Hears one step.
+    fn step(&mut self, step: Step<'_>);
+}
+
+/// Nobody listens.
+impl Observer for () {
+    fn step(&mut self, _: Step<'_>) {}
+}
+
+/// Decides one request.
+pub fn decide(
+    snapshot: &Snapshot,
+    request: CanonicalRequest,
+    tokens: &dyn VerifiedTokens,
+    now: Timestamp,
+) -> Decision {
+    decide_observed(snapshot, request, tokens, now, &mut ())
+}
+
+/// Decides one request and tells each step: an explanation is this very evaluation.
+pub fn decide_observed(
+    snapshot: &Snapshot,
+    mut request: CanonicalRequest,
+    tokens: &dyn VerifiedTokens,
+    now: Timestamp,
+    observer: &mut impl Observer,
+) -> Decision {
+    if let Some(denial) = misdirected(snapshot, &request) {
+        return Decision::Deny(request, Box::new(denial));
+    }
+    let Some(route) = snapshot.routes.find(&request.line().host, request.path()) else {
+        return Decision::NotFound(request);
+    };
+    observer.step(Step::Routed(&route.name));
+    if route.redirect_to_https && request.line().connection.scheme == Scheme::Http {
+        return Decision::Redirect(request, Arc::clone(&route.name));
+    }
+    let facts = Facts {
+        request: &request,
+        now,
+        tokens,
+        subscriptions: &snapshot.subscriptions,
+        refused: false,
+    };
+    match judge_route(route, facts, observer) {
+        Err(denial) => Decision::Deny(request, denial),
+        Ok(would_deny) => {
+            if let Posture::Enforce(protection) = &route.posture
+                && protection.consumes_key()
+            {
+                request.remove_header(&API_KEY);
+            }
+            let (name, backend) = (Arc::clone(&route.name), Arc::clone(&route.backend));
+            Decision::Forward(Cleared {
+                request,
+                route: name,
+                backend,
+                generation: snapshot.generation,
+                would_deny,
+            })
+        }
+    }
+}
+
+/// A request on a connection that was opened for a host of another namespace (RFC 9110 section 15.5.20).
+fn misdirected(snapshot: &Snapshot, request: &CanonicalRequest) -> Option<Denial> {
+    let line = request.line();
+    let sni = line.connection.sni.as_ref().filter(|sni| **sni != line.host)?;
+    let owners = (snapshot.routes.owner(sni)?, snapshot.routes.owner(&line.host)?);
+    if owners.0 == owners.1 {
+        return None;
+    }
+    let (sni, host) = (sni.clone(), line.host.clone());
+    Some(Denial::of_request(DenialReason::MisdirectedRequest { sni, host }))
+}
+
+/// What rules in shadow would have refused, or the refusal.
+type Verdict = Result<Vec<Failure>, Box<Denial>>;
+
+fn judge_route(route: &Route, facts: Facts<'_>, observer: &mut impl Observer) -> Verdict {
+    match &route.posture {
+        Posture::Open(OpenBy::Flag) => Ok(Vec::new()),
+        Posture::Refuse(refusal) => Err(unresolved(refusal, &route.name)),
+        Posture::Enforce(protection) => judge_protected(protection, &route.name, facts, observer),
+    }
+}
+
+fn judge_protected(
+    protection: &Protection,
+    route: &Arc<RouteName>,
+    facts: Facts<'_>,
+    observer: &mut impl Observer,
+) -> Verdict {
+    if let Some(refusal) = coverage(protection, facts.request) {
+        let mut denial = unresolved(&refusal, route);
+        denial.disclosure = denial.disclosure.min(disclosure(protection, facts.request));
+        return Err(denial);
+    }
+    let (mut failed, mut would_deny): (Vec<Failed<'_>>, _) = (Vec::new(), Vec::new());
+    for judged in protection.sequence().filter(|judged| judged.attachment.matches(facts.request)) {
+        let facts = Facts { refused: !failed.is_empty(), ..facts };
+        let Err(failure) = judge_rule(judged, facts, observer) else { continue };
+        match judged.rule.enforcement {
+            Enforcement::Enforce => failed.push(Failed { judged, failure }),
+            Enforcement::Shadow => would_deny.push(failure),
+        }
+    }
+    if failed.is_empty() {
+        return Ok(would_deny);
+    }
+    Err(headline(failed, disclosure(protection, facts.request), route))
+}
+
+/// What is refused before any rule: a policy that is not resolved, or not enough policy.
+fn coverage(protection: &Protection, request: &CanonicalRequest) -> Option<Arc<Refusal>> {
+    let matching =
+        || protection.attachments().iter().filter(|attachment| attachment.matches(request));
+    if let Some(refusal) = matching().find_map(|attachment| attachment.policy.as_ref().err()) {
+        return Some(Arc::clone(refusal));
+    }
+    let policies = || matching().filter_map(|attachment| attachment.policy.as_ref().ok());
+    let covered = |required: &&Required| {
+        policies().any(|policy| {
+            policy.resource == required.policy
+                && policy.enforces(&[Section::Deny, Section::Require])
+        })
+    };
+    if let Some(required) = protection.required().iter().find(|required| !covered(required)) {
+        return Some(Arc::new(required.refusal()));
+    }
+    match protection.uncovered() {
+        Uncovered::Closed(by) if !policies().any(|policy| policy.enforces(&[Section::Require])) => {
+            Some(Arc::new(DenialReason::PolicyRequired { by: by.clone() }.into()))
+        }
+        Uncovered::Closed(_) | Uncovered::Open(_) => None,
+    }
+}
+
+fn disclosure(protection: &Protection, request: &CanonicalRequest) -> Disclosure {
+    let matching = protection.attachments().iter().filter(|attachment| attachment.matches(request));
+    matching.map(|attachment| attachment.on_deny().disclosure).min().unwrap_or_default()
+}
+
+fn unresolved(refusal: &Refusal, route: &Arc<RouteName>) -> Box<Denial> {
+    let OnDeny { disclosure, hint } = refusal.on_deny.clone();
+    let (reason, route) = (refusal.reason.clone(), Some(Arc::clone(route)));
+    Box::new(Denial { reason, site: None, route, disclosure, hint, others: Vec::new() })
+}
+
+struct Failed<'a> {
+    judged: Judged<'a>,
+    failure: Failure,
+}
+
+/// The first failure in the order of headlines speaks; the others are recorded behind it.
+fn headline(
+    mut failed: Vec<Failed<'_>>,
+    disclosure: Disclosure,
+    route: &Arc<RouteName>,
+) -> Box<Denial> {
+    failed.sort_by_key(|failed| stage(&failed.failure.reason));
+    let hint = failed.first().and_then(|first| {
+        first.judged.rule.hint.as_ref().or(first.judged.policy.on_deny.hint.as_ref()).cloned()
+    });
+    let mut failures = failed.into_iter().map(|failed| failed.failure);
+    let (reason, site) = match failures.next() {
+        Some(Failure { reason, site }) => (reason, Some(site)),
+        None => (DenialReason::JudgementFailed, None),
+    };
+    let others = failures.collect();
+    Box::new(Denial { reason, site, route: Some(Arc::clone(route)), disclosure, hint, others })
+}
+
+/// The place of a reason in the order of headlines: no caller outside the network is told to fetch a token.
+fn stage(reason: &DenialReason) -> u8 {
+    match reason.code() {
+        Code::AddressDenied => 0,
+        Code::RuleMatched => 1,
+        Code::ClientAddressUnknown => 2,
+        Code::AddressNotAllowed | Code::MethodRefused => 3,
+        Code::SubscriptionExpired
+        | Code::SubscriptionSuspended
+        | Code::SubscriptionInvalid
+        | Code::PlanNotAccepted => 5,
+        Code::TokenScopeMissing | Code::TokenClaimMismatch => 6,
+        // What is left of the codes that a check can give is authentication.
+        _ => 4,
+    }
+}
+
+fn judge_rule(
+    judged: Judged<'_>,
+    facts: Facts<'_>,
+    observer: &mut impl Observer,
+) -> Result<(), Failure> {
+    let mut furthest: Option<Failure> = None;
+    for alternative in &judged.rule.alternatives {
+        let found = judge_alternative(judged, alternative, facts, observer);
+        match (judged.section, found) {
+            (_, Found::NotJudged) | (Section::Require, Found::Met(_)) => return Ok(()),
+            (Section::Deny, Found::Unmet(_)) => {}
+            (Section::Deny, Found::Met(last)) => {
+                return Err(matched(judged.rule, alternative, last, facts));
+            }
+            (Section::Deny, Found::Unknown(failure)) => return Err(failure),
+            (Section::Require, Found::Unmet(failure) | Found::Unknown(failure)) => {
+                let further =
+                    |before: &Failure| presented(&failure.reason) && !presented(&before.reason);
+                if furthest.as_ref().is_none_or(further) {
+                    furthest = Some(failure);
+                }
+            }
+        }
+    }
+    furthest.map_or(Ok(()), Err)
+}
+
+/// What an alternative came to.
+enum Found {
+    /// Every check holds; the evidence of the last one.
+    Met(Option<Evidence>),
+    Unmet(Failure),
+    Unknown(Failure),
+    NotJudged,
+}
+
+/// Judges check by check until one does not hold. An unknown one waits for the rest in `deny`:
+/// the alternative matches only if nothing speaks against it.
+fn judge_alternative(
+    judged: Judged<'_>,
+    alternative: &Alternative,
+    facts: Facts<'_>,
+    observer: &mut impl Observer,
+) -> Found {
+    let (mut unknown, mut last) = (None, None);
+    for check in alternative.checks() {
+        let outcome = check.judge(facts);
+        let (section, enforcement) = (judged.section, judged.rule.enforcement);
+        observer.step(Step::Checked { site: &check.site, section, enforcement, outcome: &outcome });
+        let failure =
+            |reason: Box<DenialReason>| Failure { reason: *reason, site: Arc::clone(&check.site) };
+        match outcome {
+            Outcome::Met(evidence) => last = Some(evidence),
+            Outcome::NotJudged => return Found::NotJudged,
+            Outcome::Unmet(reason) => return Found::Unmet(failure(reason)),
+            Outcome::Unknown(reason) => {
+                unknown.get_or_insert(failure(reason));
+            }
+        }
+    }
+    unknown.map_or(Found::Met(last), Found::Unknown)
+}
+
+/// Whether the caller presented a credential that this reason is about.
+fn presented(reason: &DenialReason) -> bool {
+    match reason.code() {
+        Code::TokenMissing | Code::KeyMissing => false,
+        Code::CredentialStoreUnavailable => true,
+        code => matches!(stage(reason), 4..=6) && code != Code::ClientAddressUnknown,
+    }
+}
+
+/// The refusal of a `deny` rule whose checks all hold.
+fn matched(
+    rule: &Rule,
+    alternative: &Alternative,
+    last: Option<Evidence>,
+    facts: Facts<'_>,
+) -> Failure {
+    if rule.is_by_address()
+        && let (Some(check), Some(Evidence::Network(entry))) = (alternative.checks().last(), last)
+        && let Demand::Address(address) = &check.demand
+        && let Some(network) = address.networks.networks().get(entry)
+    {
+        let client = facts.request.line().client.clone();
+        let reason = DenialReason::AddressDenied { client, network: *network, entry };
+        return Failure { reason, site: Arc::clone(&check.site) };
+    }
+    let matched = alternative
+        .checks()
+        .iter()
+        .map(|check| describe(check, facts))
+        .collect::<Vec<_>>()
+        .join(", ");
+    Failure {
+        reason: DenialReason::RuleMatched { matched: matched.into() },
+        site: Arc::clone(&alternative.site),
+    }
+}
+
+fn describe(check: &Check, facts: Facts<'_>) -> String {
+    let line = facts.request.line();
+    match &check.demand {
+        Demand::Address(_) => format!("ip holds {}", line.client.for_logs()),
+        Demand::Method(_) => format!("methods holds {}", line.method),
+        Demand::Token(token) => format!("jwt of provider {} holds", token.provider.name),
+        Demand::Subscription(_) => "subscription holds".into(),
+    }
+}

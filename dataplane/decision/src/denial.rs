@@ -1,0 +1,262 @@
+//! A refusal: which rule, which fact, which remedy, and how much of it the client learns.
+
+mod sentence;
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use http::{HeaderName, HeaderValue, Method};
+use ipnet::IpNet;
+
+use crate::{
+    check::Site,
+    client::ClientAddress,
+    code::Code,
+    host::Host,
+    policy::{ClosedBy, Disclosure, OnDeny},
+    refs::{FieldRef, ResourceRef},
+    route::RouteName,
+};
+
+/// Why a request was refused, with the facts that were observed.
+///
+/// A closed enum: a new variant breaks every `match` until it has its code, sentence and remedy.
+/// No fact is a secret; texts that a stranger wrote are kept escaped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    missing_docs,
+    reason = "each field is a fact named after itself; the code's page explains the variant"
+)]
+pub enum DenialReason {
+    /// See [`Code::AddressDenied`]; `entry` is the position in `cidrs`.
+    AddressDenied { client: ClientAddress, network: IpNet, entry: usize },
+    /// See [`Code::AddressNotAllowed`].
+    AddressNotAllowed { client: ClientAddress, networks: usize, nearest: Option<IpNet> },
+    /// See [`Code::ClientAddressUnknown`].
+    ClientAddressUnknown { client: ClientAddress },
+    /// See [`Code::TokenMissing`].
+    TokenMissing { provider: Arc<str> },
+    /// See [`Code::TokenMalformed`].
+    TokenMalformed { problem: &'static str },
+    /// See [`Code::TokenAlgorithmNotAllowed`].
+    TokenAlgorithmNotAllowed { algorithm: Box<str>, allowed: Arc<str> },
+    /// See [`Code::TokenKeyUnknown`].
+    TokenKeyUnknown { key_id: Option<Box<str>>, keys: usize },
+    /// See [`Code::TokenSignatureInvalid`].
+    TokenSignatureInvalid { key_id: Option<Box<str>>, issuer: Arc<str> },
+    /// See [`Code::TokenExpired`].
+    TokenExpired { ago: Duration, skew: Duration },
+    /// See [`Code::TokenNotYetValid`].
+    TokenNotYetValid { ahead: Duration, skew: Duration },
+    /// See [`Code::TokenIssuerMismatch`].
+    TokenIssuerMismatch { expected: Arc<str>, got: Option<Box<str>> },
+    /// See [`Code::TokenAudienceMismatch`].
+    TokenAudienceMismatch { expected: Arc<str>, got: Box<str> },
+    /// See [`Code::TokenScopeMissing`].
+    TokenScopeMissing { asked: Box<str>, had: Box<str> },
+    /// See [`Code::TokenClaimMismatch`]; `entry` is the position in `claims`.
+    TokenClaimMismatch { path: Arc<str>, asked: Arc<str>, found: &'static str, entry: usize },
+    /// See [`Code::KeyMissing`].
+    KeyMissing { header: HeaderName },
+    /// See [`Code::KeyUnknown`]; `id` is the start of the key's public part.
+    KeyUnknown { id: Option<Box<str>> },
+    /// See [`Code::SubscriptionExpired`].
+    SubscriptionExpired { subscription: ResourceRef, ago: Duration },
+    /// See [`Code::SubscriptionSuspended`].
+    SubscriptionSuspended { subscription: ResourceRef },
+    /// See [`Code::SubscriptionInvalid`].
+    SubscriptionInvalid { subscription: ResourceRef, problem: Arc<str> },
+    /// See [`Code::PlanNotAccepted`].
+    PlanNotAccepted { subscription: ResourceRef, plan: ResourceRef, accepted: Box<str> },
+    /// See [`Code::MethodRefused`].
+    MethodRefused { method: Method, allowed: Box<str> },
+    /// See [`Code::RuleMatched`]; `matched` says which fields held what.
+    RuleMatched { matched: Box<str> },
+    /// See [`Code::PolicyRequired`].
+    PolicyRequired { by: ClosedBy },
+    /// See [`Code::PolicyInvalid`].
+    PolicyInvalid { field: FieldRef, problem: Arc<str> },
+    /// See [`Code::PolicyMissing`].
+    PolicyMissing { policy: ResourceRef, field: FieldRef, problem: Arc<str> },
+    /// See [`Code::PolicyUnenforceable`].
+    PolicyUnenforceable { field: FieldRef, problem: Arc<str>, remedy: Arc<str> },
+    /// See [`Code::RouteInvalid`].
+    RouteInvalid { field: FieldRef, problem: Arc<str> },
+    /// See [`Code::CredentialStoreUnavailable`].
+    CredentialStoreUnavailable { resource: ResourceRef, problem: Arc<str> },
+    /// See [`Code::JudgementFailed`].
+    JudgementFailed,
+    /// See [`Code::MisdirectedRequest`].
+    MisdirectedRequest { sni: Host, host: Host },
+    /// See [`Code::RequestMalformed`]; `rule` is the name of the broken rule.
+    RequestMalformed { rule: &'static str },
+    /// See [`Code::UriTooLong`].
+    UriTooLong { length: usize, limit: usize },
+    /// See [`Code::HeadersTooLarge`].
+    HeadersTooLarge { count: usize, limit: usize },
+    /// See [`Code::RequestTimeout`].
+    RequestTimeout { limit: Duration },
+    /// See [`Code::EncodingNotSupported`].
+    EncodingNotSupported { encoding: Box<str> },
+}
+
+/// A refusal of one request.
+#[derive(Clone, Debug)]
+pub struct Denial {
+    /// Why.
+    pub reason: DenialReason,
+    /// The check that headlines, if a rule refused.
+    pub site: Option<Arc<Site>>,
+    /// The route, if one was found.
+    pub route: Option<Arc<RouteName>>,
+    /// What the client may be told: the strictest of all policies of the request.
+    pub disclosure: Disclosure,
+    /// The hint of the headlined rule, else of its policy.
+    pub hint: Option<Arc<str>>,
+    /// What else would have refused the request, in the order of judging.
+    pub others: Vec<Failure>,
+}
+
+/// One more rule that would have refused the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Why.
+    pub reason: DenialReason,
+    /// The check.
+    pub site: Arc<Site>,
+}
+
+impl DenialReason {
+    /// Its code.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::AddressDenied { .. } => Code::AddressDenied,
+            Self::AddressNotAllowed { .. } => Code::AddressNotAllowed,
+            Self::ClientAddressUnknown { .. } => Code::ClientAddressUnknown,
+            Self::TokenMissing { .. } => Code::TokenMissing,
+            Self::TokenMalformed { .. } => Code::TokenMalformed,
+            Self::TokenAlgorithmNotAllowed { .. } => Code::TokenAlgorithmNotAllowed,
+            Self::TokenKeyUnknown { .. } => Code::TokenKeyUnknown,
+            Self::TokenSignatureInvalid { .. } => Code::TokenSignatureInvalid,
+            Self::TokenExpired { .. } => Code::TokenExpired,
+            Self::TokenNotYetValid { .. } => Code::TokenNotYetValid,
+            Self::TokenIssuerMismatch { .. } => Code::TokenIssuerMismatch,
+            Self::TokenAudienceMismatch { .. } => Code::TokenAudienceMismatch,
+            Self::TokenScopeMissing { .. } => Code::TokenScopeMissing,
+            Self::TokenClaimMismatch { .. } => Code::TokenClaimMismatch,
+            Self::KeyMissing { .. } => Code::KeyMissing,
+            Self::KeyUnknown { .. } => Code::KeyUnknown,
+            Self::SubscriptionExpired { .. } => Code::SubscriptionExpired,
+            Self::SubscriptionSuspended { .. } => Code::SubscriptionSuspended,
+            Self::SubscriptionInvalid { .. } => Code::SubscriptionInvalid,
+            Self::PlanNotAccepted { .. } => Code::PlanNotAccepted,
+            Self::MethodRefused { .. } => Code::MethodRefused,
+            Self::RuleMatched { .. } => Code::RuleMatched,
+            Self::PolicyRequired { .. } => Code::PolicyRequired,
+            Self::PolicyInvalid { .. } => Code::PolicyInvalid,
+            Self::PolicyMissing { .. } => Code::PolicyMissing,
+            Self::PolicyUnenforceable { .. } => Code::PolicyUnenforceable,
+            Self::RouteInvalid { .. } => Code::RouteInvalid,
+            Self::CredentialStoreUnavailable { .. } => Code::CredentialStoreUnavailable,
+            Self::JudgementFailed => Code::JudgementFailed,
+            Self::MisdirectedRequest { .. } => Code::MisdirectedRequest,
+            Self::RequestMalformed { .. } => Code::RequestMalformed,
+            Self::UriTooLong { .. } => Code::UriTooLong,
+            Self::HeadersTooLarge { .. } => Code::HeadersTooLarge,
+            Self::RequestTimeout { .. } => Code::RequestTimeout,
+            Self::EncodingNotSupported { .. } => Code::EncodingNotSupported,
+        }
+    }
+
+    /// The field that the reason itself names, below the check's or on its own.
+    fn field(&self, site: Option<&Site>) -> Option<FieldRef> {
+        let below = |suffix: &str| {
+            site.map(|site| FieldRef::new(site.policy.clone(), format!("{}{suffix}", site.field)))
+        };
+        match self {
+            Self::AddressDenied { entry, .. } => below(&format!(".cidrs[{entry}]")),
+            Self::AddressNotAllowed { .. } => below(".cidrs"),
+            Self::TokenScopeMissing { .. } => below(".scopes"),
+            Self::TokenClaimMismatch { entry, .. } => below(&format!(".claims[{entry}]")),
+            Self::PlanNotAccepted { .. } => below(".plans"),
+            Self::PolicyInvalid { field, .. }
+            | Self::PolicyMissing { field, .. }
+            | Self::PolicyUnenforceable { field, .. }
+            | Self::RouteInvalid { field, .. }
+            | Self::PolicyRequired { by: ClosedBy::Annotation(field) } => Some(field.clone()),
+            _ => below(""),
+        }
+    }
+}
+
+impl Denial {
+    /// A refusal that no rule made: the request itself, or what the route lacks.
+    pub fn of_request(reason: DenialReason) -> Self {
+        let OnDeny { disclosure, hint } = OnDeny::default();
+        Self { reason, site: None, route: None, disclosure, hint, others: Vec::new() }
+    }
+
+    /// The code of the headline.
+    pub fn code(&self) -> Code {
+        self.reason.code()
+    }
+
+    /// The one field to look at.
+    pub fn field(&self) -> Option<FieldRef> {
+        self.reason.field(self.site.as_deref())
+    }
+
+    /// The policy that refused, if one did.
+    pub fn policy(&self) -> Option<&ResourceRef> {
+        let invalid = match &self.reason {
+            DenialReason::PolicyInvalid { field, .. } => Some(&field.resource),
+            DenialReason::PolicyMissing { policy, .. } => Some(policy),
+            _ => None,
+        };
+        self.site.as_ref().map(|site| &site.policy).or(invalid)
+    }
+
+    /// The rule that refused, if one did.
+    pub fn rule(&self) -> Option<&str> {
+        self.site.as_ref().map(|site| &*site.rule)
+    }
+
+    /// What was observed, for the operator: one sentence without a final period.
+    pub fn operator_sentence(&self) -> String {
+        sentence::observed(&self.reason)
+    }
+
+    /// What to do, with the values of this refusal where they are known.
+    pub fn remedy(&self) -> String {
+        sentence::remedy(&self.reason, self.field().as_ref())
+    }
+
+    /// What the client is told under disclosure `Reason`.
+    pub fn client_sentence(&self) -> &'static str {
+        self.code().client_sentence()
+    }
+
+    /// The challenge of a 401 (RFC 9110 section 11.6.1, RFC 6750 section 3), and of a 403 that
+    /// another token could turn (RFC 6750 section 3.1).
+    pub fn challenge(&self) -> Option<HeaderValue> {
+        let value = match self.code() {
+            Code::TokenMissing => "Bearer",
+            Code::TokenScopeMissing => "Bearer error=\"insufficient_scope\"",
+            Code::KeyMissing | Code::KeyUnknown => "ApiKey header=\"x-api-key\"",
+            code if code.status() == http::StatusCode::UNAUTHORIZED => {
+                "Bearer error=\"invalid_token\""
+            }
+            _ => return None,
+        };
+        Some(HeaderValue::from_static(value))
+    }
+
+    /// The client's address, where the refusal is about it.
+    pub fn address(&self) -> Option<IpAddr> {
+        match &self.reason {
+            DenialReason::AddressDenied { client, .. }
+            | DenialReason::AddressNotAllowed { client, .. }
+            | DenialReason::ClientAddressUnknown { client } => Some(client.for_logs()),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! From facts to sentences. Every variable part that a stranger may have written is escaped.
+
+use std::{net::IpAddr, time::Duration};
+
+use super::DenialReason;
+use crate::{
+    client::{ClientAddress, Derivation},
+    escape::quoted,
+    policy::ClosedBy,
+    refs::FieldRef,
+};
+
+/// What was observed, without a final period.
+pub(super) fn observed(reason: &DenialReason) -> String {
+    use DenialReason as R;
+    match reason {
+        R::AddressDenied { client, network, .. } => {
+            format!("client address {client} is in {network}")
+        }
+        R::AddressNotAllowed { client, networks, nearest } => {
+            not_allowed(client, *networks, *nearest)
+        }
+        R::ClientAddressUnknown { client } => {
+            format!("the client's address is not known: {client}")
+        }
+        R::KeyMissing { header } => format!("no API key in {header}"),
+        R::KeyUnknown { id: Some(id) } => format!("no subscription has the API key wg_{id}…"),
+        R::KeyUnknown { id: None } => "the API key is not of the form wg_ID_SECRET".into(),
+        R::SubscriptionExpired { subscription, ago } => {
+            format!("{subscription} expired {} ago", human(*ago))
+        }
+        R::SubscriptionSuspended { subscription } => format!("{subscription} is suspended"),
+        R::SubscriptionInvalid { subscription, problem } => {
+            format!("{subscription} is invalid: {problem}")
+        }
+        R::PlanNotAccepted { subscription, plan, accepted } => {
+            format!("{subscription} is for plan {}, accepted: {accepted}", plan.path())
+        }
+        R::MethodRefused { method, allowed } => {
+            format!("method {} is none of {allowed}", quoted(method.as_str(), 32))
+        }
+        R::RuleMatched { matched } => format!("the rule matched: {matched}"),
+        R::TokenMissing { .. }
+        | R::TokenMalformed { .. }
+        | R::TokenAlgorithmNotAllowed { .. }
+        | R::TokenKeyUnknown { .. }
+        | R::TokenSignatureInvalid { .. }
+        | R::TokenExpired { .. }
+        | R::TokenNotYetValid { .. }
+        | R::TokenIssuerMismatch { .. }
+        | R::TokenAudienceMismatch { .. }
+        | R::TokenScopeMissing { .. }
+        | R::TokenClaimMismatch { .. } => token(reason),
+        R::PolicyRequired { .. }
+        | R::PolicyInvalid { .. }
+        | R::PolicyMissing { .. }
+        | R::PolicyUnenforceable { .. }
+        | R::RouteInvalid { .. }
+        | R::CredentialStoreUnavailable { .. }
+        | R::JudgementFailed => configuration(reason),
+        R::MisdirectedRequest { .. }
+        | R::RequestMalformed { .. }
+        | R::UriTooLong { .. }
+        | R::HeadersTooLarge { .. }
+        | R::RequestTimeout { .. }
+        | R::EncodingNotSupported { .. } => request(reason),
+    }
+}
+
+fn not_allowed(client: &ClientAddress, networks: usize, nearest: Option<ipnet::IpNet>) -> String {
+    let nearest = nearest.map(|network| format!(", the nearest is {network}")).unwrap_or_default();
+    match networks {
+        1 => format!("client address {client} is not in the 1 allowed network{nearest}"),
+        _ => format!(
+            "client address {client} is in none of the {networks} allowed networks{nearest}"
+        ),
+    }
+}
+
+fn token(reason: &DenialReason) -> String {
+    use DenialReason as R;
+    match reason {
+        R::TokenMissing { provider } => {
+            format!("no bearer token for provider {provider} in authorization")
+        }
+        R::TokenMalformed { problem } => format!("the token cannot be read: {problem}"),
+        R::TokenAlgorithmNotAllowed { algorithm, allowed } => {
+            format!("the token's algorithm {} is none of {allowed}", quoted(algorithm, 32))
+        }
+        R::TokenKeyUnknown { key_id, keys } => {
+            format!(
+                "none of the {keys} keys of the provider fits the token, which names {}",
+                key_name(key_id.as_deref())
+            )
+        }
+        R::TokenSignatureInvalid { key_id, issuer } => {
+            format!("the signature was not made by {} of {issuer}", key_name(key_id.as_deref()))
+        }
+        R::TokenExpired { ago, skew } => {
+            format!("the token expired {} ago, a skew of {} is allowed", human(*ago), human(*skew))
+        }
+        R::TokenNotYetValid { ahead, skew } => {
+            format!(
+                "the token is valid in {}, a skew of {} is allowed",
+                human(*ahead),
+                human(*skew)
+            )
+        }
+        R::TokenIssuerMismatch { expected, got: Some(got) } => {
+            format!("the token's issuer is {}, expected {expected}", quoted(got, 128))
+        }
+        R::TokenIssuerMismatch { expected, got: None } => {
+            format!("the token names no issuer, expected {expected}")
+        }
+        R::TokenAudienceMismatch { expected, got } => {
+            format!("the token's audience is {}, accepted: {expected}", quoted(got, 128))
+        }
+        R::TokenScopeMissing { asked, had } => {
+            format!("the token's scopes are {}, required: {asked}", quoted(had, 128))
+        }
+        R::TokenClaimMismatch { path, asked, found, .. } => {
+            format!("claim {path} is {found}, required: {asked}")
+        }
+        _ => reason.code().meaning().trim_end_matches('.').into(),
+    }
+}
+
+fn key_name(key_id: Option<&str>) -> String {
+    key_id.map_or_else(|| "no key".into(), |key_id| format!("key {}", quoted(key_id, 64)))
+}
+
+fn configuration(reason: &DenialReason) -> String {
+    use DenialReason as R;
+    match reason {
+        R::PolicyRequired { by: ClosedBy::Flag } => {
+            "no policy with a require rule covers the request, and --default-posture is closed"
+                .into()
+        }
+        R::PolicyRequired { by: ClosedBy::Annotation(field) } => {
+            format!(
+                "no policy with a require rule covers the request, and {} closes such routes",
+                field.resource
+            )
+        }
+        R::PolicyInvalid { field, problem } | R::RouteInvalid { field, problem } => {
+            format!("{}: {problem}", field.path)
+        }
+        R::PolicyMissing { policy, problem, .. } => format!("{policy} is required: {problem}"),
+        R::PolicyUnenforceable { field, problem, .. } => format!("{}: {problem}", field.path),
+        R::CredentialStoreUnavailable { resource, problem } => {
+            format!("{resource} cannot be used: {problem}")
+        }
+        _ => reason.code().meaning().trim_end_matches('.').into(),
+    }
+}
+
+fn request(reason: &DenialReason) -> String {
+    use DenialReason as R;
+    match reason {
+        R::MisdirectedRequest { sni, host } => {
+            format!(
+                "the connection was opened for {sni}, the request is for {host} of another namespace"
+            )
+        }
+        R::RequestMalformed { rule } => format!("the request breaks the rule {rule}"),
+        R::UriTooLong { length, limit } => {
+            format!("the target has {length} bytes, the limit is {limit}")
+        }
+        R::HeadersTooLarge { count, limit } => {
+            format!("the request has {count} header fields, the limit is {limit}")
+        }
+        R::RequestTimeout { limit } => format!("the body made no progress for {}", human(*limit)),
+        R::EncodingNotSupported { encoding } => format!("Transfer-Encoding is {encoding}"),
+        _ => reason.code().meaning().trim_end_matches('.').into(),
+    }
+}
+
+/// What to do about it, concrete where the facts allow.
+pub(super) fn remedy(reason: &DenialReason, field: Option<&FieldRef>) -> String {
+    use DenialReason as R;
+    match (reason, field) {
+        (R::AddressNotAllowed { client: ClientAddress::Known(address, from), .. }, Some(field)) => {
+            admit(*address, from, field)
+        }
+        (R::AddressDenied { .. }, Some(field)) => {
+            format!("Remove or narrow {} if it should pass.", field.path)
+        }
+        (R::TokenScopeMissing { asked, .. }, Some(field)) => {
+            format!(
+                "Grant {asked} to the client at the identity provider, or change {}.",
+                field.path
+            )
+        }
+        (R::TokenClaimMismatch { path, .. }, Some(field)) => {
+            format!("Let the identity provider issue {path}, or change {}.", field.path)
+        }
+        (R::PlanNotAccepted { plan, .. }, Some(field)) => {
+            format!("Add {} to {}.", plan.name, field.path)
+        }
+        (R::MethodRefused { method, .. }, Some(field)) => {
+            format!("Add {} to {} to admit it.", quoted(method.as_str(), 32), field.path)
+        }
+        (R::SubscriptionExpired { subscription, .. }, _) => {
+            format!("Set a later spec.expiresAt on {subscription}.")
+        }
+        (R::SubscriptionSuspended { subscription }, _) => {
+            format!("Set spec.suspend: false on {subscription}.")
+        }
+        (R::SubscriptionInvalid { subscription, .. }, _) => format!("Correct {subscription}."),
+        (R::CredentialStoreUnavailable { resource, .. }, _) => {
+            format!("Create or correct {resource}.")
+        }
+        (R::PolicyUnenforceable { remedy, .. }, _) => remedy.to_string(),
+        (R::PolicyInvalid { field, .. } | R::RouteInvalid { field, .. }, _) => {
+            format!("Correct {field}.")
+        }
+        (R::PolicyMissing { policy, field, .. }, _) => {
+            format!(
+                "Apply {policy} with this Ingress among its targetRefs, or correct {}.",
+                field.path
+            )
+        }
+        _ => reason.code().remedy().into(),
+    }
+}
+
+fn admit(address: IpAddr, from: &Derivation, field: &FieldRef) -> String {
+    let length = if address.is_ipv4() { 32 } else { 128 };
+    let doubt = match from {
+        Derivation::Peer => {
+            " If it is a node's or a balancer's, set externalTrafficPolicy: Local or trusted proxies instead."
+        }
+        Derivation::Header(_) => "",
+    };
+    format!("Add {address}/{length} to {} to admit it.{doubt}", field.path)
+}
+
+/// The two largest units of a duration: `1d 4h`, `35s`.
+fn human(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
+    let mut rest = seconds;
+    let mut parts = Vec::new();
+    for (size, unit) in units {
+        if rest >= size {
+            parts.push(format!("{}{unit}", rest / size));
+            rest %= size;
+        }
+    }
+    parts.truncate(2);
+    if parts.is_empty() { "0s".into() } else { parts.join(" ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_people_say_them() {
+        assert_eq!(human(Duration::from_secs(0)), "0s");
+        assert_eq!(human(Duration::from_secs(95)), "1m 35s");
+        assert_eq!(human(Duration::from_secs(90_061)), "1d 1h");
+    }
+}

@@ -1,0 +1,158 @@
+//! What protects one route: its policies, in the order in which their rules are judged.
+
+use std::sync::Arc;
+
+use crate::{
+    check::Demand,
+    denial::DenialReason,
+    policy::{Attachment, OpenBy, Policy, Refusal, Rule, Section, Uncovered},
+    refs::{FieldRef, ResourceRef},
+};
+
+/// How a route answers. There is no route without one.
+#[derive(Clone, Debug)]
+pub enum Posture {
+    /// Its policies decide.
+    Enforce(Protection),
+    /// It has no policy and the installation says that such routes are open.
+    Open(OpenBy),
+    /// Something that it needs is not resolved: every request is refused.
+    Refuse(Arc<Refusal>),
+}
+
+/// `whygate.dev/require-policy`: a policy that must cover each request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Required {
+    /// The policy.
+    pub policy: ResourceRef,
+    /// The annotation that demands it.
+    pub field: FieldRef,
+    /// What keeps it from covering anything, if that is known: it does not exist, is not accepted.
+    pub problem: Arc<str>,
+}
+
+impl Required {
+    pub(crate) fn refusal(&self) -> Refusal {
+        let Self { policy, field, problem } = self.clone();
+        DenialReason::PolicyMissing { policy, field, problem }.into()
+    }
+}
+
+/// Policies of a route, demanded policies, and what happens where none covers.
+#[derive(Clone, Debug)]
+pub struct Protection {
+    attachments: Box<[Attachment]>,
+    required: Box<[Required]>,
+    uncovered: Uncovered,
+    consumes_key: bool,
+    sequence: Box<[Place]>,
+}
+
+/// One rule in the order of judging.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    class: Class,
+    attachment: usize,
+    section: Section,
+    rule: usize,
+}
+
+/// What is judged when: cheap refusals come before those that need a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    DenyByAddress,
+    DenyWithoutCredential,
+    RequireWithoutCredential,
+    DenyByCredential,
+    RequireCredential,
+}
+
+/// A rule about to be judged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Judged<'a> {
+    pub(crate) attachment: &'a Attachment,
+    pub(crate) policy: &'a Policy,
+    pub(crate) section: Section,
+    pub(crate) rule: &'a Rule,
+}
+
+impl Protection {
+    /// Puts the rules of all policies into the order of judging: by class, then by the policies'
+    /// namespace and name, then by the rules' names. The order of `attachments` has no effect.
+    pub fn new(
+        mut attachments: Vec<Attachment>,
+        required: Vec<Required>,
+        uncovered: Uncovered,
+    ) -> Self {
+        attachments.sort_by(|one, two| name(one).cmp(&name(two)));
+        let mut sequence: Vec<Place> = attachments
+            .iter()
+            .enumerate()
+            .flat_map(|(index, attachment)| places(index, attachment))
+            .collect();
+        // Stable: the rules of one list stay in the order of their names.
+        sequence.sort_by_key(|place| (place.class, place.attachment, place.section));
+        let policies = attachments.iter().filter_map(|attachment| attachment.policy.as_ref().ok());
+        let mut rules = policies.flat_map(|policy| policy.deny.iter().chain(&policy.require));
+        let consumes_key = rules
+            .any(|rule| rule.checks().any(|check| matches!(check.demand, Demand::Subscription(_))));
+        let (attachments, required, sequence) =
+            (attachments.into(), required.into(), sequence.into());
+        Self { attachments, required, uncovered, consumes_key, sequence }
+    }
+
+    /// The policies.
+    pub fn attachments(&self) -> &[Attachment] {
+        &self.attachments
+    }
+
+    /// The policies that must cover each request.
+    pub fn required(&self) -> &[Required] {
+        &self.required
+    }
+
+    /// What happens with a request that no policy with an enforced `require` rule covers.
+    pub fn uncovered(&self) -> &Uncovered {
+        &self.uncovered
+    }
+
+    /// Whether some rule looks at API keys, so that they end here and no upstream sees them.
+    pub(crate) fn consumes_key(&self) -> bool {
+        self.consumes_key
+    }
+
+    /// The rules in the order of judging.
+    pub(crate) fn sequence(&self) -> impl Iterator<Item = Judged<'_>> {
+        self.sequence.iter().filter_map(|place| {
+            let attachment = self.attachments.get(place.attachment)?;
+            let policy = attachment.policy.as_ref().ok()?;
+            let rule = policy.rules(place.section).get(place.rule)?;
+            Some(Judged { attachment, policy, section: place.section, rule })
+        })
+    }
+}
+
+fn name(attachment: &Attachment) -> Option<&ResourceRef> {
+    attachment.policy.as_ref().ok().map(|policy| &policy.resource)
+}
+
+fn places(attachment: usize, attached: &Attachment) -> Vec<Place> {
+    let Ok(policy) = &attached.policy else { return Vec::new() };
+    let both = [Section::Deny, Section::Require];
+    let places = both.into_iter().flat_map(|list| {
+        let mut rules: Vec<_> = policy.rules(list).iter().enumerate().collect();
+        rules.sort_by(|one, two| one.1.name.cmp(&two.1.name));
+        rules.into_iter().map(move |(rule, judged)| (list, rule, class(list, judged)))
+    });
+    places.map(|(section, rule, class)| Place { class, attachment, section, rule }).collect()
+}
+
+fn class(section: Section, rule: &Rule) -> Class {
+    match section {
+        Section::Deny if rule.is_by_address() => Class::DenyByAddress,
+        Section::Deny if rule.needs_credential() => Class::DenyByCredential,
+        Section::Deny => Class::DenyWithoutCredential,
+        Section::Require if rule.needs_credential() => Class::RequireCredential,
+        Section::Require => Class::RequireWithoutCredential,
+    }
+}

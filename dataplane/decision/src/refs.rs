@@ -1,0 +1,109 @@
+//! Names of objects and of places inside them, so that every refusal can point at one.
+
+use std::{fmt, sync::Arc};
+
+/// The kinds of object that a decision can point at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// `networking.k8s.io/v1` Ingress.
+    Ingress,
+    /// `networking.k8s.io/v1` IngressClass (cluster-scoped).
+    IngressClass,
+    /// `whygate.dev` AccessPolicy.
+    AccessPolicy,
+    /// `whygate.dev` AccessPlan.
+    AccessPlan,
+    /// `whygate.dev` AccessSubscription.
+    AccessSubscription,
+    /// Core Service.
+    Service,
+    /// Core Secret.
+    Secret,
+    /// Core Namespace (cluster-scoped).
+    Namespace,
+    /// `discovery.k8s.io/v1` EndpointSlice.
+    EndpointSlice,
+}
+
+impl Kind {
+    /// The kind as users write it in `kind:`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ingress => "Ingress",
+            Self::IngressClass => "IngressClass",
+            Self::AccessPolicy => "AccessPolicy",
+            Self::AccessPlan => "AccessPlan",
+            Self::AccessSubscription => "AccessSubscription",
+            Self::Service => "Service",
+            Self::Secret => "Secret",
+            Self::Namespace => "Namespace",
+            Self::EndpointSlice => "EndpointSlice",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One object: kind, namespace and name.
+///
+/// Prints as `AccessPolicy shop/office`. The namespace is empty for cluster-scoped kinds.
+/// Cloning costs two reference counts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ResourceRef {
+    /// What it is.
+    pub kind: Kind,
+    /// Where it lives; empty for cluster-scoped kinds.
+    pub namespace: Arc<str>,
+    /// What it is called.
+    pub name: Arc<str>,
+}
+
+impl ResourceRef {
+    /// Names one object.
+    pub fn new(kind: Kind, namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+        Self { kind, namespace: namespace.into(), name: name.into() }
+    }
+
+    /// `namespace/name`, or the bare name of a cluster-scoped object.
+    pub fn path(&self) -> impl fmt::Display + '_ {
+        fmt::from_fn(|f| {
+            if !self.namespace.is_empty() {
+                write!(f, "{}/", self.namespace)?;
+            }
+            f.write_str(&self.name)
+        })
+    }
+}
+
+impl fmt::Display for ResourceRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.path())
+    }
+}
+
+/// One field of one object, spelled as `kubectl explain` and JSONPath would:
+/// `spec.require[0].ip.cidrs[3]`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FieldRef {
+    /// The object.
+    pub resource: ResourceRef,
+    /// The place inside it, from the top of the manifest.
+    pub path: Arc<str>,
+}
+
+impl FieldRef {
+    /// Names one field.
+    pub fn new(resource: ResourceRef, path: impl Into<Arc<str>>) -> Self {
+        Self { resource, path: path.into() }
+    }
+}
+
+impl fmt::Display for FieldRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.resource, self.path)
+    }
+}

@@ -1,0 +1,189 @@
+//! Which route serves a request (Ingress v1: the host first, then Exact before Prefix, longest path).
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use crate::{
+    host::{Host, HostPattern},
+    path::segments,
+    protection::Posture,
+    refs::{FieldRef, ResourceRef},
+};
+
+/// One path of one rule of an Ingress.
+#[derive(Debug)]
+pub struct Route {
+    /// What it is called.
+    pub name: Arc<RouteName>,
+    /// How it answers.
+    pub posture: Posture,
+    /// Where allowed requests go.
+    pub backend: Arc<Backend>,
+    /// Whether plain HTTP is answered by a redirect to https.
+    pub redirect_to_https: bool,
+}
+
+/// A route's name in Events, logs and metrics. Made from configuration alone.
+///
+/// Prints as `shop/web api.example.com/v1`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteName {
+    /// The Ingress and the field of the path: `spec.rules[0].http.paths[1]`.
+    pub field: FieldRef,
+    /// The rule's host, `*` if it has none.
+    pub host: Box<str>,
+    /// The path as written.
+    pub path: Box<str>,
+}
+
+impl fmt::Display for RouteName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}{}", self.field.resource.path(), self.host, self.path)
+    }
+}
+
+/// A port of a Service, or why there is none to forward to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Backend {
+    /// Requests go to the endpoints of this port.
+    Service(ServicePort),
+    /// Requests that passed are answered with `BackendMissing`.
+    Missing {
+        /// The field that names the backend.
+        field: FieldRef,
+        /// What is wrong with it.
+        problem: Arc<str>,
+    },
+}
+
+/// A Service and the number of one of its ports.
+///
+/// Prints as `shop/api:80`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServicePort {
+    /// The Service.
+    pub service: ResourceRef,
+    /// The port's number on the Service.
+    pub port: u16,
+}
+
+impl fmt::Display for ServicePort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.service.path(), self.port)
+    }
+}
+
+/// How a path of an Ingress matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PathMatch {
+    /// The whole path, a trailing slash included.
+    Exact,
+    /// The path or anything below it, element by element.
+    Prefix,
+}
+
+/// A host with its owner and paths, for [`RoutingTable::new`].
+#[derive(Debug)]
+pub struct HostRoutes {
+    /// The host.
+    pub host: HostPattern,
+    /// The namespace that owns the host.
+    pub owner: Arc<str>,
+    /// The paths; of equal ones the first wins.
+    pub paths: Vec<(PathMatch, Box<str>, Arc<Route>)>,
+}
+
+/// All routes, by host and path.
+#[derive(Debug, Default)]
+pub struct RoutingTable {
+    exact: HashMap<Host, HostEntry>,
+    wildcard: HashMap<Host, HostEntry>,
+    any: Option<HostEntry>,
+    default: Option<(Arc<str>, Arc<Route>)>,
+}
+
+#[derive(Debug)]
+struct HostEntry {
+    owner: Arc<str>,
+    paths: Node,
+}
+
+/// A path element; the walk through the tree ends where the configuration ends, however long the
+/// request's path is.
+#[derive(Debug, Default)]
+struct Node {
+    children: HashMap<Box<str>, Node>,
+    exact: Option<Arc<Route>>,
+    exact_directory: Option<Arc<Route>>,
+    prefix: Option<Arc<Route>>,
+}
+
+impl RoutingTable {
+    /// Builds the table. `default` is the route of `defaultBackend`, with its namespace: it serves
+    /// what no host and path matches, but nothing of a host that another namespace owns.
+    pub fn new(hosts: Vec<HostRoutes>, default: Option<(Arc<str>, Arc<Route>)>) -> Self {
+        let mut table = Self { default, ..Self::default() };
+        for HostRoutes { host, owner, paths } in hosts {
+            let mut entry = HostEntry { owner, paths: Node::default() };
+            for (path_match, path, route) in paths {
+                entry.paths.insert(path_match, &path, route);
+            }
+            match host {
+                HostPattern::Exact(host) => drop(table.exact.insert(host, entry)),
+                HostPattern::Wildcard(suffix) => drop(table.wildcard.insert(suffix, entry)),
+                HostPattern::Any => table.any = Some(entry),
+            }
+        }
+        table
+    }
+
+    /// The route for a host and a canonical path.
+    pub fn find(&self, host: &Host, path: &str) -> Option<&Arc<Route>> {
+        let entry = self.entry(host);
+        let route = entry.and_then(|entry| entry.paths.find(path));
+        route.or_else(|| self.default_for(entry))
+    }
+
+    /// The namespace that owns a host, if some Ingress names it.
+    pub fn owner(&self, host: &Host) -> Option<&Arc<str>> {
+        self.entry(host).map(|entry| &entry.owner)
+    }
+
+    /// An exact host, else a wildcard one label above it, else the routes without a host.
+    fn entry(&self, host: &Host) -> Option<&HostEntry> {
+        let wildcard = || host.parent().and_then(|parent| self.wildcard.get(parent));
+        self.exact.get(host).or_else(wildcard).or(self.any.as_ref())
+    }
+
+    fn default_for(&self, entry: Option<&HostEntry>) -> Option<&Arc<Route>> {
+        let (namespace, route) = self.default.as_ref()?;
+        entry.is_none_or(|entry| entry.owner == *namespace).then_some(route)
+    }
+}
+
+impl Node {
+    fn insert(&mut self, path_match: PathMatch, path: &str, route: Arc<Route>) {
+        let mut node = self;
+        for segment in segments(path) {
+            node = node.children.entry(segment.into()).or_default();
+        }
+        let slot = match path_match {
+            PathMatch::Prefix => &mut node.prefix,
+            PathMatch::Exact if path.len() > 1 && path.ends_with('/') => &mut node.exact_directory,
+            PathMatch::Exact => &mut node.exact,
+        };
+        slot.get_or_insert(route);
+    }
+
+    fn find(&self, path: &str) -> Option<&Arc<Route>> {
+        let mut node = self;
+        let mut longest = node.prefix.as_ref();
+        for segment in segments(path) {
+            let Some(child) = node.children.get(segment) else { return longest };
+            node = child;
+            longest = node.prefix.as_ref().or(longest);
+        }
+        let directory = path.len() > 1 && path.ends_with('/');
+        let exact = if directory { &node.exact_directory } else { &node.exact };
+        exact.as_ref().or(longest)
+    }
+}
