@@ -7,8 +7,9 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::CustomResource;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 /// What can be subscribed to, and from where.
 #[derive(CustomResource, Serialize, Deserialize, Debug, PartialEq, Clone, JsonSchema)]
@@ -73,7 +74,31 @@ pub struct Consumers {
     /// label a namespace can admit it: prefer the label
     /// `kubernetes.io/metadata.name`, which nobody can forge.
     /// Example: `{matchLabels: {partner: "true"}}`.
+    #[schemars(schema_with = "selector")]
     pub namespace_selector: LabelSelector,
+}
+
+/// The schema of a label selector, with the limits that Kubernetes leaves out.
+fn selector(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = LabelSelector::json_schema(generator);
+    for (pointer, limits) in [
+        ("/properties/matchLabels", json!({ "maxProperties": 16 })),
+        ("/properties/matchLabels/additionalProperties", json!({ "maxLength": 63 })),
+        ("/properties/matchExpressions", json!({ "maxItems": 16 })),
+        ("/properties/matchExpressions/items/properties/key", json!({ "maxLength": 317 })),
+        (
+            "/properties/matchExpressions/items/properties/operator",
+            json!({ "enum": ["In", "NotIn", "Exists", "DoesNotExist"] }),
+        ),
+        ("/properties/matchExpressions/items/properties/values", json!({ "maxItems": 64 })),
+        ("/properties/matchExpressions/items/properties/values/items", json!({ "maxLength": 63 })),
+    ] {
+        let place = schema.pointer_mut(pointer).and_then(Value::as_object_mut);
+        if let (Some(place), Value::Object(limits)) = (place, limits) {
+            place.extend(limits);
+        }
+    }
+    schema
 }
 
 /// What became of the plan. Written by the controller, never by users.

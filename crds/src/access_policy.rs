@@ -10,7 +10,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{jwt::JwtProvider, rule::Rule};
+use crate::{cel, jwt::JwtProvider, pattern, presence::at_least_one, rule::Rule};
 
 /// What the policy demands of requests to the Ingresses that it names.
 ///
@@ -55,7 +55,8 @@ use crate::{jwt::JwtProvider, rule::Rule};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-whygate-at-least-one" = ["deny", "require"]))]
+#[schemars(extend("x-kubernetes-validations" = cel::policy()))]
+#[schemars(extend("x-whygate-presence" = at_least_one(&["deny", "require"], "a policy without a rule demands nothing: write at least one rule in `deny` or `require`")))]
 pub struct AccessPolicySpec {
     /// The Ingresses that the policy protects, in the policy's own namespace.
     /// From 1 to 16 entries. An entry whose Ingress does not exist is reported in
@@ -98,7 +99,7 @@ pub struct AccessPolicySpec {
     pub on_deny: OnDeny,
 }
 
-/// Names one Ingress, and optionally a part of its requests.
+/// An entry names one Ingress, and optionally a part of its requests.
 #[derive(Serialize, Deserialize, Debug, PartialEq, Eq, Clone, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetRef {
@@ -109,7 +110,7 @@ pub struct TargetRef {
     pub kind: TargetKind,
 
     /// Name of the Ingress, in the namespace of the policy. At most 253 characters.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = pattern::OBJECT_NAME))]
     pub name: String,
 
     /// Narrows the policy to requests for these hosts. Left out or empty: every
@@ -124,7 +125,7 @@ pub struct TargetRef {
         inner(
             length(min = 1, max = 253),
             regex(
-                pattern = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+                pattern = pattern::HOST
             )
         )
     )]
@@ -136,7 +137,7 @@ pub struct TargetRef {
     /// entries of at most 1024 characters. If no request of the Ingress can
     /// match, the Ingress is closed and the status says so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 1024), regex(pattern = r"^/")))]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 1024), regex(pattern = pattern::PATH)))]
     pub paths: Vec<String>,
 }
 
@@ -209,9 +210,8 @@ pub struct AccessPolicyStatus {
     pub observed_generation: Option<i64>,
 
     /// `Accepted`: the policy can be understood and names at least one existing
-    /// Ingress. `Programmed`: the proxy enforces this generation. `ResolvedRefs`:
-    /// every Secret and `AccessPlan` that it names was found. Reason and message of
-    /// a condition say what to repair.
+    /// Ingress. `Programmed`: the proxy enforces this generation. Reason and message
+    /// of a condition say what to repair.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

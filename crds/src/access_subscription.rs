@@ -10,6 +10,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::pattern;
+
 /// The plan, and the credentials that prove the subscription.
 #[derive(CustomResource, Serialize, Deserialize, Debug, PartialEq, Clone, JsonSchema)]
 #[kube(
@@ -67,15 +69,15 @@ pub struct AccessSubscriptionSpec {
 pub struct PlanRef {
     /// Namespace of the plan. Default: the namespace of the subscription.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = pattern::LABEL))]
     pub namespace: Option<String>,
 
     /// Name of the plan. At most 253 characters.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = pattern::OBJECT_NAME))]
     pub name: String,
 }
 
-/// A credential of a subscription.
+/// An entry is one credential.
 #[derive(Serialize, Deserialize, Debug, PartialEq, Eq, Clone, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Credential {
@@ -90,12 +92,12 @@ pub struct Credential {
 pub struct ApiKey {
     /// The part of the key between its two underscores: 8 lower-case letters or
     /// digits. Not secret; refusals and logs name it. Example: `7f3k9q2m`.
-    #[schemars(length(min = 8, max = 8), regex(pattern = r"^[a-z0-9]{8}$"))]
+    #[schemars(length(min = 8, max = 8), regex(pattern = pattern::KEY_ID))]
     pub id: String,
 
     /// SHA-256 of the whole key, as 64 lower-case hexadecimal digits. The key holds
     /// 256 random bits, so the digest may stand in the open.
-    #[schemars(length(min = 64, max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
+    #[schemars(length(min = 64, max = 64), regex(pattern = pattern::SHA256))]
     pub sha256: String,
 }
 
@@ -112,6 +114,7 @@ pub struct AccessSubscriptionStatus {
     /// not exist, does not admit this namespace, or the subscription itself cannot
     /// be understood.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "SubscriptionState")]
     pub state: Option<SubscriptionState>,
 
     /// `Active`: whether the credentials open anything; reason and message say why

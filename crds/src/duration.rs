@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_written_duration_reads_back_the_same() {
-        for duration in [Duration::from_secs(60), Duration::from_millis(1500), Duration::ZERO] {
+        for duration in [Duration::from_mins(1), Duration::from_millis(1500), Duration::ZERO] {
             assert_eq!(parse(&text(duration)), Some(duration));
         }
     }

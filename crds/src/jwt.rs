@@ -4,9 +4,13 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Number, json};
+use serde_json::Number;
 
-use crate::duration;
+use crate::{
+    cel, duration, pattern,
+    presence::{at_least_one, exactly_one},
+    schema::SCALAR,
+};
 
 /// A check of the caller's token.
 #[derive(Serialize, Deserialize, Debug, Default, PartialEq, Clone, JsonSchema)]
@@ -14,7 +18,7 @@ use crate::duration;
 pub struct JwtCheck {
     /// Name of the entry of `spec.jwtProviders` that must have issued the token.
     /// Signature, issuer, audience and validity are judged as that entry says.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = pattern::LABEL))]
     pub provider: String,
 
     /// Scopes that the token must carry in its claim `scope` (words separated by
@@ -32,7 +36,7 @@ pub struct JwtCheck {
 /// Scopes that a token must carry.
 #[derive(Serialize, Deserialize, Debug, Default, PartialEq, Eq, Clone, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-whygate-at-least-one" = ["all", "any"]))]
+#[schemars(extend("x-whygate-presence" = at_least_one(&["all", "any"], "give scopes in `all` or `any`, or leave `scopes` out")))]
 pub struct ScopeCheck {
     /// Scopes that must all be present. At most 16, of at most 128 characters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -46,17 +50,17 @@ pub struct ScopeCheck {
     pub any: Vec<String>,
 }
 
-/// What one claim of a token must say.
+/// An entry says what one claim of a token must be.
 ///
 /// Exactly one of `equals`, `contains` and `oneOf` says what is compared. A claim
 /// that is absent fails the check.
 #[derive(Serialize, Deserialize, Debug, PartialEq, Clone, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-whygate-exactly-one" = [["equals"], ["contains"], ["oneOf"]]))]
+#[schemars(extend("x-whygate-presence" = exactly_one(&[&["equals"], &["contains"], &["oneOf"]], "a claim is compared in one way: give exactly one of `equals`, `contains`, `oneOf`")))]
 pub struct ClaimCheck {
     /// Where the claim stands in the token; names of nested objects are separated
     /// by dots. At most 256 characters. Example: `realm_access.roles`.
-    #[schemars(length(min = 1, max = 256), regex(pattern = r"^[^.]+(\.[^.]+)*$"))]
+    #[schemars(length(min = 1, max = 256), regex(pattern = pattern::CLAIM_PATH))]
     pub path: String,
 
     /// How the claim is compared.
@@ -105,19 +109,19 @@ impl JsonSchema for ClaimValue {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "x-kubernetes-preserve-unknown-fields": true,
-            "x-whygate-scalar": json!({ "maxLength": 1024 }),
+            SCALAR: { "maxLength": 1024 },
         })
     }
 }
 
-/// An issuer of tokens, and how its tokens are verified.
+/// An entry describes one issuer, and how its tokens are verified.
 #[derive(Serialize, Deserialize, Debug, PartialEq, Clone, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-whygate-exactly-one" = [["audiences"], ["anyAudience"]]))]
+#[schemars(extend("x-whygate-presence" = exactly_one(&[&["audiences"], &["anyAudience"]], "list the accepted `audiences`, or write `anyAudience: true` to accept tokens for any service; not both")))]
 pub struct JwtProvider {
     /// Name by which the `jwt` checks of this policy refer to the entry. Lower-case
     /// letters, digits and `-`, at most 63 characters. Example: `keycloak`.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = pattern::LABEL))]
     pub name: String,
 
     /// What the claim `iss` of a token must be, byte for byte. At most 512
@@ -137,7 +141,8 @@ pub struct JwtProvider {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub any_audience: bool,
 
-    /// Where the public keys of the issuer come from.
+    /// Where the public keys of the issuer come from: exactly one of `inline` and
+    /// `secretRef`.
     pub jwks: Jwks,
 
     /// Signature algorithms that are accepted. Default: all of the list, RS256,
@@ -150,7 +155,7 @@ pub struct JwtProvider {
     /// How far the clock of the issuer may be off when `exp` and `nbf` are judged.
     /// A duration such as `30s` or `1m30s`, from `0s` to `5m`. Default `60s`.
     #[serde(default = "default_clock_skew", with = "duration")]
-    #[schemars(with = "String", length(max = 16), regex(pattern = r"^([0-9]{1,9}(h|m|s|ms))+$"))]
+    #[schemars(with = "String", length(max = 16), regex(pattern = pattern::DURATION), extend("x-kubernetes-validations" = cel::clock_skew()))]
     pub clock_skew: Duration,
 }
 
@@ -163,7 +168,7 @@ fn default_clock_skew() -> Duration {
 /// Exactly one of `inline` and `secretRef`.
 #[derive(Serialize, Deserialize, Debug, PartialEq, Eq, Clone, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-whygate-exactly-one" = [["inline"], ["secretRef"]]))]
+#[schemars(extend("x-whygate-presence" = exactly_one(&[&["inline"], &["secretRef"]], "a key set has one source: give exactly one of `inline` and `secretRef`")))]
 pub enum Jwks {
     /// The JSON Web Key Set itself, as a JSON document in a string of at most
     /// 65536 characters. Public keys only. Example: `'{"keys":[…]}'`.
@@ -179,12 +184,12 @@ pub enum Jwks {
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
     /// Name of the Secret. At most 253 characters.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = pattern::OBJECT_NAME))]
     pub name: String,
 
     /// Key in the Secret's data. Default `jwks.json`. At most 253 characters.
     #[serde(default = "default_secret_key")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = pattern::SECRET_KEY))]
     pub key: String,
 }
 

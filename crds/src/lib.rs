@@ -6,9 +6,18 @@
 mod access_plan;
 mod access_policy;
 mod access_subscription;
+mod cel;
+mod decode;
 mod duration;
 mod jwt;
+mod manifest;
+mod nearest;
+mod pattern;
+mod presence;
 mod rule;
+mod schema;
+mod shape;
+mod text;
 
 pub use access_plan::{AccessPlan, AccessPlanSpec, AccessPlanStatus, Approval, Consumers};
 pub use access_policy::{
@@ -19,9 +28,11 @@ pub use access_subscription::{
     AccessSubscription, AccessSubscriptionSpec, AccessSubscriptionStatus, ApiKey, Credential,
     PlanRef, SubscriptionState,
 };
+pub use decode::{DecodeError, decode};
 pub use jwt::{
     Algorithm, ClaimCheck, ClaimTest, ClaimValue, Jwks, JwtCheck, JwtProvider, ScopeCheck,
     SecretKeyRef,
 };
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
+pub use manifest::{SCHEMA, SCHEMA_ANNOTATION, manifests};
 pub use rule::{Checks, Demand, IpCheck, Respond, Rule, SubscriptionCheck};

@@ -3,26 +3,32 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{access_policy::Enforcement, jwt::JwtCheck};
+use crate::{
+    access_policy::Enforcement,
+    jwt::JwtCheck,
+    pattern,
+    presence::{at_least_one, exactly_one},
+};
 
-/// One named demand.
+/// A rule is one named demand.
 ///
 /// It holds either checks (`ip`, `jwt`, `subscription`, `methods`), all of which
 /// must hold, or `anyOf`, a list of alternatives of which one must hold; never
 /// both. Its name is the explanation of a refusal.
 #[derive(Serialize, Deserialize, Debug, PartialEq, Clone, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-whygate-exactly-one" = [["ip", "jwt", "subscription", "methods"], ["anyOf"]]))]
+#[schemars(extend("x-whygate-presence" = exactly_one(&[&["ip", "jwt", "subscription", "methods"], &["anyOf"]], "a rule has either checks (`ip`, `jwt`, `subscription`, `methods`) or `anyOf`: give one of the two; to combine them, repeat the checks in each alternative of `anyOf` or write two rules")))]
 pub struct Rule {
     /// Name of the rule, unique in its list. Refusals, Events and metrics carry
     /// it, so say what is demanded: `office-or-vpn`, `partner`. Lower-case
     /// letters, digits and `-`, at most 63 characters.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = pattern::LABEL))]
     pub name: String,
 
     /// Overrides the policy's `enforcement` for this rule: `Enforce` or `Shadow`.
     /// Default: what the policy says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Enforcement")]
     pub enforcement: Option<Enforcement>,
 
     /// The checks of the rule itself; empty if the rule has `any_of`.
@@ -67,7 +73,7 @@ impl Rule {
 /// Checks that must hold together.
 #[derive(Serialize, Deserialize, Debug, Default, PartialEq, Clone, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-whygate-at-least-one" = ["ip", "jwt", "subscription", "methods"]))]
+#[schemars(extend("x-whygate-presence" = at_least_one(&["ip", "jwt", "subscription", "methods"], "an alternative without a check would admit everybody: give at least one of `ip`, `jwt`, `subscription`, `methods`")))]
 pub struct Checks {
     /// Holds if the address of the client is in one of the networks.
     /// Example: `{cidrs: [198.51.100.0/24]}`.
@@ -92,7 +98,7 @@ pub struct Checks {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(min = 1, max = 16),
-        inner(length(min = 1, max = 32), regex(pattern = r"^[A-Z]+(-[A-Z]+)*$"))
+        inner(length(min = 1, max = 32), regex(pattern = pattern::METHOD))
     )]
     pub methods: Vec<String>,
 }
@@ -114,7 +120,6 @@ pub struct IpCheck {
     /// Networks in CIDR notation, IPv4 or IPv6, at most 4096. The bits behind the
     /// prefix must be zero: `10.0.0.0/8`, not `10.0.0.1/8`; a single address is
     /// `203.0.113.7/32` or `2001:db8::1/128`. An empty list holds for nobody.
-    #[serde(default)]
     #[schemars(length(max = 4096), extend("items" = { "type": "string", "format": "cidr", "maxLength": 43 }))]
     pub cidrs: Vec<String>,
 
@@ -134,7 +139,7 @@ pub struct SubscriptionCheck {
     /// to one of them is enough. From 1 to 16.
     #[schemars(
         length(min = 1, max = 16),
-        inner(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))
+        inner(length(min = 1, max = 253), regex(pattern = pattern::OBJECT_NAME))
     )]
     pub plans: Vec<String>,
 }
