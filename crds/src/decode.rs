@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use crate::{
     AccessPlanSpec, AccessPolicySpec, AccessSubscriptionSpec,
     nearest::nearest,
+    place::Place,
     schema::marked,
     shape::{ListShape, ObjectShape, Shape, Unique},
     text,
@@ -60,8 +61,8 @@ static SPECS: LazyLock<BTreeMap<&'static str, Shape>> = LazyLock::new(|| {
 /// # Errors
 ///
 /// Every unknown field, missing field, wrong type and broken limit of the schema,
-/// up to 1000 of them; never an empty list. What relates several
-/// fields or needs knowledge of networks beyond their form is left to the compiler.
+/// up to 1000 of them; never an empty list. What relates several fields, or needs
+/// more knowledge of networks than their form, is left to the compiler.
 pub fn decode<K>(manifest: &Value) -> Result<K, Vec<DecodeError>>
 where
     K: Resource<DynamicType = ()> + DeserializeOwned,
@@ -76,16 +77,16 @@ where
 fn errors<K: Resource<DynamicType = ()>>(manifest: &Value) -> Vec<DecodeError> {
     let mut walk = Walk::default();
     let Some(object) = manifest.as_object() else {
-        walk.report(Path::root(), wrong_type("an object", manifest));
+        walk.report(Place::root(), wrong_type("an object", manifest));
         return walk.errors;
     };
     walk.identity::<K>(object);
     let known = ["apiVersion", "kind", "metadata", "spec", "status"];
     for name in object.keys().filter(|name| !known.contains(&name.as_str())) {
-        walk.report(Path::root().field(&text::shown(name)), unknown(name, &known));
+        walk.report(Place::root().field(&text::shown(name)), unknown(name, &known));
     }
     walk.metadata(object.get("metadata"));
-    let root = Path::root();
+    let root = Place::root();
     let path = root.field("spec");
     match (object.get("spec"), SPECS.get(&*K::kind(&()))) {
         (Some(spec), Some(shape)) => walk.value(path, spec, shape),
@@ -106,47 +107,6 @@ fn typed<K: DeserializeOwned>(manifest: &Value) -> Result<K, Vec<DecodeError>> {
         .map_err(|error| vec![DecodeError { path: "spec".to_owned(), message: error.to_string() }])
 }
 
-/// The place of a value, as a chain back to the root.
-#[derive(Clone, Copy)]
-struct Path<'a> {
-    parent: Option<&'a Path<'a>>,
-    step: Step<'a>,
-}
-
-#[derive(Clone, Copy)]
-enum Step<'a> {
-    Root,
-    Field(&'a str),
-    Entry(usize),
-}
-
-impl<'a> Path<'a> {
-    fn root() -> Self {
-        Self { parent: None, step: Step::Root }
-    }
-
-    fn field(&'a self, name: &'a str) -> Self {
-        Self { parent: Some(self), step: Step::Field(name) }
-    }
-
-    fn entry(&'a self, index: usize) -> Self {
-        Self { parent: Some(self), step: Step::Entry(index) }
-    }
-}
-
-impl fmt::Display for Path<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(parent) = self.parent else { return Ok(()) };
-        parent.fmt(formatter)?;
-        match self.step {
-            Step::Root => Ok(()),
-            Step::Entry(index) => write!(formatter, "[{index}]"),
-            Step::Field(name) if parent.parent.is_none() => formatter.write_str(name),
-            Step::Field(name) => write!(formatter, ".{name}"),
-        }
-    }
-}
-
 /// A walk along a value and its schema, collecting what does not fit.
 #[derive(Default)]
 struct Walk {
@@ -154,19 +114,18 @@ struct Walk {
 }
 
 impl Walk {
-    fn report(&mut self, path: Path<'_>, message: String) {
+    fn report(&mut self, path: Place<'_>, message: String) {
         if self.errors.len() >= MOST {
             return;
         }
-        let path = if path.parent.is_none() { "manifest".to_owned() } else { path.to_string() };
-        self.errors.push(DecodeError { path, message });
+        self.errors.push(DecodeError { path: path.to_string(), message });
     }
 
     /// Holds group, version and kind against those of the type.
     fn identity<K: Resource<DynamicType = ()>>(&mut self, object: &Map<String, Value>) {
         for (name, expected) in [("apiVersion", K::api_version(&())), ("kind", K::kind(&()))] {
             if object.get(name).and_then(Value::as_str) != Some(&expected) {
-                self.report(Path::root().field(name), format!("must be `{expected}`"));
+                self.report(Place::root().field(name), format!("must be `{expected}`"));
             }
         }
     }
@@ -174,13 +133,15 @@ impl Walk {
     fn metadata(&mut self, metadata: Option<&Value>) {
         let fault = match metadata.map(ObjectMeta::deserialize) {
             Some(Ok(_)) => return,
-            Some(Err(error)) => format!("not the metadata of an object: {error}"),
+            Some(Err(error)) => {
+                format!("not the metadata of an object: {}", text::shown(&error.to_string()))
+            }
             None => MISSING.to_owned(),
         };
-        self.report(Path::root().field("metadata"), fault);
+        self.report(Place::root().field("metadata"), fault);
     }
 
-    fn value(&mut self, path: Path<'_>, value: &Value, shape: &Shape) {
+    fn value(&mut self, path: Place<'_>, value: &Value, shape: &Shape) {
         let expected = match (shape, value) {
             (Shape::Text(shape), Value::String(value)) => {
                 return text::faults(value, shape)
@@ -215,7 +176,7 @@ impl Walk {
         self.report(path, wrong_type(expected, value));
     }
 
-    fn object(&mut self, path: Path<'_>, object: &Map<String, Value>, shape: &ObjectShape) {
+    fn object(&mut self, path: Place<'_>, object: &Map<String, Value>, shape: &ObjectShape) {
         for name in shape.required.iter().filter(|name| !object.contains_key(*name)) {
             self.report(path.field(name), MISSING.to_owned());
         }
@@ -235,7 +196,7 @@ impl Walk {
         }
     }
 
-    fn list(&mut self, path: Path<'_>, items: &[Value], shape: &ListShape) {
+    fn list(&mut self, path: Place<'_>, items: &[Value], shape: &ListShape) {
         let count = u64::try_from(items.len()).unwrap_or(u64::MAX);
         if count < shape.fewest {
             self.report(path, format!("has {count} entries: give at least {}", shape.fewest));
@@ -249,7 +210,7 @@ impl Walk {
         self.duplicates(path, items, &shape.unique);
     }
 
-    fn duplicates(&mut self, path: Path<'_>, items: &[Value], unique: &Unique) {
+    fn duplicates(&mut self, path: Place<'_>, items: &[Value], unique: &Unique) {
         let mut seen = BTreeMap::new();
         for (index, item) in items.iter().enumerate() {
             let identity = match unique {

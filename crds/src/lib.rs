@@ -13,6 +13,7 @@ mod jwt;
 mod manifest;
 mod nearest;
 mod pattern;
+mod place;
 mod presence;
 mod rule;
 mod schema;

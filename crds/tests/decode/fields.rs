@@ -106,3 +106,24 @@ fn a_status_that_cannot_be_read_never_refuses_the_object() {
     let subscription: AccessSubscription = decode(&manifest).expect("the spec is valid");
     assert_eq!(subscription.status, None);
 }
+
+#[test]
+fn messages_stay_short_and_printable_whatever_the_manifest_holds() {
+    let name = format!("a\n\u{1b}[31m{}", "b".repeat(10_000));
+    let fields = json!({ (name.as_str()): 1 });
+    for manifest in [
+        with(policy(), "/spec/onDeny", fields),
+        with(policy(), "/spec/require/0/ip/cidrs/0", json!(name)),
+        with(policy(), "/spec/enforcement", json!(name)),
+    ] {
+        let errors = errors(&manifest);
+        let is_fit = |error: &String| error.len() < 400 && !error.contains(char::is_control);
+        assert!(!errors.is_empty() && errors.iter().all(is_fit), "{errors:?}");
+    }
+}
+
+#[test]
+fn errors_of_one_manifest_are_bounded() {
+    let manifest = with(policy(), "/spec/require/0/ip/cidrs", json!(vec!["no"; 5000]));
+    assert_eq!(errors(&manifest).len(), 1000);
+}
