@@ -158,9 +158,9 @@ impl Walk {
                 return self.object(path, fields, shape);
             }
             (Shape::Map(shape), Value::Object(fields)) => {
-                return fields
-                    .iter()
-                    .for_each(|(name, value)| self.value(path.field(name), value, shape));
+                return fields.iter().for_each(|(name, value)| {
+                    self.value(path.field(&text::shown(name)), value, shape)
+                });
             }
             (Shape::Integer, Value::Number(number)) if number.is_i64() => return,
             (Shape::Boolean, Value::Bool(_))
