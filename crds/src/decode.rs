@@ -159,7 +159,7 @@ impl Walk {
             }
             (Shape::Map(shape), Value::Object(fields)) => {
                 return fields.iter().for_each(|(name, value)| {
-                    self.value(path.field(&text::shown(name)), value, shape)
+                    self.value(path.field(&text::shown(name)), value, shape);
                 });
             }
             (Shape::Integer, Value::Number(number)) if number.is_i64() => return,
