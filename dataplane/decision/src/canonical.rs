@@ -266,8 +266,8 @@ fn strip(headers: &mut HeaderMap, line: &Line, source: &AddressSource) {
             || same_name(name, "forwarded")
             || same_name(name, "x-real-ip");
         let source = source.header.as_ref().is_some_and(|header| same_name(name, header.as_str()));
-        starts_as(name, "whygate-")
-            || ((forwarded || source) && !(line.peer_is_trusted && !name.contains('_')))
+        let believed = line.peer_is_trusted && !name.contains('_');
+        starts_as(name, "whygate-") || (!believed && (forwarded || source))
     });
 }
 

@@ -33,6 +33,7 @@ macro_rules! codes {
         /// Its name is the only spelling: response header, problem type, Event reason, log field,
         /// metric label, page of the documentation. A code is never renamed.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[expect(clippy::doc_markdown, reason = "the sentences are also shown to people")]
         pub enum Code {
             $(#[doc = $meaning] $code,)*
         }

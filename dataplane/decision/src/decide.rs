@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::{
     canonical::{API_KEY, CanonicalRequest, Scheme},
     check::{Check, Demand, Evidence, Facts, Outcome, Site},
-    code::Code,
     denial::{Denial, DenialReason, Failure},
+    headline::{presented, stage},
     policy::{
         Alternative, Disclosure, Enforcement, OnDeny, OpenBy, Refusal, Rule, Section, Uncovered,
     },
@@ -256,7 +256,7 @@ fn headline(
     disclosure: Disclosure,
     route: &Arc<RouteName>,
 ) -> Box<Denial> {
-    failed.sort_by_key(|failed| stage(&failed.failure.reason));
+    failed.sort_by_key(|failed| stage(failed.failure.reason.code()));
     let hint = failed.first().and_then(|first| {
         first.judged.rule.hint.as_ref().or(first.judged.policy.on_deny.hint.as_ref()).cloned()
     });
@@ -267,23 +267,6 @@ fn headline(
     };
     let others = failures.collect();
     Box::new(Denial { reason, site, route: Some(Arc::clone(route)), disclosure, hint, others })
-}
-
-/// The place of a reason in the order of headlines: no caller outside the network is told to fetch a token.
-fn stage(reason: &DenialReason) -> u8 {
-    match reason.code() {
-        Code::AddressDenied => 0,
-        Code::RuleMatched => 1,
-        Code::ClientAddressUnknown => 2,
-        Code::AddressNotAllowed | Code::MethodRefused => 3,
-        Code::SubscriptionExpired
-        | Code::SubscriptionSuspended
-        | Code::SubscriptionInvalid
-        | Code::PlanNotAccepted => 5,
-        Code::TokenScopeMissing | Code::TokenClaimMismatch => 6,
-        // What is left of the codes that a check can give is authentication.
-        _ => 4,
-    }
 }
 
 fn judge_rule(
@@ -302,8 +285,9 @@ fn judge_rule(
             }
             (Section::Deny, Found::Unknown(failure)) => return Err(failure),
             (Section::Require, Found::Unmet(failure) | Found::Unknown(failure)) => {
-                let further =
-                    |before: &Failure| presented(&failure.reason) && !presented(&before.reason);
+                let further = |before: &Failure| {
+                    presented(failure.reason.code()) && !presented(before.reason.code())
+                };
                 if furthest.as_ref().is_none_or(further) {
                     furthest = Some(failure);
                 }
@@ -347,15 +331,6 @@ fn judge_alternative(
         }
     }
     unknown.map_or(Found::Met(last), Found::Unknown)
-}
-
-/// Whether the caller presented a credential that this reason is about.
-fn presented(reason: &DenialReason) -> bool {
-    match reason.code() {
-        Code::TokenMissing | Code::KeyMissing => false,
-        Code::CredentialStoreUnavailable => true,
-        code => matches!(stage(reason), 4..=6) && code != Code::ClientAddressUnknown,
-    }
 }
 
 /// The refusal of a `deny` rule whose checks all hold.

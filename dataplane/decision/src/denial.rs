@@ -4,7 +4,7 @@ mod sentence;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 
 use crate::{
@@ -178,12 +178,37 @@ impl DenialReason {
             Self::TokenScopeMissing { .. } => below(".scopes"),
             Self::TokenClaimMismatch { entry, .. } => below(&format!(".claims[{entry}]")),
             Self::PlanNotAccepted { .. } => below(".plans"),
+            Self::PolicyRequired { by: ClosedBy::Flag }
+            | Self::ClientAddressUnknown { .. }
+            | Self::TokenMissing { .. }
+            | Self::TokenMalformed { .. }
+            | Self::TokenAlgorithmNotAllowed { .. }
+            | Self::TokenKeyUnknown { .. }
+            | Self::TokenSignatureInvalid { .. }
+            | Self::TokenExpired { .. }
+            | Self::TokenNotYetValid { .. }
+            | Self::TokenIssuerMismatch { .. }
+            | Self::TokenAudienceMismatch { .. }
+            | Self::KeyMissing { .. }
+            | Self::KeyUnknown { .. }
+            | Self::SubscriptionExpired { .. }
+            | Self::SubscriptionSuspended { .. }
+            | Self::SubscriptionInvalid { .. }
+            | Self::MethodRefused { .. }
+            | Self::RuleMatched { .. }
+            | Self::CredentialStoreUnavailable { .. }
+            | Self::JudgementFailed
+            | Self::MisdirectedRequest { .. }
+            | Self::RequestMalformed { .. }
+            | Self::UriTooLong { .. }
+            | Self::HeadersTooLarge { .. }
+            | Self::RequestTimeout { .. }
+            | Self::EncodingNotSupported { .. } => below(""),
             Self::PolicyInvalid { field, .. }
             | Self::PolicyMissing { field, .. }
             | Self::PolicyUnenforceable { field, .. }
             | Self::RouteInvalid { field, .. }
             | Self::PolicyRequired { by: ClosedBy::Annotation(field) } => Some(field.clone()),
-            _ => below(""),
         }
     }
 }
@@ -207,12 +232,12 @@ impl Denial {
 
     /// The policy that refused, if one did.
     pub fn policy(&self) -> Option<&ResourceRef> {
-        let invalid = match &self.reason {
-            DenialReason::PolicyInvalid { field, .. } => Some(&field.resource),
-            DenialReason::PolicyMissing { policy, .. } => Some(policy),
-            _ => None,
-        };
-        self.site.as_ref().map(|site| &site.policy).or(invalid)
+        if let DenialReason::PolicyInvalid { field: FieldRef { resource: policy, .. }, .. }
+        | DenialReason::PolicyMissing { policy, .. } = &self.reason
+        {
+            return Some(policy);
+        }
+        self.site.as_ref().map(|site| &site.policy)
     }
 
     /// The rule that refused, if one did.
@@ -238,25 +263,30 @@ impl Denial {
     /// The challenge of a 401 (RFC 9110 section 11.6.1, RFC 6750 section 3), and of a 403 that
     /// another token could turn (RFC 6750 section 3.1).
     pub fn challenge(&self) -> Option<HeaderValue> {
-        let value = match self.code() {
-            Code::TokenMissing => "Bearer",
-            Code::TokenScopeMissing => "Bearer error=\"insufficient_scope\"",
-            Code::KeyMissing | Code::KeyUnknown => "ApiKey header=\"x-api-key\"",
-            code if code.status() == http::StatusCode::UNAUTHORIZED => {
-                "Bearer error=\"invalid_token\""
-            }
-            _ => return None,
+        let value = if let DenialReason::TokenMissing { .. } = &self.reason {
+            "Bearer"
+        } else if let DenialReason::TokenScopeMissing { .. } = &self.reason {
+            "Bearer error=\"insufficient_scope\""
+        } else if self.code().status() != StatusCode::UNAUTHORIZED {
+            return None;
+        } else if let DenialReason::KeyMissing { .. } | DenialReason::KeyUnknown { .. } =
+            &self.reason
+        {
+            "ApiKey header=\"x-api-key\""
+        } else {
+            "Bearer error=\"invalid_token\""
         };
         Some(HeaderValue::from_static(value))
     }
 
     /// The client's address, where the refusal is about it.
     pub fn address(&self) -> Option<IpAddr> {
-        match &self.reason {
-            DenialReason::AddressDenied { client, .. }
-            | DenialReason::AddressNotAllowed { client, .. }
-            | DenialReason::ClientAddressUnknown { client } => Some(client.for_logs()),
-            _ => None,
-        }
+        let (DenialReason::AddressDenied { client, .. }
+        | DenialReason::AddressNotAllowed { client, .. }
+        | DenialReason::ClientAddressUnknown { client }) = &self.reason
+        else {
+            return None;
+        };
+        Some(client.for_logs())
     }
 }

@@ -152,7 +152,7 @@ fn push_escaped(decoded: &mut String, byte: u8) -> Result<(), PathProblem> {
 /// Whether a decoded text holds a `%25` that would become structure if somebody decoded once more.
 fn is_encoded_twice(decoded: &str) -> bool {
     decoded.split("%25").skip(1).any(|tail| {
-        let byte = tail.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        let byte = escape(tail).ok().map(|(byte, _)| byte);
         matches!(byte, Some(b'.' | b'/' | b'\\' | b'%' | b';' | 0..=0x1f | 0x7f))
     })
 }

@@ -11,7 +11,7 @@ use crate::{
     refs::{FieldRef, ResourceRef},
 };
 
-/// One AccessPolicy, compiled.
+/// One `AccessPolicy`, compiled.
 #[derive(Debug)]
 pub struct Policy {
     /// Which object it is.
@@ -202,7 +202,7 @@ pub enum ClosedBy {
 /// Who said that a route without a policy is open.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum OpenBy {
-    /// `--default-posture open`, and neither IngressClass nor Namespace says otherwise.
+    /// `--default-posture open`, and neither `IngressClass` nor Namespace says otherwise.
     Flag,
 }
 

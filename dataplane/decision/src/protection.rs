@@ -84,7 +84,7 @@ impl Protection {
         required: Vec<Required>,
         uncovered: Uncovered,
     ) -> Self {
-        attachments.sort_by(|one, two| name(one).cmp(&name(two)));
+        attachments.sort_by_cached_key(rank);
         let mut sequence: Vec<Place> = attachments
             .iter()
             .enumerate()
@@ -132,8 +132,12 @@ impl Protection {
     }
 }
 
-fn name(attachment: &Attachment) -> Option<&ResourceRef> {
-    attachment.policy.as_ref().ok().map(|policy| &policy.resource)
+/// Policies by namespace and name, behind the refusals: of several the same one always speaks.
+fn rank(attachment: &Attachment) -> (Option<ResourceRef>, Option<String>) {
+    match &attachment.policy {
+        Ok(policy) => (Some(policy.resource.clone()), None),
+        Err(refusal) => (None, Some(format!("{refusal:?}"))),
+    }
 }
 
 fn places(attachment: usize, attached: &Attachment) -> Vec<Place> {

@@ -7,13 +7,13 @@ use std::{fmt, sync::Arc};
 pub enum Kind {
     /// `networking.k8s.io/v1` Ingress.
     Ingress,
-    /// `networking.k8s.io/v1` IngressClass (cluster-scoped).
+    /// `networking.k8s.io/v1` `IngressClass` (cluster-scoped).
     IngressClass,
-    /// `whygate.dev` AccessPolicy.
+    /// `whygate.dev` `AccessPolicy`.
     AccessPolicy,
-    /// `whygate.dev` AccessPlan.
+    /// `whygate.dev` `AccessPlan`.
     AccessPlan,
-    /// `whygate.dev` AccessSubscription.
+    /// `whygate.dev` `AccessSubscription`.
     AccessSubscription,
     /// Core Service.
     Service,
@@ -21,7 +21,7 @@ pub enum Kind {
     Secret,
     /// Core Namespace (cluster-scoped).
     Namespace,
-    /// `discovery.k8s.io/v1` EndpointSlice.
+    /// `discovery.k8s.io/v1` `EndpointSlice`.
     EndpointSlice,
 }
 
@@ -85,7 +85,7 @@ impl fmt::Display for ResourceRef {
     }
 }
 
-/// One field of one object, spelled as `kubectl explain` and JSONPath would:
+/// One field of one object, spelled as `kubectl explain` and `JSONPath` would:
 /// `spec.require[0].ip.cidrs[3]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FieldRef {

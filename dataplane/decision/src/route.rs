@@ -120,17 +120,18 @@ struct Node {
 impl RoutingTable {
     /// Builds the table. `default` is the route of `defaultBackend`, with its namespace: it serves
     /// what no host and path matches, but nothing of a host that another namespace owns.
+    /// A host that is given twice keeps its first owner and the paths of both.
     pub fn new(hosts: Vec<HostRoutes>, default: Option<(Arc<str>, Arc<Route>)>) -> Self {
         let mut table = Self { default, ..Self::default() };
         for HostRoutes { host, owner, paths } in hosts {
-            let mut entry = HostEntry { owner, paths: Node::default() };
+            let new = || HostEntry { owner, paths: Node::default() };
+            let entry = match host {
+                HostPattern::Exact(host) => table.exact.entry(host).or_insert_with(new),
+                HostPattern::Wildcard(suffix) => table.wildcard.entry(suffix).or_insert_with(new),
+                HostPattern::Any => table.any.get_or_insert_with(new),
+            };
             for (path_match, path, route) in paths {
                 entry.paths.insert(path_match, &path, route);
-            }
-            match host {
-                HostPattern::Exact(host) => drop(table.exact.insert(host, entry)),
-                HostPattern::Wildcard(suffix) => drop(table.wildcard.insert(suffix, entry)),
-                HostPattern::Any => table.any = Some(entry),
             }
         }
         table

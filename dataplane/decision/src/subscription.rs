@@ -89,7 +89,7 @@ pub enum State {
     Invalid(Arc<str>),
 }
 
-/// One AccessSubscription, compiled.
+/// One `AccessSubscription`, compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
     /// Which object it is.
@@ -141,7 +141,7 @@ mod tests {
             "",
             "wg_",
             "7f3k9q2m",
-            &KEY[..40],
+            KEY.split_at(40).0,
             &longer,
             &KEY.replace("7f3", "7F3"),
             &KEY.replace('A', "="),

@@ -77,6 +77,10 @@ fn not_allowed(client: &ClientAddress, networks: usize, nearest: Option<ipnet::I
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "`observed` lists every variant and sends the others elsewhere"
+)]
 fn token(reason: &DenialReason) -> String {
     use DenialReason as R;
     match reason {
@@ -112,6 +116,9 @@ fn token(reason: &DenialReason) -> String {
         R::TokenIssuerMismatch { expected, got: None } => {
             format!("the token names no issuer, expected {expected}")
         }
+        R::TokenAudienceMismatch { expected, got } if got.is_empty() => {
+            format!("the token names no audience, accepted: {expected}")
+        }
         R::TokenAudienceMismatch { expected, got } => {
             format!("the token's audience is {}, accepted: {expected}", quoted(got, 128))
         }
@@ -129,6 +136,10 @@ fn key_name(key_id: Option<&str>) -> String {
     key_id.map_or_else(|| "no key".into(), |key_id| format!("key {}", quoted(key_id, 64)))
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "`observed` lists every variant and sends the others elsewhere"
+)]
 fn configuration(reason: &DenialReason) -> String {
     use DenialReason as R;
     match reason {
@@ -154,6 +165,10 @@ fn configuration(reason: &DenialReason) -> String {
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "`observed` lists every variant and sends the others elsewhere"
+)]
 fn request(reason: &DenialReason) -> String {
     use DenialReason as R;
     match reason {
