@@ -7,6 +7,7 @@
 pub mod api_server;
 pub mod certificates;
 pub mod client;
+pub mod corpus;
 pub mod fault;
 pub mod kubernetes;
 pub mod namespace;

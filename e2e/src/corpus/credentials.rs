@@ -1,0 +1,178 @@
+//! Credentials made for one run: keys of an issuer, tokens, API keys.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, bail};
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256,
+    RsaKeyPair,
+};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// A token to make. What is left out is as the cases' provider wants it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct TokenSpec {
+    /// `RS256` (default), `ES256`, `EdDSA`; `HS256` and `none` are what attackers write.
+    pub algorithm: Option<String>,
+    /// `kid`; by default the one of the key that signs.
+    pub key_id: Option<String>,
+    /// Claims, over the default ones.
+    pub claims: serde_json::Map<String, Value>,
+    /// Seconds from now to `exp`; 300 by default.
+    pub expires_in: Option<i64>,
+    /// Seconds from now to `nbf`; none by default.
+    pub not_before_in: Option<i64>,
+    /// Whether another key of the same kind signs.
+    pub forged: bool,
+}
+
+/// An issuer's key pairs.
+#[derive(Debug)]
+struct Keys {
+    rsa: RsaKeyPair,
+    ecdsa: EcdsaKeyPair,
+    ed25519: Ed25519KeyPair,
+}
+
+/// Everything that the cases' placeholders stand for.
+#[derive(Debug)]
+pub struct Credentials {
+    issuer: Keys,
+    forger: Keys,
+}
+
+impl Credentials {
+    /// Makes new keys.
+    ///
+    /// # Errors
+    /// The system gives no randomness.
+    pub fn new() -> anyhow::Result<Self> {
+        Ok(Self { issuer: Keys::new()?, forger: Keys::new()? })
+    }
+
+    /// Replaces the placeholders of a text.
+    pub fn fill(&self, text: &str) -> String {
+        let mut filled = text.replace("${jwks}", &self.jwks());
+        while let Some((before, rest)) = filled.split_once("${") {
+            let Some((name, after)) = rest.split_once('}') else { break };
+            let value = match name.split_once(':') {
+                Some(("id", name)) => key_id(name),
+                Some(("sha256", name)) => {
+                    hex(digest(&SHA256, Self::api_key(name).as_bytes()).as_ref())
+                }
+                _ => format!("unknown placeholder {name}"),
+            };
+            filled = format!("{before}{value}{after}");
+        }
+        filled
+    }
+
+    /// The API key of this name: always the same.
+    pub fn api_key(name: &str) -> String {
+        let secret = digest(&SHA256, format!("secret of {name}").as_bytes());
+        format!("wg_{}_{}", key_id(name), BASE64_URL_SAFE_NO_PAD.encode(secret))
+    }
+
+    /// The issuer's key set (RFC 7517).
+    pub fn jwks(&self) -> String {
+        let (modulus, exponent) = self.issuer.rsa_components();
+        let point = self.issuer.ecdsa.public_key().as_ref();
+        let (x, y) = (point.get(1..33).unwrap_or_default(), point.get(33..).unwrap_or_default());
+        json!({ "keys": [
+            { "kty": "RSA", "kid": "RS256", "use": "sig", "alg": "RS256", "n": encode(modulus), "e": encode(exponent) },
+            { "kty": "EC", "kid": "ES256", "crv": "P-256", "x": encode(x), "y": encode(y) },
+            { "kty": "OKP", "kid": "EdDSA", "crv": "Ed25519", "x": encode(self.issuer.ed25519.public_key().as_ref()) },
+        ]})
+        .to_string()
+    }
+
+    /// Makes a token.
+    ///
+    /// # Errors
+    /// The algorithm is none that cases may ask for.
+    pub fn token(&self, spec: &TokenSpec) -> anyhow::Result<String> {
+        let algorithm = spec.algorithm.as_deref().unwrap_or("RS256");
+        let header = json!({ "alg": algorithm, "typ": "JWT", "kid": spec.key_id.as_deref().unwrap_or(algorithm) });
+        let message =
+            format!("{}.{}", encode(header.to_string()), encode(claims(spec)?.to_string()));
+        let keys = if spec.forged { &self.forger } else { &self.issuer };
+        let signature = keys.sign(algorithm, message.as_bytes())?;
+        Ok(format!("{message}.{}", encode(signature)))
+    }
+}
+
+fn claims(spec: &TokenSpec) -> anyhow::Result<Value> {
+    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?;
+    let mut claims = json!({
+        "iss": "https://id.example.com",
+        "aud": "shop-api",
+        "sub": "somebody",
+        "exp": now.saturating_add(spec.expires_in.unwrap_or(300)),
+    });
+    let object = claims.as_object_mut().context("an object")?;
+    if let Some(seconds) = spec.not_before_in {
+        object.insert("nbf".into(), now.saturating_add(seconds).into());
+    }
+    object.extend(spec.claims.clone());
+    Ok(claims)
+}
+
+impl Keys {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            rsa: RsaKeyPair::generate(KeySize::Rsa2048)?,
+            ecdsa: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?,
+            ed25519: Ed25519KeyPair::generate()?,
+        })
+    }
+
+    fn sign(&self, algorithm: &str, message: &[u8]) -> anyhow::Result<Vec<u8>> {
+        let random = SystemRandom::new();
+        Ok(match algorithm {
+            "RS256" => {
+                let mut signature = vec![0; self.rsa.public_modulus_len()];
+                self.rsa.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)?;
+                signature
+            }
+            "ES256" => self.ecdsa.sign(&random, message)?.as_ref().to_vec(),
+            "EdDSA" => self.ed25519.sign(message).as_ref().to_vec(),
+            // The confusion attack: the public key serves as the secret.
+            "HS256" => {
+                let key = aws_lc_rs::hmac::Key::new(
+                    aws_lc_rs::hmac::HMAC_SHA256,
+                    self.rsa.public_key().as_ref(),
+                );
+                aws_lc_rs::hmac::sign(&key, message).as_ref().to_vec()
+            }
+            "none" => Vec::new(),
+            other => bail!("no case may ask for the algorithm {other}"),
+        })
+    }
+
+    /// Modulus and exponent of the 2,048-bit key, cut out of its DER form (RFC 8017 appendix A.1.1),
+    /// whose lengths are fixed.
+    fn rsa_components(&self) -> (&[u8], &[u8]) {
+        let der = self.rsa.public_key().as_ref();
+        (der.get(9..265).unwrap_or_default(), der.get(267..).unwrap_or_default())
+    }
+}
+
+fn key_id(name: &str) -> String {
+    hex(digest(&SHA256, name.as_bytes()).as_ref()).chars().take(8).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+fn encode(bytes: impl AsRef<[u8]>) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}
