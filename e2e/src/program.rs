@@ -37,10 +37,13 @@ pub fn build() -> anyhow::Result<PathBuf> {
 }
 
 /// Cargo builds no other package's program for a test, so it is asked to, and prints where it went.
+///
+/// `--workspace` settles which features libraries get: the same as in a test of the whole workspace,
+/// so that nothing but the program itself is built again.
 fn compile() -> anyhow::Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut cargo = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "controller", "--bin", "whygate"])
+        .args(["build", "--quiet", "--workspace", "--bin", "whygate"])
         .args(["--message-format", "json-render-diagnostics"])
         .current_dir(Path::new(WORKSPACE))
         .stdin(Stdio::null())

@@ -6,15 +6,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::ensure;
+use e2e::process::Finished;
 use e2e::{ApiServer, Client, FaultProxy, eventually};
 
 e2e::suite!(
     needs: [Kubernetes],
     tests: [
         endpoints_of_the_private_range_are_accepted_and_survive_an_outage,
+        frozen_api_server_answers_nobody_until_it_is_thawed,
         account_has_the_rights_that_rbac_gives_it_and_no_more,
-        network_that_is_none_is_refused_with_its_sentence,
-        rule_names_are_unique_in_a_policy,
+        wrong_policy_is_refused_with_its_sentence,
     ],
 );
 
@@ -49,6 +50,21 @@ async fn endpoints_of_the_private_range_are_accepted_and_survive_an_outage() -> 
     Ok(())
 }
 
+async fn frozen_api_server_answers_nobody_until_it_is_thawed() -> anyhow::Result<()> {
+    let mut server = ApiServer::start().await?;
+    assert_eq!(ask(&server, "30s")?.success()?, "ok");
+    server.freeze()?;
+    assert_eq!(ask(&server, "1s")?.code, Some(1));
+    server.thaw()?;
+    assert_eq!(ask(&server, "30s")?.success()?, "ok");
+    Ok(())
+}
+
+/// Asks whether it is ready, for so long.
+fn ask(server: &ApiServer, limit: &str) -> anyhow::Result<Finished> {
+    server.kubectl(&["get", "--raw", "/readyz", "--request-timeout", limit])
+}
+
 async fn account_has_the_rights_that_rbac_gives_it_and_no_more() -> anyhow::Result<()> {
     let server = ApiServer::start().await?;
     for command in [
@@ -71,28 +87,29 @@ async fn account_has_the_rights_that_rbac_gives_it_and_no_more() -> anyhow::Resu
     Ok(())
 }
 
-async fn network_that_is_none_is_refused_with_its_sentence() -> anyhow::Result<()> {
+async fn wrong_policy_is_refused_with_its_sentence() -> anyhow::Result<()> {
+    const RULE: &str = "{ name: office, ip: { cidrs: [10.0.0.0/8] } }";
+    let twice = format!("{RULE}, {RULE}");
+    let refusals: [(&str, &[&str]); 3] = [
+        (
+            "{ name: office, ip: { cidrs: [10.0.0.0/33] } }",
+            &["spec.require[0].ip.cidrs[0]", "10.0.0.0/33"],
+        ),
+        (&twice, &["spec.require[1]", "Duplicate value", "office"]),
+        (
+            "{ name: partner, jwt: { provider: nobody } }",
+            &["names a provider that this policy does not have", "`spec.jwtProviders`"],
+        ),
+    ];
     let server = with_schemas().await?;
-    let rule = "{ name: office, ip: { cidrs: [10.0.0.0/33] } }";
-    let refused = server.kubectl_with(&["create", "-f", "-"], &policy(rule))?;
-    assert_eq!(refused.code, Some(1), "{}", refused.stdout);
-    for part in ["spec.require[0].ip.cidrs[0]", "10.0.0.0/33", "cidr"] {
-        assert!(refused.stderr.contains(part), "`{part}` is missing: {}", refused.stderr);
+    for (rules, parts) in refusals {
+        let refused = server.kubectl_with(&["create", "-f", "-"], &policy(rules))?;
+        assert_eq!(refused.code, Some(1), "{rules} was accepted");
+        for part in parts {
+            assert!(refused.stderr.contains(part), "`{part}` is missing: {}", refused.stderr);
+        }
     }
-    let rule = "{ name: office, ip: { cidrs: [10.0.0.0/8] } }";
-    server.kubectl_with(&["create", "-f", "-"], &policy(rule))?.success()?;
-    Ok(())
-}
-
-async fn rule_names_are_unique_in_a_policy() -> anyhow::Result<()> {
-    let server = with_schemas().await?;
-    let rule = "{ name: office, ip: { cidrs: [10.0.0.0/8] } }";
-    let refused =
-        server.kubectl_with(&["create", "-f", "-"], &policy(&format!("{rule}, {rule}")))?;
-    assert_eq!(refused.code, Some(1), "{}", refused.stdout);
-    for part in ["spec.require[1]", "Duplicate value", "office"] {
-        assert!(refused.stderr.contains(part), "`{part}` is missing: {}", refused.stderr);
-    }
+    server.kubectl_with(&["create", "-f", "-"], &policy(RULE))?.success()?;
     Ok(())
 }
 

@@ -1,18 +1,32 @@
 //! The harness's own parts, tried on each other: what breaks here would make every other test lie.
 #![expect(clippy::unwrap_used, reason = "the first surprise ends the test")]
 
+use std::convert::Infallible;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
-use e2e::client::{empty, full, request};
-use e2e::upstream::Echo;
-use e2e::{Client, FaultProxy, StrictUpstream, Upstream, address, eventually, raw};
-use http::Method;
+use http::{Method, Response, Version};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use e2e::client::{empty, full, request};
+use e2e::upstream::Echo;
+use e2e::{
+    Authority, Client, FaultProxy, Protocol, StrictUpstream, Upstream, address, eventually, raw,
+};
 
 e2e::suite!(
     needs: [],
@@ -24,6 +38,8 @@ e2e::suite!(
         black_hole_holds_bytes_back_and_delivers_them_later,
         strict_upstream_takes_what_has_one_reading,
         strict_upstream_refuses_every_ambiguous_framing,
+        client_greets_with_a_name_and_shows_its_certificate_in_both_versions,
+        client_trusts_nobody_but_the_authority_it_was_given,
         nothing_outside_of_the_namespace_can_be_reached,
         temporary_files_lie_in_memory_that_nobody_else_sees,
         eventually_says_which_sentence_did_not_come_true,
@@ -151,6 +167,77 @@ async fn strict_upstream_refuses_every_ambiguous_framing() -> anyhow::Result<()>
     }
     assert_eq!((upstream.requests().len(), upstream.violations().len()), (0, ambiguous.len()));
     Ok(())
+}
+
+async fn client_greets_with_a_name_and_shows_its_certificate_in_both_versions() -> anyhow::Result<()>
+{
+    let authority = Authority::new("tests")?;
+    let server = tls_server(&authority, any_port(3, 1)).await?;
+    let client = Client::new(server).trusting(&authority)?.identified_by(authority.client("ann")?);
+    for (protocol, version) in
+        [(Protocol::Http1, Version::HTTP_11), (Protocol::Http2, Version::HTTP_2)]
+    {
+        let client = client.clone().speaking(protocol);
+        let answer = client.get("a.test", "/").await?;
+        assert_eq!(
+            (answer.text().as_str(), answer.version),
+            ("a.test with 1 certificate", version)
+        );
+        let answer = client.greeting("b.test").get("a.test", "/").await?;
+        assert_eq!(answer.text(), "b.test with 1 certificate");
+    }
+    Ok(())
+}
+
+async fn client_trusts_nobody_but_the_authority_it_was_given() -> anyhow::Result<()> {
+    let server = tls_server(&Authority::new("tests")?, any_port(3, 2)).await?;
+    let client = Client::new(server).trusting(&Authority::new("tests")?)?;
+    let error = format!("{:#}", client.get("a.test", "/").await.unwrap_err());
+    assert!(error.contains("invalid peer certificate"), "{error}");
+    Ok(())
+}
+
+/// A server for `a.test` and `b.test` that answers the name in the greeting and how many
+/// certificates the client has shown.
+async fn tls_server(authority: &Authority, listen: SocketAddr) -> anyhow::Result<SocketAddr> {
+    let (chain, key) = authority.server(&["a.test", "b.test"])?.decoded()?;
+    let mut trust = RootCertStore::empty();
+    trust.add(CertificateDer::from_pem_slice(authority.pem().as_bytes())?)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let clients = WebPkiClientVerifier::builder_with_provider(trust.into(), Arc::clone(&provider));
+    let mut settings = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(clients.build()?)
+        .with_single_cert(chain, key)?;
+    settings.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(settings));
+    let listener = TcpListener::bind(listen).await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            // A client that trusts somebody else ends the handshake: its test looks at the client.
+            if let Ok(stream) = acceptor.accept(stream).await {
+                tokio::spawn(serve_tls(stream));
+            }
+        }
+    });
+    Ok(address)
+}
+
+async fn serve_tls(stream: TlsStream<TcpStream>) {
+    let session = stream.get_ref().1;
+    let shown = session.peer_certificates().map_or(0, <[_]>::len);
+    let text = format!("{} with {shown} certificate", session.server_name().unwrap_or_default());
+    let service = service_fn(move |_| {
+        std::future::ready(Ok::<_, Infallible>(Response::new(full(text.clone()))))
+    });
+    let http2 = session.alpn_protocol() == Some(b"h2");
+    let stream = TokioIo::new(stream);
+    if http2 {
+        let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await;
+    } else {
+        let _ = http1::Builder::new().serve_connection(stream, service).await;
+    }
 }
 
 async fn nothing_outside_of_the_namespace_can_be_reached() -> anyhow::Result<()> {
