@@ -106,6 +106,7 @@ impl CanonicalRequest {
         source: &AddressSource,
         limits: RequestLimits,
     ) -> Result<Self, Malformed> {
+        hide_credentials(&mut parts.headers);
         match read_line(&parts, connection, source, limits) {
             Ok(line) => {
                 strip(&mut parts.headers, &line, source);
@@ -138,6 +139,16 @@ impl CanonicalRequest {
     /// Gives up the request for forwarding or recording.
     pub fn into_parts(self) -> (Line, HeaderMap) {
         (self.line, self.headers)
+    }
+}
+
+/// Keeps credentials out of everything that is printed for debugging, in every spelling.
+fn hide_credentials(headers: &mut HeaderMap) {
+    const CREDENTIALS: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "x-api-key"];
+    for (name, value) in headers.iter_mut() {
+        if CREDENTIALS.iter().any(|credential| same_name(name.as_str(), credential)) {
+            value.set_sensitive(true);
+        }
     }
 }
 

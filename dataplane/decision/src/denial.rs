@@ -20,7 +20,7 @@ use crate::{
 /// Why a request was refused, with the facts that were observed.
 ///
 /// A closed enum: a new variant breaks every `match` until it has its code, sentence and remedy.
-/// No fact is a secret; texts that a stranger wrote are kept escaped.
+/// No fact is a secret; texts that a stranger wrote are cut short, and escaped where they are shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(
     missing_docs,

@@ -1,13 +1,45 @@
 //! Tokens: who issues them, with which keys they are verified, and what was verified before.
 
+pub(crate) mod compact;
+mod key_set;
+
 use std::{sync::Arc, time::Duration};
 
-use jsonwebtoken::{Algorithm, DecodingKey};
+use jsonwebtoken::DecodingKey;
 
 use crate::{claims::Claims, refs::ResourceRef};
 
+pub use jsonwebtoken::Algorithm;
+pub use key_set::{KEY_COUNT_LIMIT, KEY_SET_LIMIT};
+
 /// Longest token that is looked at, in bytes.
 pub const TOKEN_LIMIT: usize = 8 * 1024;
+
+/// Every algorithm that a provider may list, by the names that tokens and key sets use (RFC 7518
+/// section 3.1, RFC 8037, RFC 9864). All are asymmetric: a key that verifies cannot sign.
+pub const ALGORITHMS: [(&str, Algorithm); 10] = [
+    ("RS256", Algorithm::RS256),
+    ("RS384", Algorithm::RS384),
+    ("RS512", Algorithm::RS512),
+    ("PS256", Algorithm::PS256),
+    ("PS384", Algorithm::PS384),
+    ("PS512", Algorithm::PS512),
+    ("ES256", Algorithm::ES256),
+    ("ES384", Algorithm::ES384),
+    ("EdDSA", Algorithm::EdDSA),
+    ("Ed25519", Algorithm::EdDSA),
+];
+
+/// The algorithm of a name, character by character; none for `none`, for HMAC and for unknown names.
+pub fn algorithm(name: &str) -> Option<Algorithm> {
+    ALGORITHMS.iter().find(|(known, _)| *known == name).map(|(_, algorithm)| *algorithm)
+}
+
+/// The name of an algorithm, for refusals and findings.
+pub(crate) fn algorithm_name(algorithm: Algorithm) -> &'static str {
+    let found = ALGORITHMS.iter().find(|(_, known)| *known == algorithm);
+    found.map_or("an algorithm that is never accepted", |(name, _)| name)
+}
 
 /// An entry of `jwtProviders`, compiled.
 #[derive(Debug)]

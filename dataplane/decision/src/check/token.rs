@@ -1,9 +1,21 @@
 //! `jwt`: a token of a provider is valid and says what is asked.
 
+mod content;
+mod registered;
+
 use std::sync::Arc;
 
-use super::{Facts, Outcome};
-use crate::{claims::Json, denial::DenialReason, token::Provider};
+use http::{HeaderMap, header};
+
+use super::{Evidence, Facts, Outcome};
+use crate::{
+    claims::{Claims, Json},
+    denial::DenialReason,
+    token::{
+        Algorithm, KeySet, Provider, TOKEN_LIMIT, VerificationKey, algorithm, algorithm_name,
+        compact::Unverified,
+    },
+};
 
 /// `jwt` of a rule.
 #[derive(Debug)]
@@ -21,7 +33,8 @@ pub struct TokenCheck {
 /// An entry of `claims`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClaimDemand {
-    /// The names from the payload down to the claim, as written: `realm_access.roles`.
+    /// The names from the payload down to the claim, as written: `realm_access.roles`. What counts
+    /// where names hold dots themselves is said at [`Claims::find`].
     pub path: Arc<str>,
     /// What it must be.
     pub test: ClaimTest,
@@ -38,10 +51,115 @@ pub enum ClaimTest {
     OneOf(Box<[Arc<str>]>),
 }
 
-impl TokenCheck {
-    pub(super) fn judge(&self, _facts: Facts<'_>) -> Outcome {
-        Outcome::Unmet(Box::new(DenialReason::TokenMissing {
-            provider: Arc::clone(&self.provider.name),
-        }))
+/// How judging ended before the token was found to be good.
+enum Stop {
+    Unmet(DenialReason),
+    Unknown(DenialReason),
+    NotJudged,
+}
+
+impl From<DenialReason> for Stop {
+    fn from(reason: DenialReason) -> Self {
+        Self::Unmet(reason)
     }
+}
+
+impl TokenCheck {
+    pub(super) fn judge(&self, facts: Facts<'_>) -> Outcome {
+        match self.try_judge(facts) {
+            Ok(()) => Outcome::Met(Evidence::Token),
+            Err(Stop::Unmet(reason)) => Outcome::Unmet(Box::new(reason)),
+            Err(Stop::Unknown(reason)) => Outcome::Unknown(Box::new(reason)),
+            Err(Stop::NotJudged) => Outcome::NotJudged,
+        }
+    }
+
+    fn try_judge(&self, facts: Facts<'_>) -> Result<(), Stop> {
+        let provider = &*self.provider;
+        let token = bearer(facts.request.headers())?
+            .ok_or_else(|| DenialReason::TokenMissing { provider: Arc::clone(&provider.name) })?;
+        if let Ok(keys) = &provider.keys
+            && token.len() <= TOKEN_LIMIT
+            && let Some(claims) = facts.tokens.get(keys.generation, token)
+        {
+            // Only the signature is remembered: everything else is judged at every request.
+            registered::judge(&claims, provider, facts.now)?;
+            return Ok(content::judge(&claims, self)?);
+        }
+        let claims = verify(token, provider, facts)?;
+        Ok(content::judge(&claims, self)?)
+    }
+}
+
+/// The token of a request; none if there is no `authorization`, or one of another scheme.
+///
+/// There is at most one `authorization`: a second one is refused when the request is read.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, DenialReason> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let value = value.as_bytes();
+    let end = value.iter().position(|byte| *byte == b' ').unwrap_or(value.len());
+    let (scheme, token) = value.split_at(end);
+    let token = token.trim_ascii();
+    if !scheme.eq_ignore_ascii_case(b"bearer") || token.is_empty() {
+        return Ok(None);
+    }
+    let token = std::str::from_utf8(token);
+    token.map(Some).map_err(|_| malformed("it has bytes above ASCII"))
+}
+
+/// Verifies a token that nobody remembers: what costs nothing first, the signature last.
+fn verify(token: &str, provider: &Provider, facts: Facts<'_>) -> Result<Arc<Claims>, Stop> {
+    let unverified = Unverified::read(token).map_err(malformed)?;
+    let algorithm = accepted(&unverified.algorithm, provider)?;
+    registered::judge(&unverified.claims, provider, facts.now)?;
+    let keys = provider.keys.as_ref().map_err(|(resource, problem)| {
+        let (resource, problem) = (resource.clone(), Arc::clone(problem));
+        Stop::Unknown(DenialReason::CredentialStoreUnavailable { resource, problem })
+    })?;
+    let key_id = || unverified.key_id.as_deref().map(shortened);
+    let key = select(keys, unverified.key_id.as_deref(), algorithm)
+        .ok_or_else(|| DenialReason::TokenKeyUnknown { key_id: key_id(), keys: keys.keys.len() })?;
+    if facts.refused {
+        return Err(Stop::NotJudged);
+    }
+    if !unverified.is_signed_by(key, algorithm) {
+        let issuer = Arc::clone(&provider.issuer);
+        return Err(DenialReason::TokenSignatureInvalid { key_id: key_id(), issuer }.into());
+    }
+    let claims = Arc::new(unverified.claims);
+    facts.tokens.insert(keys.generation, token, &claims);
+    Ok(claims)
+}
+
+/// The algorithm that the token names, if the provider accepts it. `none` and HMAC have no name here.
+fn accepted(name: &str, provider: &Provider) -> Result<Algorithm, DenialReason> {
+    let accepted = algorithm(name).filter(|algorithm| provider.algorithms.contains(algorithm));
+    accepted.ok_or_else(|| {
+        let allowed: Vec<_> = provider.algorithms.iter().copied().map(algorithm_name).collect();
+        let (algorithm, allowed) = (shortened(name), allowed.join(", ").into());
+        DenialReason::TokenAlgorithmNotAllowed { algorithm, allowed }
+    })
+}
+
+/// The key that the token names; if it names none, the one key that fits the algorithm.
+fn select<'a>(
+    keys: &'a KeySet,
+    key_id: Option<&str>,
+    algorithm: Algorithm,
+) -> Option<&'a VerificationKey> {
+    let mut fitting = keys.keys.iter().filter(|key| {
+        key.algorithms.contains(&algorithm)
+            && key_id.is_none_or(|key_id| key.id.as_deref() == Some(key_id))
+    });
+    let key = fitting.next();
+    key.filter(|_| key_id.is_some() || fitting.next().is_none())
+}
+
+fn malformed(problem: &'static str) -> DenialReason {
+    DenialReason::TokenMalformed { problem }
+}
+
+/// A text that a stranger wrote, cut to what a refusal may hold.
+fn shortened(text: &str) -> Box<str> {
+    text.chars().take(128).collect::<String>().into()
 }
