@@ -1,1 +1,127 @@
-//! Placeholder.
+//! Resources in, snapshot and findings out: pure and total.
+//!
+//! [`compile`] never fails: what is wrong with a manifest becomes a [`finding::Finding`], and what
+//! it would have protected is closed. Nothing here knows a client, a task or the time.
+
+mod access_policy;
+mod annotation;
+mod attach;
+mod backend;
+pub mod certificate;
+pub mod class;
+pub mod conditions;
+pub mod endpoints;
+pub mod finding;
+mod foreign;
+mod index;
+mod ingress;
+pub mod keys;
+mod owners;
+mod plan;
+mod posture;
+pub mod resources;
+mod routes;
+mod rule;
+pub mod settings;
+mod subscription;
+
+use decision::{protection::Posture, refs::ResourceRef, snapshot::Snapshot};
+
+pub use crate::{
+    certificate::Certificates, conditions::Status, endpoints::endpoints, finding::Finding,
+    resources::Resources, settings::Settings,
+};
+use crate::{finding::Findings, index::Index, plan::Plans, posture::Postures, routes::Table};
+
+/// Everything that follows from the resources.
+#[derive(Debug, Default)]
+pub struct Compiled {
+    /// What requests are judged by.
+    pub snapshot: Snapshot,
+    /// What handshakes are answered with.
+    pub certificates: Certificates,
+    /// What is wrong with the manifests, in the order of objects and fields, each problem once.
+    pub findings: Vec<Finding>,
+    /// The desired status of policies, plans and subscriptions, in the order of their names.
+    pub statuses: Vec<Status>,
+    /// The Ingresses of ours, in the order of their names.
+    pub ingresses: Vec<IngressSummary>,
+    /// How many routes the snapshot has.
+    pub routes: usize,
+}
+
+/// An Ingress of ours, for its status, its Events and logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IngressSummary {
+    /// Which Ingress.
+    pub resource: ResourceRef,
+    /// How many routes it has in the snapshot.
+    pub routes: usize,
+    /// How they answer, as a whole.
+    pub protection: Protection,
+}
+
+/// How an Ingress answers, single paths that are invalid left aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protection {
+    /// Policies, required policies or a closed posture decide.
+    Enforced,
+    /// It is open: no policy, and nothing says that such routes are closed.
+    Open,
+    /// Something that it needs is not resolved: every request is refused.
+    Refused,
+}
+
+/// Compiles all resources.
+///
+/// Total: there is no input for which it fails. Equal resources in any order give equal results.
+/// `generation` counts compilations and becomes the snapshot's.
+pub fn compile(resources: &Resources, settings: &Settings, generation: u64) -> Compiled {
+    let mut findings = Findings::default();
+    let index = Index::new(resources, settings);
+    let undecodable = ingress::salvage(&resources.undecodable_ingresses);
+    let ingresses = ingress::select(resources, &undecodable, &index, settings, &mut findings);
+    let by_name = attach::by_name(&ingresses);
+    let owners = owners::owners(&ingresses, settings);
+    let plans = Plans::read(&resources.access_plans, &resources.unreadable, &mut findings);
+    let policies = &resources.access_policies;
+    let mut policies: Vec<_> = policies
+        .iter()
+        .map(|object| access_policy::compile(object, &index, &plans, &mut findings))
+        .collect();
+    policies.sort_by(|one, two| one.resource.cmp(&two.resource));
+    let attached = attach::attach(&policies, &by_name, &mut findings);
+    let postures = Postures::read(resources, settings, &mut findings);
+    let served = certificate::serve(&ingresses, &owners, &index, settings, &mut findings);
+    let surroundings = routes::Surroundings { owners: &owners, served: &served, index: &index };
+    let mut table = Table::default();
+    let mut summaries = Vec::with_capacity(ingresses.len());
+    for ingress in &ingresses {
+        let posture = attached.posture(ingress, &index, &postures, &mut findings);
+        let routes = table.add(ingress, &posture, &surroundings, &mut findings);
+        let (resource, protection) = (ingress.resource.clone(), protection(&posture));
+        summaries.push(IngressSummary { resource, routes, protection });
+    }
+    summaries.sort_by(|one, two| one.resource.cmp(&two.resource));
+    let (subscriptions, subscribed) =
+        subscription::compile(&resources.access_subscriptions, &plans, &index, &mut findings);
+    let statuses = conditions::statuses(&policies, &by_name, &plans, &subscribed);
+    let routes = table.len();
+    let snapshot = Snapshot { generation, routes: table.finish(&owners), subscriptions };
+    Compiled {
+        snapshot,
+        certificates: served.certificates,
+        findings: findings.into_sorted(),
+        statuses,
+        ingresses: summaries,
+        routes,
+    }
+}
+
+fn protection(posture: &Posture) -> Protection {
+    match posture {
+        Posture::Enforce(_) => Protection::Enforced,
+        Posture::Open(_) => Protection::Open,
+        Posture::Refuse(_) => Protection::Refused,
+    }
+}

@@ -1,0 +1,287 @@
+//! `AccessPolicies`: decoded, judged, and turned into rules; or into a refusal of what they name.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use crds::{AccessPolicy, DecodeError, TargetRef};
+use decision::{
+    denial::DenialReason,
+    host::HostPattern,
+    path,
+    policy::{Disclosure, Enforcement, Narrowing, OnDeny, Policy, Refusal, Section},
+    refs::{FieldRef, Kind, ResourceRef},
+};
+use serde_json::Value;
+
+use crate::{
+    finding::{Effect, Findings, Problem, Reason},
+    index::{Index, reference},
+    keys,
+    plan::Plans,
+    resources::Object,
+    rule::{self, Surroundings},
+};
+
+/// An `AccessPolicy`, compiled as far as it goes by itself.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    pub(crate) resource: ResourceRef,
+    pub(crate) generation: Option<i64>,
+    pub(crate) targets: Targets,
+    /// The policy, or the refusal of everything that it names.
+    pub(crate) policy: Result<Arc<Policy>, Arc<Refusal>>,
+    /// Whether it only counts: nothing is ever refused because of it.
+    pub(crate) is_shadow: bool,
+    /// The first reference to another object that does not resolve.
+    pub(crate) unresolved: Option<String>,
+}
+
+/// What a policy applies to, in its own namespace.
+#[derive(Debug)]
+pub(crate) enum Targets {
+    /// These Ingresses.
+    Named(Vec<Target>),
+    /// Every Ingress: not even the names of the targets can be read.
+    Everything,
+}
+
+/// An entry of `targetRefs`.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// Its position.
+    pub(crate) index: usize,
+    /// The name of the Ingress.
+    pub(crate) name: String,
+    /// Which of its requests.
+    pub(crate) narrowing: Narrowing,
+}
+
+/// Compiles one `AccessPolicy`. Total: one that cannot be understood closes what it names.
+pub(crate) fn compile(
+    object: &Object,
+    index: &Index<'_>,
+    plans: &Plans,
+    findings: &mut Findings,
+) -> Compiled {
+    let resource = reference(Kind::AccessPolicy, &object.metadata);
+    let generation = object.metadata.generation;
+    match crds::decode::<AccessPolicy>(&object.value) {
+        Ok(policy) => compile_decoded(&policy, resource, generation, index, plans, findings),
+        Err(errors) => undecodable(object, &resource, generation, errors, findings),
+    }
+}
+
+fn compile_decoded(
+    policy: &AccessPolicy,
+    resource: ResourceRef,
+    generation: Option<i64>,
+    index: &Index<'_>,
+    plans: &Plans,
+    findings: &mut Findings,
+) -> Compiled {
+    let spec = &policy.spec;
+    let mut problems = Vec::new();
+    let mut unresolved = Vec::new();
+    let providers = keys::providers(&resource, spec, index, &mut problems, &mut unresolved);
+    let enforcement = enforcement(spec.enforcement);
+    let mut surroundings = Surroundings {
+        policy: &resource,
+        enforcement,
+        providers: &providers,
+        plans,
+        problems: &mut problems,
+        unresolved: &mut unresolved,
+    };
+    let deny = rule::rules(&spec.deny, Section::Deny, &mut surroundings);
+    let require = rule::rules(&spec.require, Section::Require, &mut surroundings);
+    names(spec, &mut problems);
+    let targets = targets(&spec.target_refs, &mut problems);
+    let blocks = |rule: &decision::policy::Rule| rule.enforcement == Enforcement::Enforce;
+    let is_shadow = !deny.iter().chain(&require).any(blocks);
+    for problem in &unresolved {
+        let reason = if problem.path.contains(".plans[") {
+            Reason::PlanInvalid
+        } else {
+            Reason::SecretMissing
+        };
+        findings.add(&resource, reason, Effect::Warns, problem.clone());
+    }
+    let on_deny = on_deny(&spec.on_deny);
+    let policy = match record(problems, is_shadow, &resource, findings) {
+        None => Ok(Arc::new(Policy { resource: resource.clone(), deny, require, on_deny })),
+        Some(problem) => Err(refusal(&resource, &problem, on_deny)),
+    };
+    let unresolved =
+        unresolved.first().map(|problem| format!("{}: {}", problem.path, problem.message));
+    Compiled {
+        resource,
+        generation,
+        targets: Targets::Named(targets),
+        policy,
+        is_shadow,
+        unresolved,
+    }
+}
+
+/// Records what is wrong with a policy; the first of it explains the refusal.
+fn record(
+    problems: Vec<Problem>,
+    is_shadow: bool,
+    resource: &ResourceRef,
+    findings: &mut Findings,
+) -> Option<Problem> {
+    let effect = if is_shadow { Effect::Rejects } else { Effect::Closes };
+    let first = problems.first().cloned();
+    for problem in problems {
+        findings.add(resource, Reason::PolicyInvalid, effect, problem);
+    }
+    first
+}
+
+fn refusal(resource: &ResourceRef, problem: &Problem, on_deny: OnDeny) -> Arc<Refusal> {
+    let field: FieldRef = problem.field(resource);
+    let reason = DenialReason::PolicyInvalid { field, problem: problem.message.as_str().into() };
+    Arc::new(Refusal { reason, on_deny })
+}
+
+fn enforcement(enforcement: crds::Enforcement) -> Enforcement {
+    match enforcement {
+        crds::Enforcement::Enforce => Enforcement::Enforce,
+        crds::Enforcement::Shadow => Enforcement::Shadow,
+    }
+}
+
+fn on_deny(on_deny: &crds::OnDeny) -> OnDeny {
+    let disclosure = match on_deny.disclosure {
+        crds::Disclosure::None => Disclosure::None,
+        crds::Disclosure::Code => Disclosure::Code,
+        crds::Disclosure::Reason => Disclosure::Reason,
+    };
+    OnDeny { disclosure, hint: on_deny.hint.as_deref().map(Into::into) }
+}
+
+/// Names are the explanation of refusals, so each stands for one rule of the policy.
+fn names(spec: &crds::AccessPolicySpec, problems: &mut Vec<Problem>) {
+    let deny: BTreeSet<_> = spec.deny.iter().map(|rule| rule.name.as_str()).collect();
+    let repeated = spec.require.iter().enumerate();
+    for (index, rule) in repeated.filter(|(_, rule)| deny.contains(rule.name.as_str())) {
+        problems.push(Problem::new(
+            format!("spec.require[{index}].name"),
+            format!("`{}` is the name of a rule of `deny`, too", rule.name),
+            "Give every rule of the policy a name of its own.",
+        ));
+    }
+}
+
+fn targets(references: &[TargetRef], problems: &mut Vec<Problem>) -> Vec<Target> {
+    references
+        .iter()
+        .enumerate()
+        .map(|(index, reference)| Target {
+            index,
+            name: reference.name.clone(),
+            narrowing: narrowing(index, reference, problems),
+        })
+        .collect()
+}
+
+/// What a reference narrows to. An entry that is not canonical would match no request, so the
+/// policy would silently not apply: it is a problem, and narrows nothing.
+fn narrowing(index: usize, reference: &TargetRef, problems: &mut Vec<Problem>) -> Narrowing {
+    let before = problems.len();
+    let mut hosts = Vec::new();
+    for (position, text) in reference.hosts.iter().enumerate() {
+        match HostPattern::parse(text) {
+            Ok(host) if host != HostPattern::Any => hosts.push(host),
+            Ok(_) | Err(_) => problems.push(Problem::new(
+                format!("spec.targetRefs[{index}].hosts[{position}]"),
+                format!("`{text}` is not a host"),
+                "Write a DNS name, or `*.` and a DNS name for exactly one label more.",
+            )),
+        }
+    }
+    for (position, text) in reference.paths.iter().enumerate() {
+        let fine = |canonical: &str| canonical == text && !text.contains(';');
+        if !path::canonical(text).is_ok_and(|canonical| fine(&canonical)) {
+            problems.push(Problem::new(
+                format!("spec.targetRefs[{index}].paths[{position}]"),
+                format!("`{text}` is not a path as requests are compared with"),
+                "Write an absolute path without dot segments, empty segments, parameters and needless escapes.",
+            ));
+        }
+    }
+    if problems.len() > before {
+        return Narrowing::default();
+    }
+    let paths = reference.paths.iter().map(|path| path.as_str().into()).collect();
+    Narrowing { hosts: hosts.into(), paths }
+}
+
+/// Closes what the raw manifest names.
+fn undecodable(
+    object: &Object,
+    resource: &ResourceRef,
+    generation: Option<i64>,
+    errors: Vec<DecodeError>,
+    findings: &mut Findings,
+) -> Compiled {
+    let null = Value::Null;
+    let spec = object.value.get("spec").unwrap_or(&null);
+    let is_shadow = is_readable_shadow(spec);
+    let targets = raw_targets(spec, &errors);
+    let remedy = match (&targets, is_shadow) {
+        (_, true) => "Correct the field; until then this policy counts nothing.",
+        (Targets::Named(_), false) => {
+            "Correct the field; the routes of this policy stay closed until then."
+        }
+        (Targets::Everything, false) => {
+            "Correct the field; its targets cannot be read, so every route of the namespace stays closed until then."
+        }
+    };
+    let problems = errors.into_iter().map(|error| Problem::new(error.path, error.message, remedy));
+    let problem = record(problems.collect(), is_shadow, resource, findings);
+    let problem = problem.unwrap_or_else(|| Problem::new("spec", "cannot be decoded", remedy));
+    let on_deny = spec.get("onDeny").and_then(|raw| serde_json::from_value(raw.clone()).ok());
+    let on_deny = on_deny.map_or_else(OnDeny::default, |raw| self::on_deny(&raw));
+    Compiled {
+        resource: resource.clone(),
+        generation,
+        targets,
+        policy: Err(refusal(resource, &problem, on_deny)),
+        is_shadow,
+        unresolved: None,
+    }
+}
+
+/// Whether the policy says for itself and in every rule that it never blocks.
+fn is_readable_shadow(spec: &Value) -> bool {
+    let says_shadow =
+        |value: &Value| value.get("enforcement").is_none_or(|mode| mode.as_str() == Some("Shadow"));
+    let rules = ["deny", "require"].into_iter().filter_map(|list| spec.get(list)?.as_array());
+    spec.get("enforcement").and_then(Value::as_str) == Some("Shadow")
+        && rules.flatten().all(says_shadow)
+}
+
+fn raw_targets(spec: &Value, errors: &[DecodeError]) -> Targets {
+    let entries = spec.get("targetRefs").and_then(Value::as_array).map(Vec::as_slice);
+    let named: Option<Vec<_>> = entries
+        .unwrap_or_default()
+        .iter()
+        .enumerate()
+        .map(|(index, entry)| raw_target(index, entry, errors))
+        .collect();
+    match named {
+        Some(targets) if !targets.is_empty() => Targets::Named(targets),
+        Some(_) | None => Targets::Everything,
+    }
+}
+
+/// The target of an entry; its narrowing counts only if nothing is wrong with the entry.
+fn raw_target(index: usize, entry: &Value, errors: &[DecodeError]) -> Option<Target> {
+    let name = entry.get("name")?.as_str().filter(|name| !name.is_empty())?.to_owned();
+    let place = format!("spec.targetRefs[{index}]");
+    let faulty = errors.iter().any(|error| error.path.starts_with(&place));
+    let reference: Option<TargetRef> =
+        if faulty { None } else { serde_json::from_value(entry.clone()).ok() };
+    let narrowing = reference.map(|reference| narrowing(index, &reference, &mut Vec::new()));
+    Some(Target { index, name, narrowing: narrowing.unwrap_or_default() })
+}

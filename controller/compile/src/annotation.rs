@@ -1,0 +1,160 @@
+//! What the annotations of an Ingress say; one that is not understood closes the Ingress.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use decision::{
+    denial::DenialReason,
+    refs::{FieldRef, ResourceRef},
+};
+
+use crate::{
+    finding::{Effect, Findings, Problem, Reason},
+    foreign,
+};
+
+/// What our annotations begin with.
+pub(crate) const PREFIX: &str = "whygate.dev/";
+pub(crate) const REQUIRE_POLICY: &str = "whygate.dev/require-policy";
+pub(crate) const SHARE_HOST: &str = "whygate.dev/share-host-with";
+const SSL_REDIRECT: &str = "whygate.dev/ssl-redirect";
+const IGNORE: &str = "whygate.dev/ignore-annotations";
+pub(crate) const POSTURE: &str = "whygate.dev/posture";
+
+const OF_INGRESSES: [&str; 4] = [REQUIRE_POLICY, SHARE_HOST, SSL_REDIRECT, IGNORE];
+
+/// The annotations of an Ingress, read.
+#[derive(Debug)]
+pub(crate) struct Annotations {
+    /// Names of the policies that must cover each request.
+    pub(crate) required: Vec<String>,
+    /// Namespaces that may use the hosts of this Ingress, too.
+    pub(crate) shared_with: BTreeSet<String>,
+    /// Whether a host with TLS redirects plain HTTP.
+    pub(crate) redirects: bool,
+    /// Why the whole Ingress is closed.
+    pub(crate) refusal: Option<DenialReason>,
+}
+
+type Raw = BTreeMap<String, String>;
+
+/// The place of an annotation: `metadata.annotations['whygate.dev/posture']`.
+pub(crate) fn path(key: &str) -> String {
+    format!("metadata.annotations['{key}']")
+}
+
+/// Reads the annotations of an Ingress.
+pub(crate) fn read(
+    resource: &ResourceRef,
+    annotations: Option<&Raw>,
+    findings: &mut Findings,
+) -> Annotations {
+    let empty = Raw::new();
+    let annotations = annotations.unwrap_or(&empty);
+    let list = |key| annotations.get(key).map(|text| split(text)).unwrap_or_default();
+    let mut read = Annotations {
+        required: list(REQUIRE_POLICY),
+        shared_with: list(SHARE_HOST).into_iter().collect(),
+        redirects: annotations.get(SSL_REDIRECT).map(String::as_str) != Some("false"),
+        refusal: None,
+    };
+    let ignored = list(IGNORE);
+    for (key, value) in annotations {
+        let closing =
+            unknown(key).or_else(|| (!ignored.contains(key)).then(|| unenforced(key)).flatten());
+        let closing = closing.map(|problem| unenforceable(resource, problem, findings));
+        let closing = closing.or_else(|| {
+            invalid(key, value).map(|problem| self::invalid_route(resource, problem, findings))
+        });
+        read.refusal = read.refusal.or(closing);
+    }
+    for key in ignored.iter().filter(|key| !annotations.contains_key(*key)) {
+        let message = format!("`{key}` is not an annotation of this Ingress");
+        let problem = Problem::new(path(IGNORE), message, format!("Remove `{key}` from the list."));
+        findings.add(resource, Reason::RouteInvalid, Effect::Warns, problem);
+    }
+    read
+}
+
+/// Names between commas; empty ones left out.
+fn split(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+fn unknown(key: &str) -> Option<Problem> {
+    if !key.starts_with(PREFIX) || OF_INGRESSES.contains(&key) {
+        return None;
+    }
+    let message = format!("`{key}` is not an annotation that Ingresses have");
+    Some(Problem::new(path(key), message, meant(key, &OF_INGRESSES)))
+}
+
+/// What to write in the place of an unknown key.
+pub(crate) fn meant(key: &str, known: &[&str]) -> String {
+    let distance = |name: &&&str| strsim::osa_distance(name, key);
+    match known.iter().min_by_key(distance).filter(|name| distance(name) <= 4) {
+        Some(name) => format!("Write `{name}`, or remove it."),
+        None => format!("Remove it; the annotations here are `{}`.", known.join("`, `")),
+    }
+}
+
+fn unenforced(key: &str) -> Option<Problem> {
+    let replacement = foreign::replacement(key)?;
+    Some(Problem::new(
+        path(key),
+        format!("`{key}` protects this route under another controller and has no effect here"),
+        format!(
+            "To keep the protection, {replacement}; then remove the annotation, or accept its loss with `{IGNORE}: {key}`."
+        ),
+    ))
+}
+
+fn invalid(key: &str, value: &str) -> Option<Problem> {
+    let remedy = match key {
+        SSL_REDIRECT if !matches!(value, "true" | "false") => "Write `\"true\"` or `\"false\"`.",
+        REQUIRE_POLICY if split(value).is_empty() => {
+            "Name the AccessPolicies that must cover this Ingress, separated by commas, or remove the annotation."
+        }
+        SHARE_HOST if split(value).is_empty() => {
+            "Name the namespaces that may use the hosts of this Ingress, separated by commas, or remove the annotation."
+        }
+        _ => return None,
+    };
+    Some(Problem::new(path(key), format!("`{value}` is not a value of `{key}`"), remedy))
+}
+
+/// Records a protection that cannot be enforced, and the refusal that follows.
+pub(crate) fn unenforceable(
+    resource: &ResourceRef,
+    problem: Problem,
+    findings: &mut Findings,
+) -> DenialReason {
+    let reason = DenialReason::PolicyUnenforceable {
+        field: problem.field(resource),
+        problem: problem.message.as_str().into(),
+        remedy: problem.remedy.as_str().into(),
+    };
+    findings.add(resource, Reason::PolicyUnenforceable, Effect::Closes, problem);
+    reason
+}
+
+/// Records an invalid part of an Ingress, and the refusal that follows.
+pub(crate) fn invalid_route(
+    resource: &ResourceRef,
+    problem: Problem,
+    findings: &mut Findings,
+) -> DenialReason {
+    let field: FieldRef = problem.field(resource);
+    let reason = DenialReason::RouteInvalid { field, problem: problem.message.as_str().into() };
+    findings.add(resource, Reason::RouteInvalid, Effect::Closes, problem);
+    reason
+}
+
+/// What to write in the place of an unknown name, or what else to do.
+pub(crate) fn meant_name(name: &str, known: &[&str], otherwise: &str) -> String {
+    let distance = |known: &&&str| strsim::osa_distance(known, name);
+    let near = |nearest: &&&str| distance(nearest) <= (name.chars().count() / 3).max(2);
+    match known.iter().min_by_key(|known| (distance(known), **known)).filter(near) {
+        Some(nearest) => format!("Write `{nearest}`, or: {otherwise}"),
+        None => otherwise.to_owned(),
+    }
+}

@@ -1,0 +1,231 @@
+//! Which policies apply to which Ingresses, and how an Ingress answers because of that.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use decision::{
+    denial::DenialReason,
+    policy::{Attachment, Narrowing, Uncovered},
+    protection::{Posture, Protection, Required},
+    refs::{FieldRef, Kind, ResourceRef},
+};
+
+use crate::{
+    access_policy::{Compiled, Target, Targets},
+    annotation::{self, REQUIRE_POLICY, invalid_route, unenforceable},
+    backend::capitalised,
+    finding::{Effect, Findings, Problem, Reason},
+    index::{Index, missing_right},
+    ingress::Selected,
+    posture::{Postures, unknown_namespace},
+};
+
+/// Namespace and name of an Ingress or a policy.
+type Name<'a> = (&'a str, &'a str);
+
+/// Policies by what they apply to.
+#[derive(Default)]
+pub(crate) struct Attached<'a> {
+    by_ingress: HashMap<Name<'a>, Vec<Attachment>>,
+    by_namespace: HashMap<&'a str, Vec<Attachment>>,
+    /// Ingresses that are closed by an entry of `targetRefs` that matches none of their requests.
+    impossible: HashMap<Name<'a>, DenialReason>,
+    policies: HashMap<Name<'a>, &'a Compiled>,
+}
+
+/// The Ingresses of ours by name.
+pub(crate) type Ingresses<'a> = BTreeMap<Name<'a>, &'a Selected<'a>>;
+
+pub(crate) fn by_name<'a>(ingresses: &'a [Selected<'a>]) -> Ingresses<'a> {
+    ingresses.iter().map(|ingress| (name(&ingress.resource), ingress)).collect()
+}
+
+fn name(resource: &ResourceRef) -> Name<'_> {
+    (&resource.namespace, &resource.name)
+}
+
+/// Attaches every policy to what it names. `policies` stand in the order of their names.
+pub(crate) fn attach<'a>(
+    policies: &'a [Compiled],
+    ingresses: &Ingresses<'a>,
+    findings: &mut Findings,
+) -> Attached<'a> {
+    let mut attached = Attached::default();
+    for policy in policies {
+        attached.policies.insert(name(&policy.resource), policy);
+        match &policy.targets {
+            Targets::Named(targets) => attached.add(policy, targets, ingresses, findings),
+            Targets::Everything => attached.add_everywhere(policy),
+        }
+    }
+    attached
+}
+
+impl<'a> Attached<'a> {
+    fn add(
+        &mut self,
+        policy: &'a Compiled,
+        targets: &'a [Target],
+        ingresses: &Ingresses<'a>,
+        findings: &mut Findings,
+    ) {
+        let mut narrowings: BTreeMap<Name<'a>, Vec<Narrowing>> = BTreeMap::new();
+        for target in targets {
+            let place = (&*policy.resource.namespace, target.name.as_str());
+            match ingresses.get(&place) {
+                None => missing(policy, target, findings),
+                Some(ingress) if ingress.overlaps(&target.narrowing) => {
+                    narrowings.entry(place).or_default().push(target.narrowing.clone());
+                }
+                Some(_) => self.refuse(policy, target, place, findings),
+            }
+        }
+        // A policy that only counts is never in the way, not even when it is invalid.
+        if policy.policy.is_err() && policy.is_shadow {
+            return;
+        }
+        for (place, narrowings) in narrowings {
+            let attachment =
+                Attachment { narrowings: narrowings.into(), policy: policy.policy.clone() };
+            self.by_ingress.entry(place).or_default().push(attachment);
+        }
+    }
+
+    fn add_everywhere(&mut self, policy: &'a Compiled) {
+        if !policy.is_shadow {
+            let attachment = Attachment { narrowings: Box::new([]), policy: policy.policy.clone() };
+            self.by_namespace.entry(&policy.resource.namespace).or_default().push(attachment);
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        policy: &Compiled,
+        target: &Target,
+        place: Name<'a>,
+        findings: &mut Findings,
+    ) {
+        let problem = Problem::new(
+            format!("spec.targetRefs[{}]", target.index),
+            format!("no request to Ingress `{}` has these hosts and paths", target.name),
+            "Name hosts and paths that the Ingress serves, or leave both out; the Ingress stays closed until then.",
+        );
+        let effect = if policy.is_shadow { Effect::Rejects } else { Effect::Closes };
+        if !policy.is_shadow {
+            let field = problem.field(&policy.resource);
+            let problem = problem.message.as_str().into();
+            let reason = DenialReason::PolicyInvalid { field, problem };
+            self.impossible.entry(place).or_insert(reason);
+        }
+        findings.add(&policy.resource, Reason::PolicyInvalid, effect, problem);
+    }
+
+    /// How an Ingress answers, paths of its own that are invalid left aside.
+    pub(crate) fn posture(
+        &self,
+        ingress: &Selected<'_>,
+        index: &Index<'_>,
+        postures: &Postures,
+        findings: &mut Findings,
+    ) -> Posture {
+        if let Some(reason) = self.closed(ingress, index, findings) {
+            return Posture::Refuse(Arc::new(reason.into()));
+        }
+        let of_ingress = self.by_ingress.get(&name(&ingress.resource)).into_iter().flatten();
+        let of_namespace = self.by_namespace.get(ingress.namespace()).into_iter().flatten();
+        let attachments: Vec<_> = of_ingress.chain(of_namespace).cloned().collect();
+        let required = self.required(ingress, findings);
+        match postures.of(ingress.class, ingress.namespace()) {
+            Uncovered::Open(by) if attachments.is_empty() && required.is_empty() => {
+                Posture::Open(by)
+            }
+            uncovered @ (Uncovered::Open(_) | Uncovered::Closed(_)) => {
+                Posture::Enforce(Protection::new(attachments, required, uncovered))
+            }
+        }
+    }
+
+    /// Why the whole Ingress is closed.
+    fn closed(
+        &self,
+        ingress: &Selected<'_>,
+        index: &Index<'_>,
+        findings: &mut Findings,
+    ) -> Option<DenialReason> {
+        let (resource, namespace) = (&ingress.resource, ingress.namespace());
+        if let Some(problem) = ingress.problem.clone() {
+            return Some(invalid_route(resource, problem, findings));
+        }
+        if let Some(problem) = unknown_namespace(index, namespace) {
+            return Some(invalid_route(resource, problem, findings));
+        }
+        if let Some(reason) = &ingress.annotations.refusal {
+            return Some(reason.clone());
+        }
+        if index.is_unreadable(Kind::AccessPolicy, namespace) {
+            let problem = Problem::new(
+                "metadata.namespace",
+                format!("AccessPolicies of namespace `{namespace}` may not be read"),
+                format!("{}.", capitalised(&missing_right(Kind::AccessPolicy, namespace))),
+            );
+            return Some(unenforceable(resource, problem, findings));
+        }
+        self.impossible.get(&name(resource)).cloned()
+    }
+
+    /// The policies that the Ingress demands, and what keeps each from covering it.
+    fn required(&self, ingress: &Selected<'_>, findings: &mut Findings) -> Vec<Required> {
+        let path = annotation::path(REQUIRE_POLICY);
+        let required = ingress.annotations.required.iter().map(|wanted| {
+            let namespace = Arc::clone(&ingress.resource.namespace);
+            let policy = ResourceRef::new(Kind::AccessPolicy, namespace, wanted.as_str());
+            let problem = self.obstacle(&policy, ingress);
+            if let Some((problem, remedy)) = &problem {
+                let problem = Problem::new(path.as_str(), format!("{policy}: {problem}"), *remedy);
+                findings.add(&ingress.resource, Reason::PolicyMissing, Effect::Closes, problem);
+            }
+            let problem = problem.map_or("it does not cover this request", |(problem, _)| problem);
+            let field = FieldRef::new(ingress.resource.clone(), path.as_str());
+            Required { policy, field, problem: problem.into() }
+        });
+        required.collect()
+    }
+
+    /// Why a policy covers no request of an Ingress, and what to do.
+    fn obstacle(
+        &self,
+        policy: &ResourceRef,
+        ingress: &Selected<'_>,
+    ) -> Option<(&'static str, &'static str)> {
+        let Some(compiled) = self.policies.get(&name(policy)) else {
+            return Some(("it does not exist", "Apply it, or correct the name."));
+        };
+        if compiled.policy.is_err() {
+            return Some(("it is not accepted", "Correct the policy."));
+        }
+        let names_ingress = match &compiled.targets {
+            Targets::Everything => true,
+            Targets::Named(targets) => {
+                targets.iter().any(|target| *target.name == *ingress.resource.name)
+            }
+        };
+        if !names_ingress {
+            return Some(("it does not name this Ingress", "Add the Ingress to its `targetRefs`."));
+        }
+        compiled
+            .is_shadow
+            .then_some(("it only counts, and blocks nothing", "Set its `enforcement: Enforce`."))
+    }
+}
+
+fn missing(policy: &Compiled, target: &Target, findings: &mut Findings) {
+    let namespace = &policy.resource.namespace;
+    let problem = Problem::new(
+        format!("spec.targetRefs[{}].name", target.index),
+        format!("Ingress `{namespace}/{}` does not exist, or is of another class", target.name),
+        "Create the Ingress, or correct the name.",
+    );
+    findings.add(&policy.resource, Reason::TargetNotFound, Effect::Warns, problem);
+}

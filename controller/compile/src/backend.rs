@@ -1,0 +1,112 @@
+//! Where allowed requests go: Services and their ports.
+
+use decision::{
+    refs::{FieldRef, Kind, ResourceRef},
+    route::{Backend, ServicePort},
+};
+use k8s_openapi::api::{
+    core::v1::Service,
+    networking::v1::{IngressBackend, IngressServiceBackend},
+};
+
+use crate::{
+    finding::{Effect, Findings, Problem, Reason},
+    index::{Index, missing_right},
+};
+
+/// The backend that a field of an Ingress names.
+///
+/// A Service or port that does not exist is a backend that is missing, which may heal.
+///
+/// # Errors
+/// A backend that this program never serves, which makes the path invalid.
+pub(crate) fn backend(
+    ingress: &ResourceRef,
+    field: &str,
+    backend: &IngressBackend,
+    index: &Index<'_>,
+    findings: &mut Findings,
+) -> Result<Backend, Problem> {
+    let Some(service) = &backend.service else {
+        return Err(match backend.resource {
+            Some(_) => Problem::new(
+                format!("{field}.resource"),
+                "a `resource` backend is not served",
+                "Name a Service in `backend.service`.",
+            ),
+            None => {
+                Problem::new(field, "no Service is named", "Name a Service in `backend.service`.")
+            }
+        });
+    };
+    let namespace = &ingress.namespace;
+    Ok(match port(namespace, &format!("{field}.service"), service, index) {
+        Ok(port) => Backend::Service(port),
+        Err(problem) => {
+            let field = FieldRef::new(ingress.clone(), problem.path.as_str());
+            let missing = Backend::Missing { field, problem: problem.message.as_str().into() };
+            findings.add(ingress, Reason::BackendMissing, Effect::Warns, problem);
+            missing
+        }
+    })
+}
+
+fn port(
+    namespace: &str,
+    field: &str,
+    backend: &IngressServiceBackend,
+    index: &Index<'_>,
+) -> Result<ServicePort, Problem> {
+    let name = backend.name.as_str();
+    let service = index.services.get(&(namespace, name)).ok_or_else(|| {
+        let field = format!("{field}.name");
+        if index.is_unreadable(Kind::Service, namespace) {
+            let message = format!("Services of namespace `{namespace}` may not be read");
+            let remedy = format!("{}.", capitalised(&missing_right(Kind::Service, namespace)));
+            return Problem::new(field, message, remedy);
+        }
+        let message = format!("Service `{namespace}/{name}` does not exist");
+        Problem::new(field, message, "Create the Service, or correct the name.")
+    })?;
+    if type_of(service) == Some("ExternalName") {
+        let message =
+            format!("Service `{namespace}/{name}` is of type ExternalName, which is not served");
+        let remedy = "Name a Service that has endpoints.";
+        return Err(Problem::new(format!("{field}.name"), message, remedy));
+    }
+    let number = number(&format!("{field}.port"), backend, service)?;
+    Ok(ServicePort { service: ResourceRef::new(Kind::Service, namespace, name), port: number })
+}
+
+fn number(field: &str, backend: &IngressServiceBackend, service: &Service) -> Result<u16, Problem> {
+    let ports = || service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+    let wanted = backend.port.as_ref();
+    let name = wanted.and_then(|port| port.name.as_deref()).filter(|name| !name.is_empty());
+    let found = match (name, wanted.and_then(|port| port.number)) {
+        (Some(name), _) => ports().find(|port| port.name.as_deref() == Some(name)),
+        (None, Some(number)) => ports().find(|port| port.port == number),
+        (None, None) => None,
+    };
+    let port = found.filter(|port| matches!(port.protocol.as_deref(), None | Some("TCP")));
+    port.and_then(|port| u16::try_from(port.port).ok()).ok_or_else(|| {
+        let asked = match (name, wanted.and_then(|port| port.number)) {
+            (Some(name), _) => format!("has no TCP port named `{name}`"),
+            (None, Some(number)) => format!("has no TCP port {number}"),
+            (None, None) => "is named without a port".to_owned(),
+        };
+        let has: Vec<_> = ports().map(|port| port.port.to_string()).collect();
+        let message = format!("Service `{}` {asked}", backend.name);
+        Problem::new(field, message, format!("Name one of its ports: {}.", has.join(", ")))
+    })
+}
+
+fn type_of(service: &Service) -> Option<&str> {
+    service.spec.as_ref().and_then(|spec| spec.type_.as_deref())
+}
+
+/// The text as the beginning of a sentence.
+pub(crate) fn capitalised(text: &str) -> String {
+    let mut characters = text.chars();
+    let first = characters.next().map(|first| first.to_uppercase().to_string());
+    first.unwrap_or_default() + characters.as_str()
+}

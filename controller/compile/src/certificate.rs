@@ -1,0 +1,211 @@
+//! Certificates for handshakes, from Secrets of type `kubernetes.io/tls`.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use decision::{
+    host::HostPattern,
+    refs::{Kind, ResourceRef},
+};
+use k8s_openapi::api::core::v1::Secret;
+use rustls::{
+    crypto::aws_lc_rs::sign::any_supported_type,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    sign::CertifiedKey,
+};
+
+use crate::{
+    backend::capitalised,
+    finding::{Effect, Findings, Problem, Reason},
+    index::{Index, missing_right},
+    ingress::{Selected, Tls},
+    owners::{Owners, wildcard_above},
+    settings::Settings,
+};
+
+/// Which certificate a handshake gets.
+#[derive(Clone, Debug, Default)]
+pub struct Certificates {
+    /// Certificates by host. An exact host goes before the wildcard above it.
+    pub hosts: Vec<(HostPattern, Arc<CertifiedKey>)>,
+    /// Hosts whose handshake fails although a wildcard or the default certificate would fit: their
+    /// Secret is missing or cannot be used.
+    pub refused: Vec<HostPattern>,
+    /// For handshakes without a name, and with one that no Ingress has.
+    pub default: Option<Arc<CertifiedKey>>,
+}
+
+/// Certificates and the hosts that are served over TLS at all.
+#[derive(Default)]
+pub(crate) struct Served {
+    pub(crate) certificates: Certificates,
+    hosts: HashSet<HostPattern>,
+}
+
+impl Served {
+    /// Whether a host is served over TLS, by its own entry or by that of the same owner's wildcard.
+    pub(crate) fn has(&self, host: &HostPattern, owners: &Owners<'_>) -> bool {
+        let above = || {
+            wildcard_above(host).is_some_and(|wildcard| {
+                self.hosts.contains(&wildcard) && owners.of(&wildcard) == owners.of(host)
+            })
+        };
+        self.hosts.contains(host) || above()
+    }
+}
+
+/// Reads the certificates of all Ingresses, which stand in the order of their age: the older
+/// entry of a host wins.
+pub(crate) fn serve(
+    ingresses: &[Selected<'_>],
+    owners: &Owners<'_>,
+    index: &Index<'_>,
+    settings: &Settings,
+    findings: &mut Findings,
+) -> Served {
+    let mut reader = Reader { index, read: HashMap::new() };
+    let mut served = Served::default();
+    let mut chosen: HashMap<HostPattern, ResourceRef> = HashMap::new();
+    for ingress in ingresses {
+        for tls in &ingress.tls {
+            let secret = tls.secret.map(|name| reader.read(ingress.namespace(), name));
+            if let Some((_, Err(problem))) = &secret {
+                findings.add(
+                    &ingress.resource,
+                    Reason::CertificateInvalid,
+                    Effect::Closes,
+                    Problem { path: secret_field(tls), ..problem.clone() },
+                );
+            }
+            for host in &tls.hosts {
+                if !owners.may_use(host, ingress.namespace()) {
+                    continue;
+                }
+                served.hosts.insert(host.clone());
+                let Some((resource, read)) = &secret else { continue };
+                match chosen.get(host) {
+                    Some(older) if older != resource => {
+                        findings.add(
+                            &ingress.resource,
+                            Reason::HostConflict,
+                            Effect::Rejects,
+                            second_certificate(tls, host, older),
+                        );
+                        continue;
+                    }
+                    Some(_) => continue,
+                    None => chosen.insert(host.clone(), resource.clone()),
+                };
+                match read {
+                    Ok(key) => served.certificates.hosts.push((host.clone(), Arc::clone(key))),
+                    Err(_) => served.certificates.refused.push(host.clone()),
+                }
+            }
+        }
+    }
+    served.certificates.default = default(&mut reader, settings, findings);
+    served.certificates.hosts.sort_by(|one, two| one.0.cmp(&two.0));
+    served.certificates.refused.sort();
+    served
+}
+
+fn secret_field(tls: &Tls<'_>) -> String {
+    format!("spec.tls[{}].secretName", tls.index)
+}
+
+fn second_certificate(tls: &Tls<'_>, host: &HostPattern, older: &ResourceRef) -> Problem {
+    Problem::new(
+        secret_field(tls),
+        format!("an older Ingress serves `{host}` with {older}"),
+        "Name one Secret for a host, in one Ingress.",
+    )
+}
+
+fn default(
+    reader: &mut Reader<'_, '_>,
+    settings: &Settings,
+    findings: &mut Findings,
+) -> Option<Arc<CertifiedKey>> {
+    let (namespace, name) = settings.default_tls_secret.as_ref()?;
+    let (resource, read) = reader.read(namespace, name);
+    read.map_err(|problem| {
+        let problem = Problem { path: "data".to_owned(), ..problem };
+        findings.add(&resource, Reason::CertificateInvalid, Effect::Closes, problem);
+    })
+    .ok()
+}
+
+type Certificate = Result<Arc<CertifiedKey>, Problem>;
+
+/// Reads each Secret once.
+struct Reader<'i, 'a> {
+    index: &'i Index<'a>,
+    read: HashMap<ResourceRef, Certificate>,
+}
+
+impl Reader<'_, '_> {
+    fn read(&mut self, namespace: &str, name: &str) -> (ResourceRef, Certificate) {
+        let resource = ResourceRef::new(Kind::Secret, namespace, name);
+        let read = self.read.entry(resource.clone());
+        let read = read.or_insert_with(|| certificate(namespace, name, &resource, self.index));
+        (resource, read.clone())
+    }
+}
+
+fn certificate(
+    namespace: &str,
+    name: &str,
+    resource: &ResourceRef,
+    index: &Index<'_>,
+) -> Certificate {
+    let problem =
+        |message: String, remedy: &str| Problem::new("", format!("{resource}: {message}"), remedy);
+    let Some(secret) = index.secrets.get(&(namespace, name)) else {
+        return Err(if index.is_unreadable(Kind::Secret, namespace) {
+            let right = capitalised(&missing_right(Kind::Secret, namespace));
+            problem("it may not be read".to_owned(), &format!("{right}."))
+        } else {
+            problem(
+                "it does not exist, or is not of type kubernetes.io/tls".to_owned(),
+                "Create it with `kubectl create secret tls`; handshakes for its hosts fail until then.",
+            )
+        });
+    };
+    load(secret).map(Arc::new).map_err(|message| {
+        problem(
+            message,
+            "Put the certificate chain into `tls.crt` and its private key into `tls.key`, both as PEM; handshakes for its hosts fail until then.",
+        )
+    })
+}
+
+fn load(secret: &Secret) -> Result<CertifiedKey, String> {
+    if secret.type_.as_deref() != Some("kubernetes.io/tls") {
+        return Err("it is not of type kubernetes.io/tls".to_owned());
+    }
+    let part = |name: &str| {
+        let data = secret.data.as_ref().and_then(|data| data.get(name));
+        data.map(|data| data.0.as_slice()).ok_or_else(|| format!("it has no `{name}`"))
+    };
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(part("tls.crt")?).collect();
+    let chain = chain.map_err(|error| format!("`tls.crt` is not readable: {error}"))?;
+    if chain.is_empty() {
+        return Err("`tls.crt` holds no certificate".to_owned());
+    }
+    let key = PrivateKeyDer::from_pem_slice(part("tls.key")?);
+    let key = key.map_err(|error| format!("`tls.key` is not readable: {error}"))?;
+    let key = any_supported_type(&key).map_err(|_| "the key in `tls.key` cannot be used")?;
+    let certified = CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        // A key that does not tell its public half can't be compared; that is no fault of it.
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
+            Ok(certified)
+        }
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            Err("the key in `tls.key` is not that of the certificate in `tls.crt`".to_owned())
+        }
+        Err(_) => Err("the certificate in `tls.crt` is not readable".to_owned()),
+    }
+}

@@ -1,0 +1,274 @@
+//! Statuses as they should be: what became of each policy, plan and subscription.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use decision::{
+    denial::DenialReason, host::HostPattern, refs::ResourceRef, subscription::State,
+    time::Timestamp,
+};
+
+use crate::{
+    access_policy::{self, Targets},
+    attach::Ingresses,
+    plan::Plans,
+    subscription,
+};
+
+/// The desired status of one object. The writer adds times, and `Programmed` for policies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Which object.
+    pub resource: ResourceRef,
+    /// The `metadata.generation` that was judged; none in files.
+    pub generation: Option<i64>,
+    /// The conditions, in a fixed order. See [`Status::conditions_at`] for what time changes.
+    pub conditions: Vec<Condition>,
+    /// What is particular to the kind.
+    pub details: Details,
+}
+
+/// One condition, as far as it does not depend on when it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// `Accepted`, `ResolvedRefs` or `Active`.
+    pub type_: &'static str,
+    /// `True` or `False`.
+    pub status: bool,
+    /// One word in upper camel case.
+    pub reason: &'static str,
+    /// One sentence for the reader of `kubectl describe`.
+    pub message: String,
+}
+
+/// What is particular to a kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Details {
+    /// Of an `AccessPolicy`.
+    Policy(PolicyStatus),
+    /// Of an `AccessPlan`.
+    Plan(PlanStatus),
+    /// Of an `AccessSubscription`.
+    Subscription(SubscriptionStatus),
+}
+
+/// How far a policy reaches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PolicyStatus {
+    /// Ingresses that exist, are ours and are named by the policy.
+    pub matched: u32,
+    /// Different hosts among the routes that the policy applies to.
+    pub hosts: u32,
+    /// Paths among the routes that the policy applies to.
+    pub paths: u32,
+}
+
+/// The subscriptions of a plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlanStatus {
+    /// Subscriptions that count and never expire.
+    pub unlimited: u32,
+    /// When those end that count until then.
+    pub expires: Vec<Timestamp>,
+}
+
+impl PlanStatus {
+    /// How many subscriptions count at a time.
+    pub fn active_at(&self, now: Timestamp) -> u32 {
+        let running = self.expires.iter().filter(|expires| **expires > now).count();
+        self.unlimited.saturating_add(count(running))
+    }
+}
+
+/// Whether a subscription counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriptionStatus {
+    /// As far as the manifests tell: expiry is a question of time.
+    pub state: State,
+}
+
+impl SubscriptionStatus {
+    /// When the subscription ends, if it counts at all and ends.
+    pub fn expires(&self) -> Option<Timestamp> {
+        match self.state {
+            State::Active { expires } => expires,
+            State::Suspended | State::Invalid(_) => None,
+        }
+    }
+
+    /// The state at a time, in the words of the API.
+    pub fn state_at(&self, now: Timestamp) -> crds::SubscriptionState {
+        match self.state {
+            State::Active { expires: Some(expires) } if expires <= now => {
+                crds::SubscriptionState::Expired
+            }
+            State::Active { .. } => crds::SubscriptionState::Active,
+            State::Suspended => crds::SubscriptionState::Suspended,
+            State::Invalid(_) => crds::SubscriptionState::Invalid,
+        }
+    }
+}
+
+impl Status {
+    /// The conditions at a time: an active subscription is expired from its `expiresAt` on.
+    pub fn conditions_at(&self, now: Timestamp) -> Vec<Condition> {
+        let Details::Subscription(subscription) = &self.details else {
+            return self.conditions.clone();
+        };
+        if subscription.state_at(now) != crds::SubscriptionState::Expired {
+            return self.conditions.clone();
+        }
+        vec![condition("Active", false, "Expired", "`spec.expiresAt` has passed".to_owned())]
+    }
+}
+
+fn condition(
+    type_: &'static str,
+    status: bool,
+    reason: &'static str,
+    message: String,
+) -> Condition {
+    Condition { type_, status, reason, message }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// The status of every policy, plan and subscription, in the order of their names.
+pub(crate) fn statuses(
+    policies: &[access_policy::Compiled],
+    ingresses: &Ingresses<'_>,
+    plans: &Plans,
+    subscriptions: &[subscription::Compiled],
+) -> Vec<Status> {
+    let policies = policies.iter().map(|policy| of_policy(policy, ingresses));
+    let mut statuses: Vec<_> = policies
+        .chain(of_plans(plans, subscriptions))
+        .chain(subscriptions.iter().map(of_subscription))
+        .collect();
+    statuses.sort_by(|one, two| one.resource.cmp(&two.resource));
+    statuses
+}
+
+fn of_policy(policy: &access_policy::Compiled, ingresses: &Ingresses<'_>) -> Status {
+    let reach = reach(policy, ingresses);
+    let accepted = match &policy.policy {
+        Err(refusal) => condition("Accepted", false, "Invalid", problem(&refusal.reason)),
+        Ok(_) if reach.matched == 0 => {
+            let message =
+                "no Ingress that the policy names exists and is of this controller's class";
+            condition("Accepted", false, "TargetNotFound", message.to_owned())
+        }
+        Ok(_) if policy.is_shadow => {
+            let message = format!("counts what it would refuse at {} Ingresses", reach.matched);
+            condition("Accepted", true, "Accepted", message)
+        }
+        Ok(_) => {
+            let message = format!("applies to {} Ingresses", reach.matched);
+            condition("Accepted", true, "Accepted", message)
+        }
+    };
+    let resolved = if let Some(problem) = &policy.unresolved {
+        condition("ResolvedRefs", false, "RefNotFound", problem.clone())
+    } else {
+        let message = "every Secret and plan that the policy names is there".to_owned();
+        condition("ResolvedRefs", true, "ResolvedRefs", message)
+    };
+    Status {
+        resource: policy.resource.clone(),
+        generation: policy.generation,
+        conditions: vec![accepted, resolved],
+        details: Details::Policy(reach),
+    }
+}
+
+fn problem(reason: &DenialReason) -> String {
+    if let DenialReason::PolicyInvalid { field, problem } = reason {
+        return format!("{}: {problem}", field.path);
+    }
+    reason.code().as_str().to_owned()
+}
+
+fn reach(policy: &access_policy::Compiled, ingresses: &Ingresses<'_>) -> PolicyStatus {
+    let namespace = &*policy.resource.namespace;
+    let mut matched = BTreeSet::new();
+    let mut places: BTreeSet<(&HostPattern, &str)> = BTreeSet::new();
+    match &policy.targets {
+        Targets::Everything => {
+            let all = ingresses.range((namespace, "")..);
+            for (name, ingress) in all.take_while(|(name, _)| name.0 == namespace) {
+                matched.insert(*name);
+                places.extend(ingress.places().map(|(host, place)| (host, place.path.as_str())));
+            }
+        }
+        Targets::Named(targets) => {
+            for target in targets {
+                let Some((name, ingress)) = ingresses.get_key_value(&(namespace, &*target.name))
+                else {
+                    continue;
+                };
+                matched.insert(*name);
+                let reached = ingress
+                    .places()
+                    .filter(|(host, place)| place.overlaps(host, &target.narrowing))
+                    .map(|(host, place)| (host, place.path.as_str()));
+                places.extend(reached);
+            }
+        }
+    }
+    let hosts: BTreeSet<_> = places.iter().map(|(host, _)| host).collect();
+    PolicyStatus {
+        matched: count(matched.len()),
+        hosts: count(hosts.len()),
+        paths: count(places.len()),
+    }
+}
+
+fn of_plans(plans: &Plans, subscriptions: &[subscription::Compiled]) -> Vec<Status> {
+    let mut active: BTreeMap<&ResourceRef, PlanStatus> = BTreeMap::new();
+    for compiled in subscriptions {
+        if let State::Active { expires } = compiled.subscription.state {
+            let plan = active.entry(&compiled.subscription.plan).or_default();
+            match expires {
+                Some(expires) => plan.expires.push(expires),
+                None => plan.unlimited = plan.unlimited.saturating_add(1),
+            }
+        }
+    }
+    for plan in active.values_mut() {
+        plan.expires.sort();
+    }
+    let statuses = plans.iter().map(|(resource, plan)| {
+        let accepted = match &plan.offer {
+            Ok(_) => condition("Accepted", true, "Accepted", "can be subscribed to".to_owned()),
+            Err(problem) => condition("Accepted", false, "Invalid", problem.clone()),
+        };
+        Status {
+            resource: resource.clone(),
+            generation: plan.generation,
+            conditions: vec![accepted],
+            details: Details::Plan(active.get(resource).cloned().unwrap_or_default()),
+        }
+    });
+    statuses.collect()
+}
+
+fn of_subscription(compiled: &subscription::Compiled) -> Status {
+    let state = compiled.subscription.state.clone();
+    let active = match &state {
+        State::Active { .. } => {
+            let message = format!("{} admits its keys", compiled.subscription.plan);
+            condition("Active", true, "Active", message)
+        }
+        State::Suspended => {
+            condition("Active", false, "Suspended", "`spec.suspend` is set".to_owned())
+        }
+        State::Invalid(problem) => condition("Active", false, "Invalid", problem.to_string()),
+    };
+    Status {
+        resource: compiled.subscription.resource.clone(),
+        generation: compiled.generation,
+        conditions: vec![active],
+        details: Details::Subscription(SubscriptionStatus { state }),
+    }
+}

@@ -1,0 +1,138 @@
+//! Problems in manifests: which field, what is wrong, what to do, and what it costs until then.
+
+use std::fmt;
+
+use decision::refs::{FieldRef, ResourceRef};
+
+/// A problem in one field of one object.
+///
+/// Prints as `AccessPolicy shop/office at spec.require[0].ip.cidrs[3]: …`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Finding {
+    /// Where.
+    pub field: FieldRef,
+    /// What kind of problem; the `reason` of an Event.
+    pub reason: Reason,
+    /// What is wrong: lower case, without a final period.
+    pub message: String,
+    /// What to do about it; may be pasted.
+    pub remedy: String,
+    /// What it costs until then.
+    pub effect: Effect,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}. {}", self.field, self.message, self.remedy)
+    }
+}
+
+/// What a problem costs, the worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Effect {
+    /// Requests are refused that would have been judged otherwise.
+    Closes,
+    /// The part of the manifest has no effect; nothing is opened by that.
+    Rejects,
+    /// Nothing changes, but it is probably not what was meant.
+    Warns,
+}
+
+/// The kind of a problem, in the spelling of Events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// A policy cannot be enforced as written.
+    PolicyInvalid,
+    /// A policy that a route requires is missing, not accepted, or not for this route.
+    PolicyMissing,
+    /// A protection cannot be enforced: an annotation of another controller or of a misspelt name,
+    /// or a kind that may not be read.
+    PolicyUnenforceable,
+    /// A policy names an Ingress that does not exist or is not ours.
+    TargetNotFound,
+    /// A rule, path or annotation of an Ingress is invalid.
+    RouteInvalid,
+    /// The host belongs to another namespace, or an older Ingress has the same host and path.
+    HostConflict,
+    /// There is no Service or port to forward to.
+    BackendMissing,
+    /// A certificate is missing or cannot be used.
+    CertificateInvalid,
+    /// A plan is invalid, or a policy names one that does not exist.
+    PlanInvalid,
+    /// A subscription opens nothing.
+    SubscriptionInvalid,
+    /// A Secret that a policy names is missing or cannot be used.
+    SecretMissing,
+    /// A posture annotation is not understood.
+    PostureInvalid,
+}
+
+impl Reason {
+    /// The one spelling.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PolicyInvalid => "PolicyInvalid",
+            Self::PolicyMissing => "PolicyMissing",
+            Self::PolicyUnenforceable => "PolicyUnenforceable",
+            Self::TargetNotFound => "TargetNotFound",
+            Self::RouteInvalid => "RouteInvalid",
+            Self::HostConflict => "HostConflict",
+            Self::BackendMissing => "BackendMissing",
+            Self::CertificateInvalid => "CertificateInvalid",
+            Self::PlanInvalid => "PlanInvalid",
+            Self::SubscriptionInvalid => "SubscriptionInvalid",
+            Self::SecretMissing => "SecretMissing",
+            Self::PostureInvalid => "PostureInvalid",
+        }
+    }
+}
+
+/// Collects findings while compiling.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    list: Vec<Finding>,
+}
+
+/// A problem whose object is known from its surroundings.
+#[derive(Clone, Debug)]
+pub(crate) struct Problem {
+    pub(crate) path: String,
+    pub(crate) message: String,
+    pub(crate) remedy: String,
+}
+
+impl Problem {
+    pub(crate) fn new(
+        path: impl Into<String>,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self { path: path.into(), message: message.into(), remedy: remedy.into() }
+    }
+
+    pub(crate) fn field(&self, resource: &ResourceRef) -> FieldRef {
+        FieldRef::new(resource.clone(), self.path.as_str())
+    }
+}
+
+impl Findings {
+    pub(crate) fn add(
+        &mut self,
+        resource: &ResourceRef,
+        reason: Reason,
+        effect: Effect,
+        problem: Problem,
+    ) {
+        let field = problem.field(resource);
+        let Problem { message, remedy, .. } = problem;
+        self.list.push(Finding { field, reason, message, remedy, effect });
+    }
+
+    /// All findings in the order of objects and fields, each once.
+    pub(crate) fn into_sorted(mut self) -> Vec<Finding> {
+        self.list.sort();
+        self.list.dedup();
+        self.list
+    }
+}

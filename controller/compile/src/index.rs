@@ -1,0 +1,135 @@
+//! Look-ups among the resources, built once for a compilation.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use decision::refs::{Kind, ResourceRef};
+use k8s_openapi::{
+    api::{
+        core::v1::{Namespace, Secret, Service},
+        networking::v1::IngressClass,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+
+use crate::{
+    resources::{KnownNamespaces, Resources},
+    settings::Settings,
+};
+
+/// Objects by namespace and name.
+type Named<'a, T> = HashMap<(&'a str, &'a str), &'a Arc<T>>;
+
+pub(crate) struct Index<'a> {
+    pub(crate) services: Named<'a, Service>,
+    pub(crate) secrets: Named<'a, Secret>,
+    pub(crate) classes: BTreeMap<&'a str, &'a Arc<IngressClass>>,
+    namespaces: HashMap<&'a str, &'a Arc<Namespace>>,
+    unreadable: BTreeSet<(Kind, Option<&'a str>)>,
+    every_namespace_is_known: bool,
+}
+
+impl<'a> Index<'a> {
+    pub(crate) fn new(resources: &'a Resources, settings: &Settings) -> Self {
+        let unreadable = &resources.unreadable;
+        let every_namespace_is_known = resources.known_namespaces == KnownNamespaces::All
+            || (settings.namespaces_are_known && resources.namespaces.is_empty());
+        Self {
+            services: named(&resources.services, |service| &service.metadata),
+            secrets: named(&resources.secrets, |secret| &secret.metadata),
+            classes: resources
+                .ingress_classes
+                .iter()
+                .map(|class| (class.metadata.name.as_deref().unwrap_or_default(), class))
+                .collect(),
+            namespaces: resources
+                .namespaces
+                .iter()
+                .map(|namespace| {
+                    (namespace.metadata.name.as_deref().unwrap_or_default(), namespace)
+                })
+                .collect(),
+            unreadable: unreadable
+                .iter()
+                .map(|list| (list.kind, list.namespace.as_deref()))
+                .collect(),
+            every_namespace_is_known,
+        }
+    }
+
+    /// The Namespace object, if there is one.
+    pub(crate) fn namespace(&self, name: &str) -> Option<&'a Arc<Namespace>> {
+        self.namespaces.get(name).copied()
+    }
+
+    pub(crate) fn is_known(&self, namespace: &str) -> bool {
+        self.every_namespace_is_known || self.namespaces.contains_key(namespace)
+    }
+
+    /// Whether the list of a kind in a namespace was refused.
+    pub(crate) fn is_unreadable(&self, kind: Kind, namespace: &str) -> bool {
+        !self.unreadable.is_empty()
+            && (self.unreadable.contains(&(kind, None))
+                || self.unreadable.contains(&(kind, Some(namespace))))
+    }
+}
+
+/// What to grant if a list was refused.
+pub(crate) fn missing_right(kind: Kind, namespace: &str) -> String {
+    let rule = match kind {
+        Kind::Ingress => "`ingresses` of API group networking.k8s.io",
+        Kind::IngressClass => "`ingressclasses` of API group networking.k8s.io",
+        Kind::AccessPolicy => "`accesspolicies` of API group whygate.dev",
+        Kind::AccessPlan => "`accessplans` of API group whygate.dev",
+        Kind::AccessSubscription => "`accesssubscriptions` of API group whygate.dev",
+        Kind::Service => "`services` of the core API group",
+        Kind::Secret => "`secrets` of the core API group",
+        Kind::Namespace => "`namespaces` of the core API group",
+        Kind::EndpointSlice => "`endpointslices` of API group discovery.k8s.io",
+    };
+    format!(
+        "grant the controller's ServiceAccount the verbs get, list and watch on {rule} in namespace `{namespace}`"
+    )
+}
+
+fn named<T>(objects: &[Arc<T>], metadata: impl Fn(&T) -> &ObjectMeta) -> Named<'_, T> {
+    objects
+        .iter()
+        .map(|object| {
+            let (namespace, name) = place(metadata(object));
+            ((namespace, name), object)
+        })
+        .collect()
+}
+
+/// Namespace and name; empty if absent.
+pub(crate) fn place(metadata: &ObjectMeta) -> (&str, &str) {
+    (
+        metadata.namespace.as_deref().unwrap_or_default(),
+        metadata.name.as_deref().unwrap_or_default(),
+    )
+}
+
+/// The name of an object.
+pub(crate) fn reference(kind: Kind, metadata: &ObjectMeta) -> ResourceRef {
+    let (namespace, name) = place(metadata);
+    ResourceRef::new(kind, namespace, name)
+}
+
+/// Where an object stands among its like: the older first. Objects without a creation time, as in
+/// files, come after those with one, in the order of their names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Age<'a> {
+    untimed: bool,
+    created: Option<jiff::Timestamp>,
+    name: (&'a str, &'a str),
+}
+
+impl<'a> Age<'a> {
+    pub(crate) fn of(metadata: &'a ObjectMeta) -> Self {
+        let created = metadata.creation_timestamp.as_ref().map(|time| time.0);
+        Self { untimed: created.is_none(), created, name: place(metadata) }
+    }
+}

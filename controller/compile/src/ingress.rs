@@ -1,0 +1,364 @@
+//! Ingresses of ours, read: hosts, paths and what is wrong with them.
+
+use std::sync::Arc;
+
+use decision::{
+    host::HostPattern,
+    path::{self, is_within},
+    policy::Narrowing,
+    refs::{Kind, ResourceRef},
+    route::PathMatch,
+};
+use k8s_openapi::api::networking::v1::{
+    HTTPIngressPath, Ingress, IngressBackend, IngressRule, IngressSpec, IngressTLS,
+};
+use serde_json::Value;
+
+use crate::{
+    annotation::{self, Annotations},
+    class::{self, Class},
+    finding::{Effect, Findings, Problem, Reason},
+    index::{Age, Index, reference},
+    resources::{Object, Resources},
+    settings::Settings,
+};
+
+/// An Ingress of ours.
+pub(crate) struct Selected<'a> {
+    pub(crate) resource: ResourceRef,
+    pub(crate) class: Class<'a>,
+    pub(crate) annotations: Annotations,
+    /// What is wrong with it as a whole.
+    pub(crate) problem: Option<Problem>,
+    pub(crate) rules: Vec<Rule<'a>>,
+    pub(crate) default: Option<&'a IngressBackend>,
+    pub(crate) tls: Vec<Tls<'a>>,
+    age: Age<'a>,
+}
+
+/// A rule whose host can be read.
+pub(crate) struct Rule<'a> {
+    /// Its position in `spec.rules`.
+    pub(crate) index: usize,
+    pub(crate) host: HostPattern,
+    pub(crate) paths: Vec<Path<'a>>,
+}
+
+/// A path of a rule.
+pub(crate) struct Path<'a> {
+    /// `spec.rules[0].http.paths[1]`.
+    pub(crate) field: String,
+    /// As in the manifest.
+    pub(crate) written: &'a str,
+    /// Where it stands among the routes.
+    pub(crate) place: Place,
+    /// Why it is refused.
+    pub(crate) problem: Option<Problem>,
+    pub(crate) backend: &'a IngressBackend,
+}
+
+/// Where a path stands among the routes of its host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) path_match: PathMatch,
+    pub(crate) path: String,
+    /// Whether it only stands in for a path that cannot be placed, after all others.
+    pub(crate) stands_in: bool,
+}
+
+/// An entry of `spec.tls`.
+pub(crate) struct Tls<'a> {
+    pub(crate) index: usize,
+    pub(crate) hosts: Vec<HostPattern>,
+    pub(crate) secret: Option<&'a str>,
+}
+
+impl Selected<'_> {
+    pub(crate) fn namespace(&self) -> &str {
+        &self.resource.namespace
+    }
+
+    /// Every host that it names, in rules and certificates; a default backend is for any.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &HostPattern> {
+        let rules = self.rules.iter().map(|rule| &rule.host);
+        let tls = self.tls.iter().flat_map(|tls| &tls.hosts);
+        rules.chain(tls).chain(self.default.is_some().then_some(&HostPattern::Any))
+    }
+
+    /// Host and place of every path.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (&HostPattern, &Place)> {
+        self.rules.iter().flat_map(|rule| rule.paths.iter().map(|path| (&rule.host, &path.place)))
+    }
+
+    /// Whether some request of this Ingress matches a narrowing.
+    pub(crate) fn overlaps(&self, narrowing: &Narrowing) -> bool {
+        let default =
+            self.default.is_some() || narrowing.hosts.is_empty() && narrowing.paths.is_empty();
+        default || self.places().any(|(host, place)| place.overlaps(host, narrowing))
+    }
+}
+
+impl Place {
+    /// Whether some request to this place matches a narrowing.
+    pub(crate) fn overlaps(&self, host: &HostPattern, narrowing: &Narrowing) -> bool {
+        let below = |wanted: &str| {
+            is_within(&self.path, wanted)
+                || (self.path_match == PathMatch::Prefix && is_within(wanted, &self.path))
+        };
+        let hosts = &narrowing.hosts;
+        (hosts.is_empty() || hosts.iter().any(|wanted| wanted.overlaps(host)))
+            && (narrowing.paths.is_empty() || narrowing.paths.iter().any(|path| below(path)))
+    }
+}
+
+/// The Ingresses of ours, oldest first.
+pub(crate) fn select<'a>(
+    resources: &'a Resources,
+    undecodable: &'a [Undecodable],
+    index: &Index<'a>,
+    settings: &Settings,
+    findings: &mut Findings,
+) -> Vec<Selected<'a>> {
+    let decoded = resources.ingresses.iter().map(|ingress| (&**ingress, None));
+    let undecodable = undecodable.iter().map(|raw| (&raw.salvaged, Some(&raw.problem)));
+    let mut selected: Vec<_> = decoded
+        .chain(undecodable)
+        .filter_map(|(ingress, problem)| {
+            let class = class::of(ingress, index, settings)?;
+            Some(read(ingress, problem.cloned(), class, findings))
+        })
+        .collect();
+    selected.sort_by(|one, two| one.age.cmp(&two.age));
+    selected
+}
+
+fn read<'a>(
+    ingress: &'a Ingress,
+    problem: Option<Problem>,
+    class: Class<'a>,
+    findings: &mut Findings,
+) -> Selected<'a> {
+    let resource = reference(Kind::Ingress, &ingress.metadata);
+    let annotations = annotation::read(&resource, ingress.metadata.annotations.as_ref(), findings);
+    let spec = ingress.spec.as_ref();
+    let rules = spec.and_then(|spec| spec.rules.as_deref()).unwrap_or_default();
+    let tls = spec.and_then(|spec| spec.tls.as_deref()).unwrap_or_default();
+    let rules: Vec<_> = rules
+        .iter()
+        .enumerate()
+        .filter_map(|(index, one)| rule(index, one, &resource, findings))
+        .collect();
+    let tls = tls
+        .iter()
+        .enumerate()
+        .map(|(index, one)| read_tls(index, one, &rules, &resource, findings))
+        .collect();
+    Selected {
+        class,
+        annotations,
+        problem,
+        rules,
+        default: spec.and_then(|spec| spec.default_backend.as_ref()),
+        tls,
+        age: Age::of(&ingress.metadata),
+        resource,
+    }
+}
+
+fn rule<'a>(
+    index: usize,
+    rule: &'a IngressRule,
+    resource: &ResourceRef,
+    findings: &mut Findings,
+) -> Option<Rule<'a>> {
+    let host =
+        host(rule.host.as_deref(), &format!("spec.rules[{index}].host"), resource, findings)?;
+    let paths = rule.http.as_ref().map(|http| http.paths.as_slice()).unwrap_or_default();
+    let paths = paths
+        .iter()
+        .enumerate()
+        .map(|(position, one)| {
+            read_path(format!("spec.rules[{index}].http.paths[{position}]"), one)
+        })
+        .collect();
+    Some(Rule { index, host, paths })
+}
+
+/// A host that can't be read is the host of no request: nothing is left to refuse.
+fn host(
+    text: Option<&str>,
+    field: &str,
+    resource: &ResourceRef,
+    findings: &mut Findings,
+) -> Option<HostPattern> {
+    let text = text.unwrap_or_default();
+    let host = HostPattern::parse(text).ok();
+    if host.is_none() {
+        let message = format!("`{text}` is not a host");
+        let remedy = "Write a DNS name, or `*.` and a DNS name; at most 253 characters.";
+        let problem = Problem::new(field, message, remedy);
+        findings.add(resource, Reason::RouteInvalid, Effect::Rejects, problem);
+    }
+    host
+}
+
+fn read_tls<'a>(
+    index: usize,
+    tls: &'a IngressTLS,
+    rules: &[Rule<'_>],
+    resource: &ResourceRef,
+    findings: &mut Findings,
+) -> Tls<'a> {
+    let named = tls.hosts.as_deref().unwrap_or_default();
+    let hosts = if named.is_empty() {
+        let hosts = rules.iter().map(|rule| rule.host.clone());
+        hosts.filter(|host| *host != HostPattern::Any).collect()
+    } else {
+        let field = |position| format!("spec.tls[{index}].hosts[{position}]");
+        named
+            .iter()
+            .enumerate()
+            .filter_map(|(position, text)| host(Some(text), &field(position), resource, findings))
+            .filter(|host| *host != HostPattern::Any)
+            .collect()
+    };
+    let secret = tls.secret_name.as_deref().filter(|name| !name.is_empty());
+    Tls { index, hosts, secret }
+}
+
+fn read_path(field: String, path: &HTTPIngressPath) -> Path<'_> {
+    let (written, backend) = (path.path.as_deref().unwrap_or_default(), &path.backend);
+    let (path_match, unknown) = match path.path_type.as_str() {
+        "Exact" => (PathMatch::Exact, None),
+        "Prefix" | "ImplementationSpecific" => (PathMatch::Prefix, None),
+        other => {
+            let problem = Problem::new(
+                format!("{field}.pathType"),
+                format!("`{other}` is not a type of path"),
+                "Write `Exact`, `Prefix` or `ImplementationSpecific` (which is `Prefix` here).",
+            );
+            (PathMatch::Prefix, Some(problem))
+        }
+    };
+    if written.is_empty() && path.path_type == "ImplementationSpecific" {
+        let place = Place { path_match, path: "/".to_owned(), stands_in: false };
+        return Path { field, written: "/", place, problem: None, backend };
+    }
+    let (place, problem) = place(&format!("{field}.path"), written, path_match);
+    Path { field, written, place, problem: unknown.or(problem), backend }
+}
+
+/// Where a path stands. One that is not canonical is refused at the nearest place that its
+/// requests can have.
+fn place(field: &str, written: &str, path_match: PathMatch) -> (Place, Option<Problem>) {
+    let canonical = path::canonical(written);
+    match &canonical {
+        Ok(canonical) if canonical.as_ref() == written && !written.contains(';') => {
+            let path = written.to_owned();
+            (Place { path_match, path, stands_in: false }, None)
+        }
+        Ok(canonical) => {
+            let path: String =
+                canonical.split('/').map(without_parameters).collect::<Vec<_>>().join("/");
+            let message = format!("`{written}` is not a path as requests are compared with");
+            let problem = Problem::new(field, message, format!("Write `{path}`."));
+            (Place { path_match, path, stands_in: false }, Some(problem))
+        }
+        Err(problem) => {
+            let message = format!("`{written}` is not a path: {}", problem.as_str());
+            let remedy = "Write an absolute path of plain segments, without patterns and without what a request cannot say in one way only.";
+            let place =
+                Place { path_match: PathMatch::Prefix, path: readable(written), stands_in: true };
+            (place, Some(Problem::new(field, message, remedy)))
+        }
+    }
+}
+
+fn without_parameters(segment: &str) -> &str {
+    segment.split_once(';').map_or(segment, |(name, _)| name)
+}
+
+/// The path down to the first segment that cannot be read.
+fn readable(written: &str) -> String {
+    let plain = |segment: &&str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~');
+        segment.bytes().all(allowed) && !segment.is_empty()
+    };
+    let segments = written.trim_start_matches('/').split('/').take_while(plain);
+    let path = segments.collect::<Vec<_>>().join("/");
+    format!("/{path}")
+}
+
+/// What can be read of an Ingress that cannot be decoded.
+pub(crate) struct Undecodable {
+    salvaged: Ingress,
+    problem: Problem,
+}
+
+/// Keeps the hosts and paths that can be read, so that they can be refused.
+pub(crate) fn salvage(objects: &[Arc<Object>]) -> Vec<Undecodable> {
+    objects
+        .iter()
+        .map(|object| {
+            let error = serde_json::from_value::<Ingress>(object.value.clone()).err();
+            let error = error.map_or_else(|| "it cannot be decoded".to_owned(), |e| e.to_string());
+            let problem = Problem::new(
+                "spec",
+                error,
+                "Correct the field; the hosts and paths that can be read are refused until then.",
+            );
+            let spec = object.value.get("spec").unwrap_or(&Value::Null);
+            let salvaged = Ingress {
+                metadata: object.metadata.clone(),
+                spec: Some(salvaged_spec(spec)),
+                status: None,
+            };
+            Undecodable { salvaged, problem }
+        })
+        .collect()
+}
+
+fn salvaged_spec(spec: &Value) -> IngressSpec {
+    let rules = spec.get("rules").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    IngressSpec {
+        default_backend: spec.get("defaultBackend").map(|_| IngressBackend::default()),
+        ingress_class_name: text(spec, "ingressClassName"),
+        rules: Some(rules.iter().filter_map(salvaged_rule).collect()),
+        tls: spec.get("tls").and_then(|tls| serde_json::from_value(tls.clone()).ok()),
+    }
+}
+
+/// A rule without a readable host is left out: a host is never guessed.
+fn salvaged_rule(rule: &Value) -> Option<IngressRule> {
+    let host = match rule.get("host") {
+        None => None,
+        Some(host) => Some(host.as_str()?.to_owned()),
+    };
+    let paths = rule.pointer("/http/paths").and_then(Value::as_array);
+    let mut paths: Vec<_> = paths.into_iter().flatten().filter_map(salvaged_path).collect();
+    if paths.is_empty() {
+        paths.push(whole_host());
+    }
+    let http = Some(k8s_openapi::api::networking::v1::HTTPIngressRuleValue { paths });
+    Some(IngressRule { host, http })
+}
+
+fn salvaged_path(path: &Value) -> Option<HTTPIngressPath> {
+    Some(HTTPIngressPath {
+        path: Some(text(path, "path")?),
+        path_type: text(path, "pathType").unwrap_or_else(|| "Prefix".to_owned()),
+        backend: IngressBackend::default(),
+    })
+}
+
+fn whole_host() -> HTTPIngressPath {
+    HTTPIngressPath {
+        path: Some("/".to_owned()),
+        path_type: "Prefix".to_owned(),
+        backend: IngressBackend::default(),
+    }
+}
+
+fn text(value: &Value, name: &str) -> Option<String> {
+    value.get(name).and_then(Value::as_str).map(str::to_owned)
+}

@@ -1,0 +1,143 @@
+//! `AccessPlans`: what can be subscribed to, and from which namespaces.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use crds::{AccessPlan, Consumers, LabelSelector};
+use decision::refs::{Kind, ResourceRef};
+
+use crate::{
+    finding::{Effect, Findings, Problem, Reason},
+    index::{Index, missing_right, reference},
+    resources::Object,
+};
+
+/// The label that Kubernetes gives every Namespace.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+/// Every plan, valid or not.
+#[derive(Debug, Default)]
+pub(crate) struct Plans {
+    by_name: HashMap<ResourceRef, Plan>,
+    unreadable: HashSet<Arc<str>>,
+    all_unreadable: bool,
+}
+
+/// One `AccessPlan`.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) generation: Option<i64>,
+    /// Who may subscribe, or what is wrong with the plan.
+    pub(crate) offer: Result<Option<Consumers>, String>,
+}
+
+impl Plans {
+    pub(crate) fn read(
+        objects: &[Arc<Object>],
+        unreadable: &[crate::resources::Unreadable],
+        findings: &mut Findings,
+    ) -> Self {
+        let lists = unreadable.iter().filter(|list| list.kind == Kind::AccessPlan);
+        Self {
+            by_name: objects.iter().map(|object| read(object, findings)).collect(),
+            all_unreadable: lists.clone().any(|list| list.namespace.is_none()),
+            unreadable: lists
+                .filter_map(|list| list.namespace.as_deref())
+                .map(Into::into)
+                .collect(),
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&ResourceRef, &Plan)> {
+        self.by_name.iter()
+    }
+
+    /// Why subscriptions to a plan cannot be told.
+    pub(crate) fn problem(&self, plan: &ResourceRef) -> Option<String> {
+        match self.by_name.get(plan) {
+            Some(Plan { offer: Ok(_), .. }) => None,
+            Some(Plan { offer: Err(problem), .. }) => Some(format!("it is invalid: {problem}")),
+            None if self.all_unreadable || self.unreadable.contains(&plan.namespace) => {
+                let right = missing_right(Kind::AccessPlan, &plan.namespace);
+                Some(format!("it may not be read: {right}"))
+            }
+            None => Some("it does not exist".to_owned()),
+        }
+    }
+
+    /// Why a namespace may not subscribe to a plan.
+    pub(crate) fn refusal(
+        &self,
+        plan: &ResourceRef,
+        consumer: &str,
+        index: &Index<'_>,
+    ) -> Option<String> {
+        if let Some(problem) = self.problem(plan) {
+            return Some(format!("{plan}: {problem}"));
+        }
+        let offer = self.by_name.get(plan).and_then(|plan| plan.offer.as_ref().ok())?;
+        match offer {
+            None if *plan.namespace == *consumer => None,
+            None => Some(format!("{plan} admits only subscriptions of its own namespace")),
+            Some(consumers) => {
+                let admits = admits(&consumers.namespace_selector, consumer, index);
+                (!admits).then(|| format!("{plan} does not admit namespace `{consumer}`: its labels do not match `consumers`"))
+            }
+        }
+    }
+}
+
+fn read(object: &Object, findings: &mut Findings) -> (ResourceRef, Plan) {
+    let resource = reference(Kind::AccessPlan, &object.metadata);
+    let offer = match crds::decode::<AccessPlan>(&object.value) {
+        Ok(plan) => Ok(plan.spec.consumers),
+        Err(errors) => {
+            let first = errors.first().map(ToString::to_string);
+            for error in errors {
+                let remedy = "Correct the field; nobody can use the plan until then.";
+                let problem = Problem::new(error.path, error.message, remedy);
+                findings.add(&resource, Reason::PlanInvalid, Effect::Closes, problem);
+            }
+            Err(first.unwrap_or_else(|| "it cannot be decoded".to_owned()))
+        }
+    };
+    (resource, Plan { generation: object.metadata.generation, offer })
+}
+
+/// Whether the labels of a namespace match. An unknown namespace matches nothing.
+fn admits(selector: &LabelSelector, namespace: &str, index: &Index<'_>) -> bool {
+    if !index.is_known(namespace) {
+        return false;
+    }
+    let object = index.namespace(namespace);
+    let mut labels: BTreeMap<&str, &str> = object
+        .and_then(|object| object.metadata.labels.as_ref())
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| (key.as_str(), value.as_str()))
+        .collect();
+    // The API server sets it; in files it is usually left out, and it can't be anything else.
+    labels.insert(NAME_LABEL, namespace);
+    matches(selector, &labels)
+}
+
+/// Kubernetes' meaning of a label selector; an unknown operator matches nothing.
+fn matches(selector: &LabelSelector, labels: &BTreeMap<&str, &str>) -> bool {
+    let mut wanted = selector.match_labels.iter().flatten();
+    let mut expressions = selector.match_expressions.iter().flatten();
+    wanted.all(|(key, value)| labels.get(key.as_str()) == Some(&value.as_str()))
+        && expressions.all(|expression| {
+            let found = labels.get(expression.key.as_str());
+            let listed =
+                |value: &&str| expression.values.iter().flatten().any(|listed| listed == value);
+            match expression.operator.as_str() {
+                "In" => found.is_some_and(listed),
+                "NotIn" => !found.is_some_and(listed),
+                "Exists" => found.is_some(),
+                "DoesNotExist" => found.is_none(),
+                _ => false,
+            }
+        })
+}

@@ -1,0 +1,250 @@
+//! The routing table: every path of every Ingress, with what protects it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use decision::{
+    host::HostPattern,
+    protection::Posture,
+    refs::{FieldRef, ResourceRef},
+    route::{Backend, HostRoutes, PathMatch, Route, RouteName, RoutingTable},
+};
+use k8s_openapi::api::networking::v1::IngressBackend;
+
+use crate::{
+    annotation::invalid_route,
+    backend::backend,
+    certificate::Served,
+    finding::{Effect, Findings, Problem, Reason},
+    index::Index,
+    ingress::{Path, Place, Selected},
+    owners::Owners,
+};
+
+/// What building routes looks at.
+pub(crate) struct Surroundings<'s, 'a> {
+    pub(crate) owners: &'s Owners<'a>,
+    pub(crate) served: &'s Served,
+    pub(crate) index: &'s Index<'a>,
+}
+
+/// The table while it grows.
+#[derive(Default)]
+pub(crate) struct Table {
+    hosts: BTreeMap<HostPattern, Host>,
+    default: Option<(Arc<str>, Arc<Route>)>,
+    routes: usize,
+}
+
+#[derive(Default)]
+struct Host {
+    paths: Vec<(PathMatch, Box<str>, Arc<Route>)>,
+    /// Refusals of paths that cannot be placed, after all others.
+    stand_ins: Vec<(PathMatch, Box<str>, Arc<Route>)>,
+    /// Which Ingress has a path.
+    taken: HashMap<(PathMatch, String), ResourceRef>,
+}
+
+impl Table {
+    /// Adds the routes of one Ingress; the older Ingresses come first. Returns how many it has.
+    pub(crate) fn add(
+        &mut self,
+        ingress: &Selected<'_>,
+        posture: &Posture,
+        surroundings: &Surroundings<'_, '_>,
+        findings: &mut Findings,
+    ) -> usize {
+        let before = self.routes;
+        for rule in &ingress.rules {
+            let field = format!("spec.rules[{}].host", rule.index);
+            if !is_ours(&rule.host, ingress, surroundings.owners, &field, findings) {
+                continue;
+            }
+            for path in &rule.paths {
+                let entry = self.hosts.entry(rule.host.clone()).or_default();
+                if entry.is_free(path, &rule.host, &ingress.resource, findings) {
+                    let posture = posture_of(path, ingress, posture, findings);
+                    let route = route(ingress, path, &rule.host, posture, surroundings, findings);
+                    entry.add(&path.place, route);
+                    self.routes = self.routes.saturating_add(1);
+                }
+            }
+        }
+        if let Some(backend) = ingress.default {
+            self.add_default(ingress, backend, posture, surroundings, findings);
+        }
+        for tls in &ingress.tls {
+            for host in &tls.hosts {
+                let field = format!("spec.tls[{}]", tls.index);
+                is_ours(host, ingress, surroundings.owners, &field, findings);
+            }
+        }
+        self.routes.saturating_sub(before)
+    }
+
+    fn add_default(
+        &mut self,
+        ingress: &Selected<'_>,
+        backend: &IngressBackend,
+        posture: &Posture,
+        surroundings: &Surroundings<'_, '_>,
+        findings: &mut Findings,
+    ) {
+        let field = "spec.defaultBackend";
+        if !is_ours(&HostPattern::Any, ingress, surroundings.owners, field, findings) {
+            return;
+        }
+        if let Some((_, older)) = &self.default {
+            let message = format!("{} has a default backend already", older.name.field.resource);
+            let remedy = "Keep one default backend, or write a rule without host.";
+            let problem = Problem::new(field, message, remedy);
+            findings.add(&ingress.resource, Reason::HostConflict, Effect::Rejects, problem);
+            return;
+        }
+        let place = Place { path_match: PathMatch::Prefix, path: "/".to_owned(), stands_in: false };
+        let path = Path { field: field.to_owned(), written: "/", place, problem: None, backend };
+        let posture = posture.clone();
+        let route = route(ingress, &path, &HostPattern::Any, posture, surroundings, findings);
+        self.default = Some((Arc::clone(&ingress.resource.namespace), route));
+        self.routes = self.routes.saturating_add(1);
+    }
+
+    /// How many routes there are.
+    pub(crate) fn len(&self) -> usize {
+        self.routes
+    }
+
+    /// The finished table.
+    pub(crate) fn finish(mut self, owners: &Owners<'_>) -> RoutingTable {
+        // A host without any path still keeps the rules of other namespaces away.
+        for (host, _) in owners.apart() {
+            self.hosts.entry(host.clone()).or_default();
+        }
+        let hosts = self.hosts.into_iter().map(|(host, entry)| {
+            let owner = owners.of(&host).unwrap_or_default().into();
+            let paths = entry.paths.into_iter().chain(entry.stand_ins).collect();
+            HostRoutes { host, owner, paths }
+        });
+        RoutingTable::new(hosts.collect(), self.default)
+    }
+}
+
+impl Host {
+    /// Whether no older Ingress, and no earlier path, has the same place.
+    fn is_free(
+        &mut self,
+        path: &Path<'_>,
+        host: &HostPattern,
+        ingress: &ResourceRef,
+        findings: &mut Findings,
+    ) -> bool {
+        if path.place.stands_in {
+            return true;
+        }
+        let Place { path_match, path: text, .. } = &path.place;
+        let text = match path_match {
+            PathMatch::Prefix => text.trim_end_matches('/'),
+            PathMatch::Exact => text,
+        };
+        let Some(older) = self.taken.get(&(*path_match, text.to_owned())) else {
+            self.taken.insert((*path_match, text.to_owned()), ingress.clone());
+            return true;
+        };
+        let problem = Problem::new(
+            format!("{}.path", path.field),
+            format!("{older} has `{host}` with path `{}` already", path.written),
+            "Keep the path in one Ingress; the oldest one is served.",
+        );
+        findings.add(ingress, Reason::HostConflict, Effect::Rejects, problem);
+        false
+    }
+
+    fn add(&mut self, place: &Place, route: Arc<Route>) {
+        let list = if place.stands_in { &mut self.stand_ins } else { &mut self.paths };
+        list.push((place.path_match, place.path.as_str().into(), route));
+    }
+}
+
+/// Whether the Ingress has an effect on a host; a finding if not.
+fn is_ours(
+    host: &HostPattern,
+    ingress: &Selected<'_>,
+    owners: &Owners<'_>,
+    field: &str,
+    findings: &mut Findings,
+) -> bool {
+    let ours = owners.may_use(host, ingress.namespace());
+    if !ours {
+        let owner = owners.of(host).unwrap_or_default();
+        let problem = Problem::new(
+            field,
+            format!("host `{host}` belongs to namespace `{owner}`, so this has no effect"),
+            format!(
+                "Use another host, or ask the owner of `{owner}` for `whygate.dev/share-host-with: {}` on an Ingress of the host.",
+                ingress.namespace()
+            ),
+        );
+        findings.add(&ingress.resource, Reason::HostConflict, Effect::Rejects, problem);
+    }
+    ours
+}
+
+/// The posture of the Ingress, unless the path is invalid by itself.
+fn posture_of(
+    path: &Path<'_>,
+    ingress: &Selected<'_>,
+    posture: &Posture,
+    findings: &mut Findings,
+) -> Posture {
+    match path.problem.clone() {
+        None => posture.clone(),
+        Some(problem) => {
+            let reason = invalid_route(&ingress.resource, problem, findings);
+            Posture::Refuse(Arc::new(reason.into()))
+        }
+    }
+}
+
+fn route(
+    ingress: &Selected<'_>,
+    path: &Path<'_>,
+    host: &HostPattern,
+    posture: Posture,
+    surroundings: &Surroundings<'_, '_>,
+    findings: &mut Findings,
+) -> Arc<Route> {
+    let Surroundings { owners, served, index } = surroundings;
+    let field = match path.field.as_str() {
+        "spec.defaultBackend" => path.field.clone(),
+        field => format!("{field}.backend"),
+    };
+    let found = if ingress.problem.is_some() {
+        Err(None)
+    } else {
+        backend(&ingress.resource, &field, path.backend, index, findings).map_err(Some)
+    };
+    let (posture, backend) = match found {
+        Ok(backend) => (posture, backend),
+        Err(problem) => {
+            let name = FieldRef::new(ingress.resource.clone(), field.as_str());
+            let missing = Backend::Missing { field: name, problem: "it cannot be read".into() };
+            let posture = match problem {
+                Some(problem) => {
+                    let reason = invalid_route(&ingress.resource, problem, findings);
+                    Posture::Refuse(Arc::new(reason.into()))
+                }
+                None => posture,
+            };
+            (posture, missing)
+        }
+    };
+    let name = RouteName {
+        field: FieldRef::new(ingress.resource.clone(), path.field.as_str()),
+        host: host.to_string().into(),
+        path: path.written.into(),
+    };
+    let redirect_to_https = ingress.annotations.redirects && served.has(host, owners);
+    Arc::new(Route { name: Arc::new(name), posture, backend: Arc::new(backend), redirect_to_https })
+}

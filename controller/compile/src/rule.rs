@@ -1,0 +1,213 @@
+//! Rules of a policy: checks with the places that refusals point at.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crds::{Checks, ClaimTest as RawTest, ClaimValue, JwtCheck};
+use decision::{
+    address::{NetworkSet, parse_network},
+    check::{
+        Check, Demand, Site,
+        address::AddressCheck,
+        method::MethodCheck,
+        subscription::{AcceptedPlan, SubscriptionCheck},
+        token::{ClaimDemand, ClaimTest, TokenCheck},
+    },
+    claims::Json,
+    policy::{Alternative, Enforcement, Rule, Section},
+    refs::{Kind, ResourceRef},
+    token::Provider,
+};
+use http::Method;
+
+use crate::{annotation::meant_name, finding::Problem, plan::Plans};
+
+/// What the rules of a policy may refer to, and where their problems are collected.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) policy: &'a ResourceRef,
+    /// What holds for rules that say nothing else.
+    pub(crate) enforcement: Enforcement,
+    pub(crate) providers: &'a HashMap<String, Arc<Provider>>,
+    pub(crate) plans: &'a Plans,
+    /// What makes the policy invalid.
+    pub(crate) problems: &'a mut Vec<Problem>,
+    /// What makes a check unknown.
+    pub(crate) unresolved: &'a mut Vec<Problem>,
+}
+
+/// The rules of one list. What is wrong with them is collected in the surroundings.
+pub(crate) fn rules(
+    rules: &[crds::Rule],
+    section: Section,
+    surroundings: &mut Surroundings<'_>,
+) -> Box<[Rule]> {
+    let list = match section {
+        Section::Deny => "spec.deny",
+        Section::Require => "spec.require",
+    };
+    let rules = rules.iter().enumerate();
+    rules.map(|(index, raw)| rule(raw, &format!("{list}[{index}]"), surroundings)).collect()
+}
+
+fn rule(raw: &crds::Rule, field: &str, surroundings: &mut Surroundings<'_>) -> Rule {
+    let name: Arc<str> = raw.name.as_str().into();
+    let alternatives = match raw.demand() {
+        crds::Demand::Checks(checks) => {
+            vec![alternative(checks, &name, field, surroundings)]
+        }
+        crds::Demand::AnyOf(all) => {
+            if !raw.checks.is_empty() {
+                surroundings.problems.push(Problem::new(
+                    field,
+                    "has checks of its own beside `anyOf`",
+                    "Write the checks into each alternative, or make two rules of it.",
+                ));
+            }
+            let all = all.iter().enumerate();
+            all.map(|(index, checks)| {
+                alternative(checks, &name, &format!("{field}.anyOf[{index}]"), surroundings)
+            })
+            .collect()
+        }
+    };
+    Rule {
+        name,
+        enforcement: match raw.enforcement {
+            None => surroundings.enforcement,
+            Some(crds::Enforcement::Enforce) => Enforcement::Enforce,
+            Some(crds::Enforcement::Shadow) => Enforcement::Shadow,
+        },
+        alternatives: alternatives.into(),
+        hint: raw.respond.as_ref().map(|respond| respond.hint.as_str().into()),
+    }
+}
+
+fn alternative(
+    raw: &Checks,
+    rule: &Arc<str>,
+    field: &str,
+    surroundings: &mut Surroundings<'_>,
+) -> Alternative {
+    if raw.is_empty() {
+        surroundings.problems.push(Problem::new(
+            field,
+            "has no check, so it would hold for everybody",
+            "Give at least one of `ip`, `jwt`, `subscription`, `methods`.",
+        ));
+    }
+    let policy = surroundings.policy.clone();
+    let site = |field: String| {
+        Arc::new(Site { policy: policy.clone(), rule: Arc::clone(rule), field: field.into() })
+    };
+    let mut checks = Vec::new();
+    let mut add = |name: &str, demand: Option<Demand>| {
+        let site = site(format!("{field}.{name}"));
+        checks.extend(demand.map(|demand| Check { site, demand }));
+    };
+    if let Some(ip) = &raw.ip {
+        add("ip", Some(address(ip, &format!("{field}.ip"), surroundings)));
+    }
+    if !raw.methods.is_empty() {
+        add("methods", Some(methods(&raw.methods, &format!("{field}.methods"), surroundings)));
+    }
+    if let Some(subscription) = &raw.subscription {
+        let place = format!("{field}.subscription");
+        add("subscription", Some(plans(subscription, &place, surroundings)));
+    }
+    if let Some(jwt) = &raw.jwt {
+        add("jwt", token(jwt, &format!("{field}.jwt"), surroundings));
+    }
+    Alternative::new(site(field.to_owned()), checks)
+}
+
+fn address(raw: &crds::IpCheck, field: &str, surroundings: &mut Surroundings<'_>) -> Demand {
+    let mut networks = Vec::with_capacity(raw.cidrs.len());
+    for (index, text) in raw.cidrs.iter().enumerate() {
+        match parse_network(text) {
+            Ok(network) => networks.push(network),
+            Err(problem) => surroundings.problems.push(Problem::new(
+                format!("{field}.cidrs[{index}]"),
+                format!("`{text}` is not a network: {problem}"),
+                "Correct the entry; the routes of this policy stay closed until then.",
+            )),
+        }
+    }
+    let networks = NetworkSet::new(networks);
+    Demand::Address(AddressCheck { networks, infrastructure: raw.infrastructure })
+}
+
+fn methods(raw: &[String], field: &str, surroundings: &mut Surroundings<'_>) -> Demand {
+    let mut methods = Vec::with_capacity(raw.len());
+    for (index, text) in raw.iter().enumerate() {
+        match Method::from_bytes(text.as_bytes()) {
+            Ok(method) => methods.push(method),
+            Err(_) => surroundings.problems.push(Problem::new(
+                format!("{field}[{index}]"),
+                format!("`{text}` is not a method"),
+                "Write a method in upper-case letters, such as `GET`.",
+            )),
+        }
+    }
+    Demand::Method(MethodCheck { methods: methods.into() })
+}
+
+fn plans(
+    raw: &crds::SubscriptionCheck,
+    field: &str,
+    surroundings: &mut Surroundings<'_>,
+) -> Demand {
+    let namespace = &surroundings.policy.namespace;
+    let mut plans = Vec::with_capacity(raw.plans.len());
+    for (index, name) in raw.plans.iter().enumerate() {
+        let plan = ResourceRef::new(Kind::AccessPlan, Arc::clone(namespace), name.as_str());
+        let problem = surroundings.plans.problem(&plan);
+        if let Some(problem) = &problem {
+            surroundings.unresolved.push(Problem::new(
+                format!("{field}.plans[{index}]"),
+                format!("{plan}: {problem}"),
+                "Create or correct the plan, or correct the name; the check cannot be judged until then.",
+            ));
+        }
+        plans.push(AcceptedPlan { plan, problem: problem.map(Into::into) });
+    }
+    Demand::Subscription(SubscriptionCheck { plans: plans.into() })
+}
+
+fn token(raw: &JwtCheck, field: &str, surroundings: &mut Surroundings<'_>) -> Option<Demand> {
+    let Some(provider) = surroundings.providers.get(&raw.provider) else {
+        let known: Vec<_> = surroundings.providers.keys().map(String::as_str).collect();
+        surroundings.problems.push(Problem::new(
+            format!("{field}.provider"),
+            format!("`{}` is not a provider of this policy", raw.provider),
+            meant_name(&raw.provider, &known, "Add an entry of that name to `spec.jwtProviders`."),
+        ));
+        return None;
+    };
+    let texts = |texts: &[String]| texts.iter().map(|text| text.as_str().into()).collect();
+    let scopes = raw.scopes.clone().unwrap_or_default();
+    let claims = raw
+        .claims
+        .iter()
+        .map(|claim| ClaimDemand { path: claim.path.as_str().into(), test: test(&claim.test) });
+    Some(Demand::Token(TokenCheck {
+        provider: Arc::clone(provider),
+        scopes_all: texts(&scopes.all),
+        scopes_any: texts(&scopes.any),
+        claims: claims.collect(),
+    }))
+}
+
+fn test(raw: &RawTest) -> ClaimTest {
+    match raw {
+        RawTest::Equals(ClaimValue::Boolean(value)) => ClaimTest::Equals(Json::Bool(*value)),
+        RawTest::Equals(ClaimValue::Number(number)) => {
+            ClaimTest::Equals(Json::Number(number.clone()))
+        }
+        RawTest::Equals(ClaimValue::Text(text)) => {
+            ClaimTest::Equals(Json::String(text.as_str().into()))
+        }
+        RawTest::Contains(text) => ClaimTest::Contains(text.as_str().into()),
+        RawTest::OneOf(texts) => {
+            ClaimTest::OneOf(texts.iter().map(|text| text.as_str().into()).collect())
+        }
+    }
+}

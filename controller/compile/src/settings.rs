@@ -1,0 +1,45 @@
+//! What the process was told, as far as compiling depends on it.
+
+use decision::host::HostPattern;
+
+/// Settings of the process that change what manifests mean.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Name of the class whose Ingresses are ours, besides those of `IngressClasses` that name our
+    /// controller. Default `whygate`.
+    pub ingress_class: String,
+    /// Whether Ingresses without any class are ours. Default false.
+    pub watch_ingress_without_class: bool,
+    /// What happens with routes without a policy. Default open.
+    pub default_posture: Posture,
+    /// Who owns a host, whatever the age of its Ingresses. Of equal patterns the first counts.
+    pub host_namespaces: Vec<(HostPattern, String)>,
+    /// Namespace and name of the Secret for handshakes without a name that we know.
+    pub default_tls_secret: Option<(String, String)>,
+    /// Whether every namespace is known as long as there is no Namespace at all, as in a directory
+    /// of manifests that leaves them out. Default false.
+    pub namespaces_are_known: bool,
+}
+
+/// What happens with routes without a policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Posture {
+    /// They pass, unless their `IngressClass` or Namespace says otherwise.
+    #[default]
+    Open,
+    /// They are refused with `PolicyRequired`.
+    Closed,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            ingress_class: "whygate".to_owned(),
+            watch_ingress_without_class: false,
+            default_posture: Posture::Open,
+            host_namespaces: Vec::new(),
+            default_tls_secret: None,
+            namespaces_are_known: false,
+        }
+    }
+}
