@@ -1,1 +1,36 @@
-//! Placeholder.
+//! The proxy: accepts, decides, forwards, records. Knows no Kubernetes.
+//!
+//! [`Dataplane::start`] binds the addresses and starts threads that share nothing on the path of a
+//! request but the newest snapshot. [`Inputs`] are replaced while it runs; [`Dataplane::stop`] ends
+//! it without losing a request.
+
+mod body;
+mod denials;
+mod facts;
+mod forward;
+mod handle;
+mod id;
+mod inputs;
+mod listen;
+mod metrics;
+mod quota;
+mod record;
+mod respond;
+mod serve;
+mod settings;
+mod threads;
+mod tls;
+mod tokens;
+mod upstream;
+mod worker;
+
+pub use crate::{
+    denials::{DenialKey, DenialSample},
+    id::RequestId,
+    inputs::{EndpointTable, Inputs},
+    listen::BindError,
+    metrics::Metrics,
+    settings::{Limits, Settings},
+    threads::{Addresses, Dataplane, StartError, Stopped},
+    tls::Certificates,
+};

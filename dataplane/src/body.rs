@@ -1,0 +1,285 @@
+//! Bodies, streamed frame by frame in both directions; who is slow is told from who is waiting.
+
+use std::{
+    cell::Cell,
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::{
+    serve::progress::{InFlight, Progress},
+    settings::Settings,
+    upstream::Download,
+};
+
+/// Why a body could not be passed on to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// The other side broke it off or sent what is no HTTP.
+    #[error("the body broke off: {0}")]
+    Broken(#[from] hyper::Error),
+    /// No progress for too long.
+    #[error("the body made no progress for {} s", .0.as_secs())]
+    Stalled(Duration),
+}
+
+/// What a client gets: text of ours, or what the upstream sends.
+pub(crate) struct ResponseBody {
+    content: Content,
+    flight: Option<InFlight>,
+}
+
+enum Content {
+    Full(Bytes),
+    Upstream(Box<Download>),
+}
+
+impl ResponseBody {
+    pub(crate) fn empty() -> Self {
+        Self::full(Bytes::new())
+    }
+
+    pub(crate) fn full(text: Bytes) -> Self {
+        Self { content: Content::Full(text), flight: None }
+    }
+
+    pub(crate) fn from_upstream(download: Download) -> Self {
+        Self { content: Content::Upstream(Box::new(download)), flight: None }
+    }
+
+    /// The request counts as being served until its response's body is gone.
+    pub(crate) fn attach(&mut self, flight: InFlight) {
+        self.flight = Some(flight);
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = match &mut self.content {
+            Content::Full(text) if text.is_empty() => Poll::Ready(None),
+            Content::Full(text) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
+            Content::Upstream(download) => download.poll_frame(context),
+        };
+        if polled.is_ready()
+            && let Some(flight) = &self.flight
+        {
+            flight.progressed();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Full(text) => text.is_empty(),
+            Content::Upstream(download) => download.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Full(text) => SizeHint::with_exact(u64::try_from(text.len()).unwrap_or(0)),
+            Content::Upstream(download) => download.size_hint(),
+        }
+    }
+}
+
+/// What an upstream gets: the client's body as it comes, without trailers.
+pub(crate) struct RequestBody {
+    incoming: Incoming,
+    upload: Option<Rc<Upload>>,
+    patience: Patience,
+}
+
+impl RequestBody {
+    /// A body with the account of its progress, or none of both if it is empty.
+    pub(crate) fn new(
+        incoming: Incoming,
+        settings: &Arc<Settings>,
+        progress: &Rc<Progress>,
+    ) -> (Self, Option<Rc<Upload>>) {
+        let upload = (!incoming.is_end_stream())
+            .then(|| Rc::new(Upload::new(Arc::clone(settings), Rc::clone(progress))));
+        (Self { incoming, upload: upload.clone(), patience: Patience::default() }, upload)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let polled = Pin::new(&mut this.incoming).poll_frame(context);
+        let Some(upload) = &this.upload else { return polled.map_err(BodyError::from) };
+        match polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.patience.rest();
+                let Some(data) = frame.data_ref() else {
+                    upload.done.set(true);
+                    return Poll::Ready(None);
+                };
+                upload.arrived(data.remaining());
+                upload.done.set(this.incoming.is_end_stream());
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                upload.failure.set(Some(UploadFailure::Broken));
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Ready(None) => {
+                upload.done.set(true);
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                let limit = upload.patience();
+                std::task::ready!(this.patience.poll(context, limit));
+                upload.failure.set(Some(UploadFailure::TooSlow(limit)));
+                Poll::Ready(Some(Err(BodyError::Stalled(limit))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// Why the client's side of an exchange failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UploadFailure {
+    /// The client went away, or its framing is wrong.
+    Broken,
+    /// It was slower than the limits allow.
+    TooSlow(Duration),
+}
+
+/// The account of a request's body, shared by the body and whoever waits for the response.
+pub(crate) struct Upload {
+    settings: Arc<Settings>,
+    progress: Rc<Progress>,
+    done: Cell<bool>,
+    failure: Cell<Option<UploadFailure>>,
+    response_began: Cell<bool>,
+    bytes: Cell<u64>,
+    waited: Cell<Duration>,
+    waiting_since: Cell<Option<Instant>>,
+    moved: Cell<Instant>,
+}
+
+impl Upload {
+    fn new(settings: Arc<Settings>, progress: Rc<Progress>) -> Self {
+        Self {
+            settings,
+            progress,
+            done: Cell::new(false),
+            failure: Cell::new(None),
+            response_began: Cell::new(false),
+            bytes: Cell::new(0),
+            waited: Cell::new(Duration::ZERO),
+            waiting_since: Cell::new(None),
+            moved: Cell::new(Instant::now()),
+        }
+    }
+
+    /// Whether the upstream has all of it.
+    pub(crate) fn is_done(&self) -> bool {
+        self.done.get()
+    }
+
+    pub(crate) fn failure(&self) -> Option<UploadFailure> {
+        self.failure.get()
+    }
+
+    /// From now on only the long limit of transfers holds.
+    pub(crate) fn response_began(&self) {
+        self.response_began.set(true);
+    }
+
+    /// Until when an upstream may take for its answer: time in which it waits for the client's
+    /// bytes is not its own.
+    pub(crate) fn answer_due(&self, limit: Duration) -> Instant {
+        let waits_for_client = !self.done.get() && self.waiting_since.get().is_some();
+        let since = if waits_for_client { Instant::now() } else { self.moved.get() };
+        since + limit
+    }
+
+    fn arrived(&self, bytes: usize) {
+        let now = Instant::now();
+        if let Some(since) = self.waiting_since.take() {
+            self.waited.set(self.waited.get() + now.saturating_duration_since(since));
+        }
+        self.bytes.set(self.bytes.get().saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX)));
+        self.moved.set(now);
+        self.progress.progressed();
+    }
+
+    /// How long the next bytes may take.
+    fn patience(&self) -> Duration {
+        if self.waiting_since.get().is_none() {
+            self.waiting_since.set(Some(Instant::now()));
+        }
+        let limits = &self.settings.limits;
+        if self.response_began.get() {
+            return limits.transfer_idle;
+        }
+        if limits.body_rate_bytes == 0 {
+            return limits.body_idle;
+        }
+        let earned = Duration::from_secs(self.bytes.get() / limits.body_rate_bytes);
+        let allowed = earned.max(limits.body_rate_grace);
+        limits.body_idle.min(allowed.saturating_sub(self.waited.get()))
+    }
+}
+
+/// A time-out for waits that mostly do not happen: the timer is made at the first wait and moved
+/// only when it fires.
+#[derive(Default)]
+pub(crate) struct Patience {
+    sleep: Option<Pin<Box<Sleep>>>,
+    since: Option<Instant>,
+}
+
+impl Patience {
+    /// Ends the wait.
+    pub(crate) fn rest(&mut self) {
+        self.since = None;
+    }
+
+    /// Ready once the wait has lasted for `limit`.
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>, limit: Duration) -> Poll<()> {
+        let deadline = *self.since.get_or_insert_with(Instant::now) + limit;
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if deadline < sleep.deadline() {
+            sleep.as_mut().reset(deadline);
+        }
+        loop {
+            std::task::ready!(sleep.as_mut().poll(context));
+            if deadline <= Instant::now() {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(deadline);
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! A permitted request on its way to an upstream, and the answer on its way back.
+
+mod headers;
+
+use std::rc::Rc;
+
+use decision::denial::{Denial, DenialReason};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+
+use crate::{
+    body::{RequestBody, ResponseBody, Upload, UploadFailure},
+    quota::{Permit, Used},
+    respond::{Refused, Unserved},
+    serve::progress::Progress,
+    upstream::{Case, Choice, Download, UpstreamError},
+    worker::Worker,
+};
+
+/// Sends a request to an upstream. Without a permit nothing gets there.
+pub(crate) async fn forward(
+    worker: &Rc<Worker>,
+    permit: Permit,
+    choice: Choice,
+    exchange: Exchange<'_>,
+) -> Result<Response<ResponseBody>, Refused> {
+    let Exchange { body, progress, case } = exchange;
+    let (body, upload) = RequestBody::new(body, &worker.settings, progress);
+    let is_head = case.witness.method == Method::HEAD;
+    let (used, request) = head(permit, body, worker, case);
+    match worker.upstream.send(used, choice, request, upload.as_deref()).await {
+        Ok(answer) => {
+            if let Some(upload) = &upload {
+                upload.response_began();
+            }
+            progress.progressed();
+            let (mut parts, incoming, lease) = answer.into_parts();
+            headers::of_response(&mut parts.headers, is_head, parts.status);
+            let download = Download::new(incoming, lease, upload, Rc::clone(worker), case.clone());
+            Ok(respond(parts.status, parts.headers, download))
+        }
+        Err(error) => Err(failed(&error, upload.as_deref(), case)),
+    }
+}
+
+/// What a permit is used for.
+pub(crate) struct Exchange<'a> {
+    pub(crate) body: Incoming,
+    pub(crate) progress: &'a Rc<Progress>,
+    pub(crate) case: &'a Case,
+}
+
+/// The request as the upstream gets it: the canonical one, with headers of ours.
+fn head(
+    permit: Permit,
+    body: RequestBody,
+    worker: &Worker,
+    case: &Case,
+) -> (Used, Request<RequestBody>) {
+    let (used, request) = permit.spend();
+    let (line, mut headers) = request.into_parts();
+    headers::of_request(&mut headers, &line, case.id, worker.settings.redirect_port);
+    headers::frame(&mut headers, &line.method, &body);
+    let mut request = Request::new(body);
+    *request.method_mut() = line.method;
+    *request.uri_mut() = Uri::from(line.target);
+    *request.version_mut() = Version::HTTP_11;
+    *request.headers_mut() = headers;
+    (used, request)
+}
+
+fn respond(
+    status: StatusCode,
+    headers: http::HeaderMap,
+    download: Download,
+) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::from_upstream(download));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Whose fault it was: a client that stops sending makes the upstream's connection fail, too.
+fn failed(error: &UpstreamError, upload: Option<&Upload>, case: &Case) -> Refused {
+    match upload.and_then(Upload::failure) {
+        Some(UploadFailure::TooSlow(limit)) => {
+            by_client(DenialReason::RequestTimeout { limit }, case)
+        }
+        Some(UploadFailure::Broken) => {
+            by_client(DenialReason::RequestMalformed { rule: "body" }, case)
+        }
+        None => {
+            let (code, route) = (error.code(), case.route.clone());
+            Refused::Unserved(Unserved {
+                code,
+                route,
+                field: None,
+                observed: error.to_string().into(),
+            })
+        }
+    }
+}
+
+fn by_client(reason: DenialReason, case: &Case) -> Refused {
+    let route = case.route.clone();
+    Refused::Denied(Box::new(Denial { route, ..Denial::of_request(reason) }))
+}

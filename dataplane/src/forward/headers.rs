@@ -1,0 +1,134 @@
+//! The headers that we write, and those that end here.
+
+use std::net::IpAddr;
+
+use decision::canonical::{Line, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http_body::Body;
+
+use crate::id::RequestId;
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Adds what the upstream learns from us. Whatever a client wrote under these names is gone already,
+/// unless its peer is a trusted proxy: then its list of addresses is continued, and what it says of
+/// scheme, host and port stays.
+pub(super) fn of_request(
+    headers: &mut HeaderMap,
+    line: &Line,
+    id: RequestId,
+    https_port: Option<u16>,
+) {
+    headers.insert(header::HOST, text(line.host.as_str()));
+    headers.remove(header::FORWARDED);
+    let peer = line.connection.peer.ip().to_canonical();
+    let addresses = continued(headers, &FORWARDED_FOR, peer);
+    headers.insert(FORWARDED_FOR, addresses);
+    headers.insert(REAL_IP, text(&line.client.for_logs().to_string()));
+    let scheme = line.connection.scheme;
+    let port = match scheme {
+        Scheme::Http => 80,
+        Scheme::Https => https_port.unwrap_or(443),
+    };
+    let ours = [
+        (FORWARDED_PROTO, HeaderValue::from_static(scheme.as_str())),
+        (FORWARDED_HOST, text(line.host.as_str())),
+        (FORWARDED_PORT, HeaderValue::from(port)),
+        (REQUEST_ID, id.header()),
+    ];
+    for (name, value) in ours {
+        if !(line.peer_is_trusted && headers.contains_key(&name)) {
+            headers.insert(name, value);
+        }
+    }
+    headers.append(header::VIA, HeaderValue::from_static(via(line.version)));
+}
+
+/// The list of addresses that a trusted proxy sent, continued by its own.
+fn continued(headers: &HeaderMap, name: &HeaderName, peer: IpAddr) -> HeaderValue {
+    let mut list = Vec::new();
+    for value in headers.get_all(name) {
+        list.extend_from_slice(value.as_bytes());
+        list.extend_from_slice(b", ");
+    }
+    list.extend_from_slice(peer.to_string().as_bytes());
+    // Joined from header values, so it is one.
+    HeaderValue::from_bytes(&list).unwrap_or_else(|_| text(&peer.to_string()))
+}
+
+/// RFC 9110 section 7.6.3: how the request reached us, and who we are.
+fn via(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "2.0 whygate",
+        Version::HTTP_10 => "1.0 whygate",
+        _ => "1.1 whygate",
+    }
+}
+
+/// Host names, addresses and numbers are printable ASCII, so the fallback is never taken.
+fn text(value: &str) -> HeaderValue {
+    HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// Writes the framing anew, from what the body says of itself (RFC 9112 section 6).
+pub(super) fn frame(headers: &mut HeaderMap, method: &Method, body: &impl Body) {
+    let usual = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
+    match body.size_hint().exact() {
+        Some(0) if !usual => {}
+        Some(length) => drop(headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length))),
+        None => {
+            let chunked = HeaderValue::from_static("chunked");
+            headers.insert(header::TRANSFER_ENCODING, chunked);
+        }
+    }
+}
+
+/// Names that end at each hop (RFC 9110 section 7.6.1).
+const HOP_BY_HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Takes away what concerns only the connection to the upstream, and what only we may say.
+///
+/// The length goes too, and comes back from the body itself; only where there is no body to
+/// measure, it is the upstream's word that counts (RFC 9110 section 8.6).
+pub(super) fn of_response(headers: &mut HeaderMap, is_head: bool, status: StatusCode) {
+    strip_named_by_connection(headers);
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+    if !is_head && status != StatusCode::NOT_MODIFIED {
+        headers.remove(header::CONTENT_LENGTH);
+    }
+    while let Some(name) = headers.keys().find(|name| is_ours(name)).cloned() {
+        headers.remove(name);
+    }
+}
+
+fn strip_named_by_connection(headers: &mut HeaderMap) {
+    if !headers.contains_key(header::CONNECTION) {
+        return;
+    }
+    let values: Vec<_> = headers.get_all(header::CONNECTION).iter().cloned().collect();
+    for name in values.iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')) {
+        if let Ok(name) = HeaderName::from_bytes(name.trim_ascii()) {
+            headers.remove(name);
+        }
+    }
+}
+
+fn is_ours(name: &HeaderName) -> bool {
+    let name = name.as_str().as_bytes();
+    name.get(..8).is_some_and(|start| matches!(start, b"whygate-" | b"whygate_"))
+}

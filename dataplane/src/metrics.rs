@@ -1,0 +1,342 @@
+//! Counters: one set a thread, added up when somebody asks.
+
+use std::{
+    collections::HashMap,
+    fmt::{self, Write},
+    hash::Hash,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use decision::route::RouteName;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, text::encode_registry},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+
+use crate::denials::DenialKey;
+
+/// Most series of one metric that is labelled by configuration. What comes later is counted together.
+const SERIES_LIMIT: usize = 10_000;
+
+/// A number that one thread changes and others read.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn subtract(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Why a connection ended, or a request was refused, before any code of ours saw the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rejected {
+    /// More connections than `connections`.
+    TooManyConnections,
+    /// No byte within `first_byte`.
+    FirstByteTimeout,
+    /// The head was not complete within `header_read`.
+    HeaderTimeout,
+    /// No progress for `transfer_idle`.
+    Stalled,
+    /// A handshake failed: no certificate, no common protocol, garbage.
+    Tls,
+    /// The head is larger than `header_bytes` or has too many fields.
+    HeadersTooLarge,
+    /// No HTTP.
+    Malformed,
+}
+
+impl Rejected {
+    const ALL: [Self; 7] = [
+        Self::TooManyConnections,
+        Self::FirstByteTimeout,
+        Self::HeaderTimeout,
+        Self::Stalled,
+        Self::Tls,
+        Self::HeadersTooLarge,
+        Self::Malformed,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::TooManyConnections => "too-many-connections",
+            Self::FirstByteTimeout => "first-byte-timeout",
+            Self::HeaderTimeout => "header-timeout",
+            Self::Stalled => "stalled",
+            Self::Tls => "tls",
+            Self::HeadersTooLarge => "headers-too-large",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
+/// What one thread counts. Aligned, so that no two threads write to one cache line.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct ThreadCounts {
+    pub(crate) connections: Count,
+    pub(crate) requests_in_flight: Count,
+    pub(crate) permits: Count,
+    pub(crate) upstream_requests: Count,
+    pub(crate) upstream_connections: Count,
+    pub(crate) upstream_connect_failures: Count,
+    pub(crate) upstream_abandoned: Count,
+    pub(crate) upstream_retries: Count,
+    pub(crate) samples_dropped: Count,
+    pub(crate) generation: Count,
+    rejected: [Count; Rejected::ALL.len()],
+}
+
+impl ThreadCounts {
+    pub(crate) fn rejected(&self, why: Rejected) {
+        let place = Rejected::ALL.iter().position(|reason| *reason == why);
+        if let Some(count) = place.and_then(|place| self.rejected.get(place)) {
+            count.add();
+        }
+    }
+}
+
+/// The requests of one route on one thread, by the first digit of the status.
+#[derive(Debug, Default)]
+pub(crate) struct RouteCounts([Count; 5]);
+
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+impl RouteCounts {
+    pub(crate) fn add(&self, status: http::StatusCode) {
+        let class = usize::from(status.as_u16() / 100).saturating_sub(1);
+        if let Some(count) = self.0.get(class) {
+            count.add();
+        }
+    }
+}
+
+/// Series that all threads know, each thread with its own counter in them.
+///
+/// The lock is taken when a thread meets a series for the first time, and when they are read.
+#[derive(Debug)]
+pub(crate) struct Ledger<K, C>(Mutex<HashMap<Arc<K>, Vec<Arc<C>>>>);
+
+impl<K, C> Default for Ledger<K, C> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash, C: Default> Ledger<K, C> {
+    /// A counter of the calling thread in the series `key`, or in `other` when there are too many.
+    pub(crate) fn register(&self, key: K, other: K) -> (Arc<K>, Arc<C>) {
+        let mut series = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = series.len() < SERIES_LIMIT || series.contains_key(&key);
+        let key = if room { key } else { other };
+        let key = match series.get_key_value(&key) {
+            Some((known, _)) => Arc::clone(known),
+            None => Arc::new(key),
+        };
+        let count = Arc::new(C::default());
+        series.entry(Arc::clone(&key)).or_default().push(Arc::clone(&count));
+        (key, count)
+    }
+
+    /// Every series with the sum over its threads.
+    pub(crate) fn totals(&self, read: impl Fn(&C) -> u64) -> Vec<(Arc<K>, u64)> {
+        let series = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let sum = |counts: &Vec<Arc<C>>| counts.iter().map(|count| read(count)).sum();
+        series.iter().map(|(key, counts)| (Arc::clone(key), sum(counts))).collect()
+    }
+}
+
+/// What threads share: only to be written when something is counted for the first time.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub(crate) threads: Vec<Arc<ThreadCounts>>,
+    pub(crate) denials: Ledger<DenialKey, Count>,
+    /// `None` is every route beyond the limit, and requests without a route.
+    pub(crate) routes: Ledger<Option<Arc<RouteName>>, RouteCounts>,
+}
+
+/// The data plane's metrics, for a registry of the admin port or as text.
+#[derive(Clone, Debug)]
+pub struct Metrics(pub(crate) Arc<Shared>);
+
+impl Metrics {
+    /// Appends every metric in the OpenMetrics text format, without the final `# EOF`.
+    pub fn encode(&self, text: &mut String) {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(self.clone()));
+        // Writing to a String cannot fail.
+        let _ = encode_registry(text, &registry);
+    }
+
+    fn sum(&self, read: impl Fn(&ThreadCounts) -> &Count) -> u64 {
+        self.0.threads.iter().map(|counts| read(counts).value()).sum()
+    }
+}
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.encode_plain(&mut encoder)?;
+        self.encode_rejected(&mut encoder)?;
+        self.encode_requests(&mut encoder)?;
+        self.encode_refusals(&mut encoder)
+    }
+}
+
+type Read = fn(&ThreadCounts) -> &Count;
+
+impl Metrics {
+    fn encode_plain(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let counters: [(&str, &str, Read); 7] = [
+            ("permits", "Requests that every check admitted", |counts| &counts.permits),
+            ("upstream_requests", "Permits whose request reached an upstream", |counts| {
+                &counts.upstream_requests
+            }),
+            ("upstream_connect_failures", "Permits that no upstream accepted", |counts| {
+                &counts.upstream_connect_failures
+            }),
+            (
+                "upstream_abandoned",
+                "Permits whose client left before anything was sent",
+                |counts| &counts.upstream_abandoned,
+            ),
+            ("upstream_retries", "Second attempts after nothing was sent", |counts| {
+                &counts.upstream_retries
+            }),
+            ("upstream_connections", "Connections opened to upstreams", |counts| {
+                &counts.upstream_connections
+            }),
+            (
+                "denial_samples_dropped",
+                "Samples of refusals for which there was no room",
+                |counts| &counts.samples_dropped,
+            ),
+        ];
+        for (name, help, read) in counters {
+            let counter = ConstCounter::new(self.sum(read));
+            let name = format!("whygate_{name}");
+            counter.encode(encoder.encode_descriptor(&name, help, None, MetricType::Counter)?)?;
+        }
+        let oldest = self.0.threads.iter().map(|counts| counts.generation.value()).min();
+        let gauges = [
+            ("connections", "Open connections of clients", self.sum(|counts| &counts.connections)),
+            ("requests_in_flight", "Requests being served", {
+                self.sum(|counts| &counts.requests_in_flight)
+            }),
+            ("snapshot_generation", "Snapshot that every data thread has", oldest.unwrap_or(0)),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(value);
+            let name = format!("whygate_{name}");
+            gauge.encode(encoder.encode_descriptor(&name, help, None, MetricType::Gauge)?)?;
+        }
+        Ok(())
+    }
+
+    fn encode_rejected(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Connections and requests that ended before they could be judged";
+        let name = "whygate_hyper_rejected";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (place, reason) in Rejected::ALL.into_iter().enumerate() {
+            let value =
+                |counts: &Arc<ThreadCounts>| counts.rejected.get(place).map_or(0, Count::value);
+            let total: u64 = self.0.threads.iter().map(value).sum();
+            let labels = [("reason", reason.as_str())];
+            ConstCounter::new(total).encode(family.encode_family(&labels.as_slice())?)?;
+        }
+        Ok(())
+    }
+
+    fn encode_requests(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Requests answered, by route and class of status";
+        let name = "whygate_requests";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (place, class) in CLASSES.into_iter().enumerate() {
+            let read = |counts: &RouteCounts| counts.0.get(place).map_or(0, Count::value);
+            for (route, total) in self.0.routes.totals(read) {
+                if total == 0 {
+                    continue;
+                }
+                let route = label(route.as_ref().as_ref(), "other");
+                let labels = [("route", route.as_str()), ("class", class)];
+                ConstCounter::new(total).encode(family.encode_family(&labels.as_slice())?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_refusals(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Refusals, and what rules in shadow would have refused";
+        let name = "whygate_refusals";
+        let mut sums: HashMap<[String; 5], u64> = HashMap::new();
+        for (key, total) in self.0.denials.totals(Count::value) {
+            *sums.entry(refusal_labels(&key)).or_default() += total;
+        }
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for ([code, route, policy, rule, shadow], total) in &sums {
+            let labels = [
+                ("code", code.as_str()),
+                ("route", route),
+                ("policy", policy),
+                ("rule", rule),
+                ("shadow", shadow),
+            ];
+            ConstCounter::new(*total).encode(family.encode_family(&labels.as_slice())?)?;
+        }
+        Ok(())
+    }
+}
+
+/// The labels of a refusal: its field is left out, so that long lists stay one series.
+fn refusal_labels(key: &DenialKey) -> [String; 5] {
+    [
+        key.code.to_string(),
+        label(key.route.as_ref(), ""),
+        key.policy.as_ref().map(|policy| policy.path().to_string()).unwrap_or_default(),
+        label(key.rule.as_ref(), ""),
+        key.shadow.to_string(),
+    ]
+}
+
+fn label(value: Option<&Arc<impl fmt::Display + ?Sized>>, otherwise: &str) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = match value {
+        Some(value) => write!(text, "{value}"),
+        None => write!(text, "{otherwise}"),
+    };
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_beyond_the_limit_are_counted_together() {
+        let ledger: Ledger<usize, Count> = Ledger::default();
+        for number in 0..SERIES_LIMIT + 50 {
+            ledger.register(number, usize::MAX).1.add();
+        }
+        let totals = ledger.totals(Count::value);
+        let sum: u64 = totals.iter().map(|(_, total)| total).sum();
+        assert_eq!((totals.len(), sum), (SERIES_LIMIT + 1, SERIES_LIMIT as u64 + 50));
+    }
+}

@@ -1,0 +1,254 @@
+//! One connection of a client: which protocol it speaks, how long it may wait, how it ends.
+
+pub(crate) mod progress;
+mod stream;
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
+
+use decision::{
+    canonical::{Connection, Scheme},
+    host::Host,
+};
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    rt::Executor,
+    server::conn::{http1, http2},
+    service::Service,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+
+use self::{
+    progress::{Due, InFlight, Progress},
+    stream::{Stream, tell_protocol},
+};
+use crate::{body::ResponseBody, handle::handle, metrics::Rejected, worker::Worker};
+
+/// How much of a request is read at once.
+const READ_BYTES: usize = 64 * 1024;
+/// How far an HTTP/2 client may send ahead on one stream, and on all.
+const STREAM_WINDOW: u32 = 128 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// What every request on a connection has in common.
+pub(crate) struct Origin {
+    pub(crate) connection: Connection,
+    pub(crate) progress: Rc<Progress>,
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    tls: Option<TlsAcceptor>,
+) {
+    let progress = Rc::new(Progress::new(Instant::now(), age(&worker)));
+    worker.greet(&progress).await;
+    // Without it small responses wait for acknowledgements; a socket that cannot is broken anyway.
+    let _ = socket.set_nodelay(true);
+    let served = match tls {
+        None => serve_plain(&worker, socket, peer, &progress).await,
+        Some(tls) => serve_tls(&worker, socket, peer, &progress, tls).await,
+    };
+    if let Err(rejected) = served {
+        worker.record.counts.rejected(rejected);
+    }
+    worker.part(&progress);
+}
+
+/// The age at which a connection is asked to end: the limit, give or take a tenth, so that
+/// connections that came together do not leave together.
+fn age(worker: &Worker) -> Duration {
+    let age = worker.settings.limits.connection_age;
+    let tenth = age / 10;
+    let spread = u64::try_from(2 * tenth.as_millis()).unwrap_or(u64::MAX).max(1);
+    (age - tenth).saturating_add(Duration::from_millis(worker.ids.number() % spread))
+}
+
+async fn serve_plain(
+    worker: &Rc<Worker>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    progress: &Rc<Progress>,
+) -> Result<(), Rejected> {
+    let told = timeout(worker.settings.limits.first_byte, tell_protocol(&socket)).await;
+    let (ahead, multiplexed) = match told {
+        Err(_) => return Err(Rejected::FirstByteTimeout),
+        Ok(Err(_)) => return Ok(()),
+        Ok(Ok((ahead, _))) if ahead.is_empty() => return Ok(()),
+        Ok(Ok(told)) => told,
+    };
+    progress.bytes_arrived();
+    let connection = Connection { peer, scheme: Scheme::Http, sni: None };
+    let stream = Stream::plain(socket, ahead, Rc::clone(progress));
+    converse(worker, stream, connection, progress, multiplexed).await
+}
+
+async fn serve_tls(
+    worker: &Rc<Worker>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    progress: &Rc<Progress>,
+    tls: TlsAcceptor,
+) -> Result<(), Rejected> {
+    let handshake = Box::pin(timeout(worker.settings.limits.handshake, tls.accept(socket)));
+    let socket = match handshake.await {
+        Err(_) => return Err(Rejected::FirstByteTimeout),
+        Ok(Err(_)) => return Err(Rejected::Tls),
+        Ok(Ok(socket)) => socket,
+    };
+    progress.handshake_ended();
+    let (_, session) = socket.get_ref();
+    let multiplexed = session.alpn_protocol() == Some(b"h2");
+    let sni = session.server_name().and_then(|name| Host::parse(name).ok());
+    let connection = Connection { peer, scheme: Scheme::Https, sni };
+    let stream = Stream::tls(socket, Rc::clone(progress));
+    converse(worker, stream, connection, progress, multiplexed).await
+}
+
+/// Speaks HTTP on a connection.
+async fn converse(
+    worker: &Rc<Worker>,
+    stream: Stream,
+    connection: Connection,
+    progress: &Rc<Progress>,
+    multiplexed: bool,
+) -> Result<(), Rejected> {
+    let origin = Rc::new(Origin { connection, progress: Rc::clone(progress) });
+    let requests = Requests { worker: Rc::clone(worker), origin };
+    let io = TokioIo::new(stream);
+    if multiplexed {
+        progress.multiplexed();
+        let executor = LocalExecutor(Rc::clone(worker));
+        let connection = http2(worker, executor).serve_connection(io, requests);
+        Box::pin(drive(connection, progress, worker)).await
+    } else {
+        drive(http1(worker).serve_connection(io, requests), progress, worker).await
+    }
+}
+
+fn http1(worker: &Worker) -> http1::Builder {
+    let limits = &worker.settings.limits;
+    let mut builder = http1::Builder::new();
+    // Times are ours to watch: hyper's timer would also run on idle connections.
+    builder.header_read_timeout(None).max_buf_size(READ_BYTES);
+    builder.max_header_size(usize::try_from(limits.header_bytes).unwrap_or(READ_BYTES));
+    if limits.header_count != 100 {
+        builder.max_headers(limits.header_count);
+    }
+    builder
+}
+
+fn http2(worker: &Worker, executor: LocalExecutor) -> http2::Builder<LocalExecutor> {
+    let limits = &worker.settings.limits;
+    let mut builder = http2::Builder::new(executor);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams.get())
+        .max_header_list_size(limits.header_bytes)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(READ_BYTES);
+    builder
+}
+
+/// Hands each request of a connection to [`handle`].
+struct Requests {
+    worker: Rc<Worker>,
+    origin: Rc<Origin>,
+}
+
+impl Service<Request<Incoming>> for Requests {
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>>>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let (worker, origin) = (Rc::clone(&self.worker), Rc::clone(&self.origin));
+        let flight = InFlight::new(&origin.progress, &worker.record.counts);
+        Box::pin(async move { Ok(handle(worker, origin, flight, request).await) })
+    }
+}
+
+/// Runs the streams of HTTP/2 on the thread of their connection.
+#[derive(Clone)]
+struct LocalExecutor(Rc<Worker>);
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for LocalExecutor {
+    fn execute(&self, stream: F) {
+        drop(self.0.tasks.spawn_local(stream));
+    }
+}
+
+/// A connection that can be asked to end once its requests are served.
+trait Farewell {
+    fn farewell(self: Pin<&mut Self>);
+}
+
+impl<S> Farewell for http1::Connection<TokioIo<Stream>, S>
+where
+    S: Service<Request<Incoming>, Response = Response<ResponseBody>, Error = Infallible>,
+{
+    fn farewell(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl Farewell for http2::Connection<TokioIo<Stream>, Requests, LocalExecutor> {
+    fn farewell(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// Runs a connection beside its one timer.
+async fn drive<C>(connection: C, progress: &Progress, worker: &Worker) -> Result<(), Rejected>
+where
+    C: Farewell + Future<Output = hyper::Result<()>>,
+{
+    let limits = &worker.settings.limits;
+    let mut connection = pin!(connection);
+    let mut timer = pin!(sleep_until(progress.deadline(limits)));
+    std::future::poll_fn(|context| {
+        loop {
+            if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+                return Poll::Ready(ended.map_or_else(|error| rejected(&error), Ok));
+            }
+            match progress.due(limits) {
+                Due::Farewell => connection.as_mut().farewell(),
+                Due::Close(None) => return Poll::Ready(Ok(())),
+                Due::Close(Some(rejected)) => return Poll::Ready(Err(rejected)),
+                Due::Nothing(deadline) => {
+                    if deadline < timer.deadline() || timer.is_elapsed() {
+                        timer.as_mut().reset(deadline);
+                    }
+                    std::task::ready!(timer.as_mut().poll(context));
+                }
+            }
+        }
+    })
+    .await
+}
+
+/// What hyper refused by itself. Connections that clients broke off are nobody's concern.
+fn rejected(error: &hyper::Error) -> Result<(), Rejected> {
+    if error.is_parse_too_large() {
+        return Err(Rejected::HeadersTooLarge);
+    }
+    if error.is_parse() {
+        return Err(Rejected::Malformed);
+    }
+    Ok(())
+}

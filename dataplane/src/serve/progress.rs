@@ -1,0 +1,299 @@
+//! What a connection is waiting for, and until when.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    metrics::{Rejected, ThreadCounts},
+    settings::Limits,
+};
+
+/// How long an HTTP/2 connection may take to end once it was asked to and nothing runs on it.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waiting {
+    /// For anything at all.
+    FirstByte,
+    /// For the rest of a request's head.
+    Head,
+    /// For requests to be served.
+    Requests,
+    /// For the next request.
+    Idle,
+}
+
+/// What is to be done with a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Nothing before this instant.
+    Nothing(Instant),
+    /// Ask it to end once its requests are served.
+    Farewell,
+    /// End it; the reason is counted unless it only rested too long.
+    Close(Option<Rejected>),
+}
+
+/// The course of one connection. One timer looks at it, instead of one a request.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    waiting: Cell<Waiting>,
+    since: Cell<Instant>,
+    requests: Cell<usize>,
+    /// HTTP/2: bytes alone say nothing, and the end is announced on the connection.
+    multiplexed: Cell<bool>,
+    /// When it is old, give or take.
+    old: Instant,
+    told: Cell<bool>,
+    /// Since when the whole process is ending.
+    draining: Cell<bool>,
+    stopping: Cell<Option<Instant>>,
+}
+
+impl Progress {
+    pub(crate) fn new(now: Instant, age: Duration) -> Self {
+        Self {
+            waiting: Cell::new(Waiting::FirstByte),
+            since: Cell::new(now),
+            requests: Cell::new(0),
+            multiplexed: Cell::new(false),
+            old: now + age,
+            told: Cell::new(false),
+            draining: Cell::new(false),
+            stopping: Cell::new(None),
+        }
+    }
+
+    pub(crate) fn multiplexed(&self) {
+        self.multiplexed.set(true);
+    }
+
+    pub(crate) fn is_multiplexed(&self) -> bool {
+        self.multiplexed.get()
+    }
+
+    /// The time for the first byte begins anew.
+    pub(crate) fn handshake_ended(&self) {
+        self.wait_for(Waiting::FirstByte);
+    }
+
+    pub(crate) fn bytes_arrived(&self) {
+        let waiting = self.waiting.get();
+        let begins = waiting == Waiting::FirstByte || waiting == Waiting::Idle;
+        if begins && !(self.multiplexed.get() && waiting == Waiting::Idle) {
+            self.wait_for(Waiting::Head);
+        }
+    }
+
+    /// A byte of a body moved, or a response began.
+    pub(crate) fn progressed(&self) {
+        self.since.set(Instant::now());
+    }
+
+    /// Whether the next response on HTTP/1.1 should be the last of its connection.
+    pub(crate) fn is_last(&self) -> bool {
+        !self.multiplexed.get() && (self.draining.get() || Instant::now() >= self.old)
+    }
+
+    pub(crate) fn drain(&self) {
+        self.draining.set(true);
+    }
+
+    pub(crate) fn stop(&self) {
+        self.draining.set(true);
+        if self.stopping.get().is_none() {
+            self.stopping.set(Some(Instant::now()));
+        }
+    }
+
+    fn wait_for(&self, what: Waiting) {
+        self.waiting.set(what);
+        self.since.set(Instant::now());
+    }
+
+    /// When the timer has to look again.
+    pub(crate) fn deadline(&self, limits: &Limits) -> Instant {
+        let farewell = self.multiplexed.get() && !self.told.get();
+        let deadline = self.wait_ends(limits);
+        if farewell { deadline.min(self.old) } else { deadline }
+    }
+
+    fn wait_ends(&self, limits: &Limits) -> Instant {
+        let (since, waiting) = (self.since.get(), self.waiting.get());
+        match waiting {
+            Waiting::Head => since + limits.header_read,
+            Waiting::Requests => since + limits.stall(),
+            Waiting::FirstByte => self.or_linger(since + limits.first_byte, limits),
+            Waiting::Idle if self.told.get() => since + FAREWELL,
+            Waiting::Idle => self.or_linger(since + limits.keep_alive_idle, limits),
+        }
+    }
+
+    /// A silent connection of an ending process does not get its full time.
+    fn or_linger(&self, deadline: Instant, limits: &Limits) -> Instant {
+        let linger =
+            self.stopping.get().map(|stopping| stopping.max(self.since.get()) + limits.linger);
+        linger.map_or(deadline, |linger| linger.min(deadline))
+    }
+
+    /// What is due now.
+    pub(crate) fn due(&self, limits: &Limits) -> Due {
+        let now = Instant::now();
+        if self.farewell_is_due(now, limits) {
+            self.told.set(true);
+            if self.waiting.get() == Waiting::Idle {
+                self.since.set(now);
+            }
+            return Due::Farewell;
+        }
+        if now < self.wait_ends(limits) {
+            return Due::Nothing(self.deadline(limits));
+        }
+        Due::Close(match self.waiting.get() {
+            Waiting::FirstByte => Some(Rejected::FirstByteTimeout),
+            Waiting::Head => Some(Rejected::HeaderTimeout),
+            Waiting::Requests => Some(Rejected::Stalled),
+            Waiting::Idle => None,
+        })
+    }
+
+    /// HTTP/2 is told the end; but not before its first request, which opened it.
+    fn farewell_is_due(&self, now: Instant, limits: &Limits) -> bool {
+        if !self.multiplexed.get() || self.told.get() {
+            return false;
+        }
+        match self.waiting.get() {
+            Waiting::FirstByte | Waiting::Head => false,
+            Waiting::Requests => self.draining.get() || now >= self.old,
+            Waiting::Idle => {
+                self.draining.get() || now >= self.old || now >= self.wait_ends(limits)
+            }
+        }
+    }
+}
+
+impl Limits {
+    /// Without any progress nothing legitimate takes longer than this.
+    fn stall(&self) -> Duration {
+        let answer = self.upstream_first_byte + 2 * self.upstream_connect + self.body_idle;
+        self.transfer_idle.max(answer)
+    }
+}
+
+/// A request being served. Dropped with the last of its response.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    progress: Rc<Progress>,
+    counts: Arc<ThreadCounts>,
+}
+
+impl InFlight {
+    pub(crate) fn new(progress: &Rc<Progress>, counts: &Arc<ThreadCounts>) -> Self {
+        progress.requests.set(progress.requests.get() + 1);
+        progress.wait_for(Waiting::Requests);
+        counts.requests_in_flight.add();
+        Self { progress: Rc::clone(progress), counts: Arc::clone(counts) }
+    }
+
+    pub(crate) fn progressed(&self) {
+        self.progress.progressed();
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.counts.requests_in_flight.subtract();
+        let left = self.progress.requests.get().saturating_sub(1);
+        self.progress.requests.set(left);
+        if left == 0 {
+            self.progress.wait_for(Waiting::Idle);
+        }
+    }
+}
+
+/// The connections of one thread, to be woken when the process begins to end.
+#[derive(Debug, Default)]
+pub(crate) struct Open(RefCell<std::collections::HashMap<usize, (std::task::Waker, Rc<Progress>)>>);
+
+impl Open {
+    pub(crate) fn len(&self) -> usize {
+        self.0.borrow().len()
+    }
+
+    pub(crate) fn insert(&self, waker: std::task::Waker, progress: &Rc<Progress>) {
+        self.0.borrow_mut().insert(Self::name(progress), (waker, Rc::clone(progress)));
+    }
+
+    pub(crate) fn remove(&self, progress: &Rc<Progress>) {
+        self.0.borrow_mut().remove(&Self::name(progress));
+    }
+
+    /// Tells every connection something, and lets each look at what it means.
+    pub(crate) fn tell(&self, what: impl Fn(&Progress)) {
+        for (waker, progress) in self.0.borrow().values() {
+            what(progress);
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Its address: unique as long as it is in the table, which holds a reference.
+    fn name(progress: &Rc<Progress>) -> usize {
+        Rc::as_ptr(progress).addr()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_head_is_given_ten_seconds_from_its_first_byte() {
+        let limits = Limits::default();
+        let progress = Progress::new(Instant::now(), seconds(1800));
+        tokio::time::advance(seconds(4)).await;
+        progress.bytes_arrived();
+        tokio::time::advance(seconds(9)).await;
+        progress.bytes_arrived();
+        assert!(matches!(progress.due(&limits), Due::Nothing(_)));
+        tokio::time::advance(seconds(1)).await;
+        assert_eq!(progress.due(&limits), Due::Close(Some(Rejected::HeaderTimeout)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pings_do_not_keep_an_idle_connection_open() {
+        let (limits, counts) = (Limits::default(), Arc::default());
+        let progress = Rc::new(Progress::new(Instant::now(), seconds(1800)));
+        progress.multiplexed();
+        drop(InFlight::new(&progress, &counts));
+        for _ in 0..8 {
+            progress.bytes_arrived();
+            tokio::time::advance(seconds(10)).await;
+        }
+        assert_eq!(progress.due(&limits), Due::Farewell);
+        tokio::time::advance(FAREWELL).await;
+        assert_eq!(progress.due(&limits), Due::Close(None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_connection_is_asked_to_end() {
+        let (limits, counts) = (Limits::default(), Arc::default());
+        let progress = Rc::new(Progress::new(Instant::now(), seconds(60)));
+        let flight = InFlight::new(&progress, &counts);
+        assert!(!progress.is_last());
+        tokio::time::advance(seconds(60)).await;
+        assert!(progress.is_last());
+        progress.multiplexed();
+        assert_eq!(progress.due(&limits), Due::Farewell);
+        drop(flight);
+    }
+}

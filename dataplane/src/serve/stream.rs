@@ -1,0 +1,136 @@
+//! A client's connection, plain or encrypted, as one type.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, Bytes};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::server::TlsStream;
+
+use super::progress::Progress;
+
+/// What an HTTP/2 client sends first (RFC 9113 section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The bytes of a connection; tells its progress when some arrive.
+pub(crate) struct Stream {
+    socket: Socket,
+    /// What was read before it was known which protocol it is.
+    ahead: Bytes,
+    progress: Rc<Progress>,
+}
+
+enum Socket {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    pub(crate) fn plain(socket: TcpStream, ahead: Bytes, progress: Rc<Progress>) -> Self {
+        Self { socket: Socket::Plain(socket), ahead, progress }
+    }
+
+    pub(crate) fn tls(socket: TlsStream<TcpStream>, progress: Rc<Progress>) -> Self {
+        Self { socket: Socket::Tls(Box::new(socket)), ahead: Bytes::new(), progress }
+    }
+}
+
+/// Reads as far as it takes to tell HTTP/2 from the rest. Nothing read means that nothing came.
+pub(crate) async fn tell_protocol(socket: &TcpStream) -> io::Result<(Bytes, bool)> {
+    let mut ahead = [0; PREFACE.len()];
+    let mut length = 0;
+    loop {
+        socket.readable().await?;
+        let room = ahead.get_mut(length..).unwrap_or_default();
+        match socket.try_read(room) {
+            Ok(0) => return Ok((Bytes::new(), false)),
+            Ok(read) => length += read,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(error),
+        }
+        let read = ahead.get(..length).unwrap_or_default();
+        if !PREFACE.starts_with(read) {
+            return Ok((Bytes::copy_from_slice(read), false));
+        }
+        if read.len() == PREFACE.len() {
+            return Ok((Bytes::copy_from_slice(read), true));
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.ahead.is_empty() {
+            let length = this.ahead.len().min(buffer.remaining());
+            buffer.put_slice(this.ahead.get(..length).unwrap_or_default());
+            this.ahead.advance(length);
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        let polled = match &mut this.socket {
+            Socket::Plain(socket) => Pin::new(socket).poll_read(context, buffer),
+            Socket::Tls(socket) => Pin::new(socket).poll_read(context, buffer),
+        };
+        if buffer.filled().len() > before {
+            this.progress.bytes_arrived();
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().socket {
+            Socket::Plain(socket) => Pin::new(socket).poll_write(context, bytes),
+            Socket::Tls(socket) => Pin::new(socket).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().socket {
+            Socket::Plain(socket) => Pin::new(socket).poll_write_vectored(context, slices),
+            Socket::Tls(socket) => Pin::new(socket).poll_write_vectored(context, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.socket {
+            Socket::Plain(socket) => socket.is_write_vectored(),
+            Socket::Tls(socket) => socket.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().socket {
+            Socket::Plain(socket) => Pin::new(socket).poll_flush(context),
+            Socket::Tls(socket) => Pin::new(socket).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().socket {
+            Socket::Plain(socket) => Pin::new(socket).poll_shutdown(context),
+            Socket::Tls(socket) => Pin::new(socket).poll_shutdown(context),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What the process is told at its start and never changes: addresses, threads, limits.
+
+use std::{
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroUsize},
+    time::Duration,
+};
+
+use decision::{canonical::RequestLimits, client::AddressSource};
+
+/// Where to listen, with how many threads, and within which limits.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Addresses for plain HTTP. Port 0 picks a free one; empty closes plain HTTP.
+    pub http: Vec<SocketAddr>,
+    /// Addresses for HTTPS. Port 0 picks a free one; empty closes HTTPS.
+    pub https: Vec<SocketAddr>,
+    /// Data threads. Each has its own listener per address and shares nothing on the request path.
+    pub threads: NonZeroUsize,
+    /// How the client's address is told.
+    pub address_source: AddressSource,
+    /// Every limit of connections and requests.
+    pub limits: Limits,
+    /// This replica's number, a part of every request id.
+    pub replica: u16,
+    /// The port of `Location` when plain HTTP is redirected, and of `X-Forwarded-Port` under TLS.
+    /// `None` means 443, which `Location` leaves out.
+    pub redirect_port: Option<u16>,
+}
+
+/// Every limit that connections and requests keep. Beyond one of them a request is refused with the
+/// code that its field names, or the connection is closed.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Longest request target in bytes; beyond it `UriTooLong`. Default 8,192.
+    pub uri_bytes: usize,
+    /// Largest request head in bytes, target and header fields together; beyond it a bare 431.
+    /// Default 16,384. Not below 8,192 is useful.
+    pub header_bytes: u32,
+    /// Most header fields; beyond it `HeadersTooLarge` or, on HTTP/1.1, a bare 431. Default 100.
+    pub header_count: usize,
+    /// Most requests at once on an HTTP/2 connection. Default 32.
+    pub streams: NonZeroU32,
+    /// Most connections of clients on one thread; a further one is closed at once. Default 20,000.
+    pub connections: usize,
+    /// From accepting a connection to the end of its TLS handshake. Default 5 s.
+    pub handshake: Duration,
+    /// From accepting a connection, or the end of its handshake, to its first byte. Default 5 s.
+    pub first_byte: Duration,
+    /// From the first byte of a request's head to its last. Default 10 s.
+    pub header_read: Duration,
+    /// How long a connection may rest between requests. Default 75 s, above the 60 s of the common
+    /// load balancers.
+    pub keep_alive_idle: Duration,
+    /// How old a connection may become before it is asked to end, give or take a tenth. Default 30 min.
+    pub connection_age: Duration,
+    /// Longest pause of a request's body before the response has begun; beyond it
+    /// `RequestTimeout`. Default 30 s.
+    pub body_idle: Duration,
+    /// Lowest rate of a request's body in bytes a second before the response has begun; beyond it
+    /// `RequestTimeout`. Default 1,024; 0 switches it off.
+    pub body_rate_bytes: u64,
+    /// How long we wait for a body, pauses of the upstream not counted, before its rate is judged.
+    /// Default 10 s.
+    pub body_rate_grace: Duration,
+    /// Longest time without progress in either direction once the response has begun; beyond it the
+    /// connection is closed. Default 300 s.
+    pub transfer_idle: Duration,
+    /// From the first packet to an upstream until it accepts; beyond it `UpstreamConnectFailed`.
+    /// Default 5 s.
+    pub upstream_connect: Duration,
+    /// From the last byte of the request to the response's head; beyond it `UpstreamTimeout`.
+    /// Default 60 s.
+    pub upstream_first_byte: Duration,
+    /// How long an upstream connection is kept for the next request. Default 60 s.
+    pub upstream_idle: Duration,
+    /// Most connections kept for one endpoint by one thread. Default 64.
+    pub upstream_idle_connections: usize,
+    /// Most verified tokens that one thread remembers. Default 10,000.
+    pub tokens: usize,
+    /// Most memory in bytes for the verified tokens of one thread. Default 4 MiB.
+    pub token_bytes: u64,
+    /// How long a silent connection may still begin a request once [`crate::Dataplane::stop`] was
+    /// called. Default 500 ms.
+    pub linger: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            uri_bytes: 8 * 1024,
+            header_bytes: 16 * 1024,
+            header_count: 100,
+            streams: NonZeroU32::MIN.saturating_add(31),
+            connections: 20_000,
+            handshake: Duration::from_secs(5),
+            first_byte: Duration::from_secs(5),
+            header_read: Duration::from_secs(10),
+            keep_alive_idle: Duration::from_secs(75),
+            connection_age: Duration::from_mins(30),
+            body_idle: Duration::from_secs(30),
+            body_rate_bytes: 1024,
+            body_rate_grace: Duration::from_secs(10),
+            transfer_idle: Duration::from_secs(300),
+            upstream_connect: Duration::from_secs(5),
+            upstream_first_byte: Duration::from_secs(60),
+            upstream_idle: Duration::from_secs(60),
+            upstream_idle_connections: 64,
+            tokens: 10_000,
+            token_bytes: 4 * 1024 * 1024,
+            linger: Duration::from_millis(500),
+        }
+    }
+}
+
+impl Limits {
+    /// The limits that reading a request keeps.
+    pub(crate) fn of_requests(&self) -> RequestLimits {
+        RequestLimits { uri_bytes: self.uri_bytes, header_count: self.header_count }
+    }
+}

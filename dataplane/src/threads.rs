@@ -1,0 +1,193 @@
+//! The data plane as a whole: binds, starts its threads, counts over them, and ends.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, mpsc as std_mpsc},
+    thread,
+    time::Duration,
+};
+
+use tokio::{
+    runtime::{Builder, LocalOptions},
+    sync::{mpsc, oneshot, watch},
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    denials::{DenialKey, DenialSample},
+    inputs::Inputs,
+    listen::{self, BindError, Listeners},
+    metrics::{Count, Metrics, Shared},
+    settings::Settings,
+    tls::{Resolver, server_config},
+    worker::{Equipment, Phase, run},
+};
+
+/// Why the data plane cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The TLS library refuses our settings.
+    #[error("cannot set up TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// A thread cannot be started.
+    #[error("cannot start a data thread: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// The addresses that are really listened on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// Plain HTTP, in the order of the settings.
+    pub http: Vec<SocketAddr>,
+    /// HTTPS, in the order of the settings.
+    pub https: Vec<SocketAddr>,
+}
+
+/// How a stop went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// Requests that were still being served when the grace was over.
+    pub lost: u64,
+}
+
+/// A running data plane. Dropped without [`Dataplane::stop`], it ends at once.
+#[derive(Debug)]
+pub struct Dataplane {
+    addresses: Addresses,
+    phase: watch::Sender<Phase>,
+    metrics: Metrics,
+    threads: Vec<Thread>,
+}
+
+#[derive(Debug)]
+struct Thread {
+    handle: thread::JoinHandle<()>,
+    lost: oneshot::Receiver<u64>,
+}
+
+impl Dataplane {
+    /// Binds every address and starts the threads. Samples of refusals are offered to `samples`;
+    /// when it is full they are dropped and counted.
+    ///
+    /// # Errors
+    /// If an address cannot be bound; then nothing runs.
+    pub fn start(
+        settings: Settings,
+        inputs: Inputs,
+        samples: mpsc::Sender<DenialSample>,
+    ) -> Result<Self, StartError> {
+        let count = settings.threads.get();
+        let mut http = bind(&settings.http, count)?;
+        let mut https = bind(&settings.https, count)?;
+        let addresses = Addresses { http: addresses(&http), https: addresses(&https) };
+        let resolver = Resolver::new(&inputs.certificates);
+        let tls = TlsAcceptor::from(server_config(Arc::clone(&resolver))?);
+        let counts: Vec<_> = (0..count).map(|_| Arc::default()).collect();
+        let shared = Arc::new(Shared { threads: counts.clone(), ..Shared::default() });
+        let (phase, follower) = watch::channel(Phase::Serving);
+        let settings = Arc::new(settings);
+        let mut threads = Vec::with_capacity(count);
+        for (number, counts) in counts.into_iter().enumerate() {
+            let equipment = Equipment {
+                settings: Arc::clone(&settings),
+                inputs: inputs.clone(),
+                counts,
+                shared: Arc::clone(&shared),
+                samples: samples.clone(),
+                phase: follower.clone(),
+                http: take(&mut http),
+                https: take(&mut https),
+                tls: tls.clone(),
+            };
+            let certificates = (number == 0).then(|| Arc::clone(&resolver));
+            threads.push(spawn(number, equipment, certificates)?);
+        }
+        Ok(Self { addresses, phase, metrics: Metrics(shared), threads })
+    }
+
+    /// The addresses that are really listened on.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Exact totals of refusals since the start, summed over the threads.
+    pub fn denial_counts(&self) -> Vec<(Arc<DenialKey>, u64)> {
+        self.metrics.0.denials.totals(Count::value)
+    }
+
+    /// The metrics, to be registered or printed by whoever serves them.
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
+    /// Goes on accepting, but asks every connection to end after its next response.
+    pub fn start_draining(&self) {
+        self.phase.send_replace(Phase::Draining);
+    }
+
+    /// Accepts what is waiting, closes the listeners, and gives requests in flight at most `grace`.
+    pub async fn stop(self, grace: Duration) -> Stopped {
+        self.phase.send_replace(Phase::Stopping(grace));
+        let mut lost = 0;
+        for thread in self.threads {
+            // A thread that has died has nothing to say.
+            lost += thread.lost.await.unwrap_or(0);
+        }
+        Stopped { lost }
+    }
+
+    /// False once a data thread has died: the process should end, and be started anew.
+    pub fn alive(&self) -> bool {
+        !self.threads.iter().any(|thread| thread.handle.is_finished())
+    }
+}
+
+fn bind(asked: &[SocketAddr], threads: usize) -> Result<Vec<Listeners>, BindError> {
+    asked.iter().map(|address| listen::bind(*address, threads)).collect()
+}
+
+fn addresses(listeners: &[Listeners]) -> Vec<SocketAddr> {
+    listeners.iter().map(|listeners| listeners.address).collect()
+}
+
+/// One thread's socket of each address.
+fn take(listeners: &mut [Listeners]) -> Vec<std::net::TcpListener> {
+    listeners.iter_mut().filter_map(|listeners| listeners.sockets.pop()).collect()
+}
+
+/// Starts a thread and waits until it has its runtime.
+fn spawn(
+    number: usize,
+    equipment: Equipment,
+    certificates: Option<Arc<Resolver>>,
+) -> io::Result<Thread> {
+    let (ready, started) = std_mpsc::sync_channel(1);
+    let (done, lost) = oneshot::channel();
+    let body = move || {
+        let runtime =
+            Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(ready.send(Err(error))),
+        };
+        drop(ready.send(Ok(())));
+        let channel = equipment.inputs.certificates.clone();
+        let ended = runtime.block_on(async {
+            let following = certificates.map(|resolver| tokio::spawn(resolver.follow(channel)));
+            let ended = run(equipment).await;
+            following.inspect(tokio::task::JoinHandle::abort);
+            ended
+        });
+        match ended {
+            Ok(lost) => drop(done.send(lost)),
+            Err(error) => tracing::error!(%error, "Data thread ended"),
+        }
+    };
+    let handle = thread::Builder::new().name(format!("data-{number}")).spawn(body)?;
+    started.recv().map_err(io::Error::other)??;
+    Ok(Thread { handle, lost })
+}

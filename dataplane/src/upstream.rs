@@ -1,0 +1,196 @@
+//! The other side: which endpoint, over which connection, and whose fault it is when it fails.
+
+mod download;
+mod pool;
+
+use std::{fmt, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use decision::code::Code;
+use http::{Request, Response, StatusCode};
+use hyper::{body::Incoming, client::conn::TrySendError};
+use tokio::time::{Instant, timeout_at};
+
+pub(crate) use self::{
+    download::{Case, Download},
+    pool::{Lease, Upstream},
+};
+use crate::{
+    body::{RequestBody, Upload},
+    metrics::ThreadCounts,
+    quota::Used,
+};
+
+/// What became of a request that was permitted and not answered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UpstreamError {
+    /// No connection could be opened.
+    #[error("endpoint {address} cannot be connected to: {source}")]
+    Connect { address: SocketAddr, source: io::Error },
+    /// It did not accept in time.
+    #[error("endpoint {address} did not accept a connection within {} s", limit.as_secs())]
+    ConnectTimeout { address: SocketAddr, limit: Duration },
+    /// It closed the connection before its answer's head was complete.
+    #[error("endpoint {address} broke the connection before it answered: {source}")]
+    Reset { address: SocketAddr, source: hyper::Error },
+    /// It sent something else than HTTP/1.1.
+    #[error("endpoint {address} sent what is no HTTP/1.1 response: {source}")]
+    Malformed { address: SocketAddr, source: hyper::Error },
+    /// It switched protocols, which nobody asked for.
+    #[error("endpoint {address} switched protocols without being asked")]
+    Switched { address: SocketAddr },
+    /// It said nothing.
+    #[error("endpoint {address} sent no answer within {} s", limit.as_secs())]
+    Timeout { address: SocketAddr, limit: Duration },
+}
+
+impl UpstreamError {
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            Self::Connect { .. } | Self::ConnectTimeout { .. } => Code::UpstreamConnectFailed,
+            Self::Reset { .. } => Code::UpstreamReset,
+            Self::Malformed { .. } | Self::Switched { .. } => Code::UpstreamMalformed,
+            Self::Timeout { .. } => Code::UpstreamTimeout,
+        }
+    }
+}
+
+/// Where a request goes first, and where it may go if nothing could be sent there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Choice {
+    pub(crate) first: SocketAddr,
+    pub(crate) second: Option<SocketAddr>,
+}
+
+/// An answer's head, and the connection on which its body comes.
+pub(crate) struct Answer {
+    pub(crate) response: Response<Incoming>,
+    pub(crate) lease: Lease,
+}
+
+impl Upstream {
+    /// Sends a permitted request and waits for the answer's head.
+    ///
+    /// What was not sent is tried once more: on the other endpoint if a connection cannot be
+    /// opened, on a new connection if a kept one turns out to be closed.
+    pub(crate) async fn send(
+        &self,
+        _: Used,
+        choice: Choice,
+        mut request: Request<RequestBody>,
+        upload: Option<&Upload>,
+    ) -> Result<Answer, UpstreamError> {
+        let mut fate = Fate { counts: &self.counts, ended: Ended::Abandoned };
+        let (mut address, mut other) = (choice.first, choice.second);
+        let mut fresh = false;
+        loop {
+            let mut lease = match self.lease(address, fresh).await {
+                Ok(lease) => lease,
+                Err(error) => {
+                    fate.ended = Ended::NotConnected;
+                    let Some(second) = other.take().filter(|_| !fresh) else { return Err(error) };
+                    (address, fresh) = (second, true);
+                    self.counts.upstream_retries.add();
+                    continue;
+                }
+            };
+            fate.ended = Ended::Sent;
+            let sent = pin!(lease.sender.try_send_request(request));
+            match self.first_byte(address, sent, upload).await {
+                Ok(response) => return accepted(address, response, lease),
+                Err(Unanswered { error, unsent }) => {
+                    let Some(unsent) = unsent else { return Err(error) };
+                    fate.ended = Ended::NotConnected;
+                    if fresh {
+                        return Err(error);
+                    }
+                    (request, fresh) = (unsent, true);
+                    self.counts.upstream_retries.add();
+                }
+            }
+        }
+    }
+
+    async fn first_byte(
+        &self,
+        address: SocketAddr,
+        mut sent: std::pin::Pin<&mut impl Future<Output = Sent>>,
+        upload: Option<&Upload>,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        let limit = self.settings.limits.upstream_first_byte;
+        let mut due = Instant::now() + limit;
+        loop {
+            match timeout_at(due, sent.as_mut()).await {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(error)) => return Err(Unanswered::new(address, error)),
+                Err(_) => {
+                    due = upload.map_or(due, |upload| upload.answer_due(limit));
+                    if due <= Instant::now() {
+                        let error = UpstreamError::Timeout { address, limit };
+                        return Err(Unanswered { error, unsent: None });
+                    }
+                }
+            }
+        }
+    }
+}
+
+type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+
+fn accepted(
+    address: SocketAddr,
+    response: Response<Incoming>,
+    lease: Lease,
+) -> Result<Answer, UpstreamError> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(UpstreamError::Switched { address });
+    }
+    Ok(Answer { response, lease })
+}
+
+struct Unanswered {
+    error: UpstreamError,
+    /// The request, if not a byte of it was sent.
+    unsent: Option<Request<RequestBody>>,
+}
+
+impl Unanswered {
+    fn new(address: SocketAddr, mut error: TrySendError<Request<RequestBody>>) -> Self {
+        let unsent = error.take_message();
+        let source = error.into_error();
+        let error = if source.is_parse() {
+            UpstreamError::Malformed { address, source }
+        } else {
+            UpstreamError::Reset { address, source }
+        };
+        Self { error, unsent }
+    }
+}
+
+/// Counts each permit once, however its request ends and even if its client leaves.
+struct Fate<'a> {
+    counts: &'a Arc<ThreadCounts>,
+    ended: Ended,
+}
+
+#[derive(Clone, Copy)]
+enum Ended {
+    Abandoned,
+    NotConnected,
+    Sent,
+}
+
+impl Drop for Fate<'_> {
+    fn drop(&mut self) {
+        match self.ended {
+            Ended::Abandoned => self.counts.upstream_abandoned.add(),
+            Ended::NotConnected => self.counts.upstream_connect_failures.add(),
+            Ended::Sent => self.counts.upstream_requests.add(),
+        }
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").field("response", &self.response).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,9 @@
+//! The proxy, from one socket to the other.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the helpers of tests are no tests to the linter, and a panic is how they fail"
+)]
+
+mod requests;
+mod support;
