@@ -172,6 +172,16 @@ impl<'a> Attached<'a> {
             );
             return Some(unenforceable(resource, problem, findings));
         }
+        if let Some(place) = index.lost(namespace) {
+            let problem = Problem::new(
+                "metadata.namespace",
+                format!(
+                    "the manifest at {place} cannot be read and may hold a policy of namespace `{namespace}`"
+                ),
+                "Correct the manifest; the routes of the namespace stay closed until then.",
+            );
+            return Some(unenforceable(resource, problem, findings));
+        }
         self.impossible.get(&name(resource)).cloned()
     }
 

@@ -28,12 +28,16 @@ pub(crate) struct Index<'a> {
     pub(crate) classes: BTreeMap<&'a str, &'a Arc<IngressClass>>,
     namespaces: HashMap<&'a str, &'a Arc<Namespace>>,
     unreadable: BTreeSet<(Kind, Option<&'a str>)>,
+    lost: BTreeMap<&'a str, &'a str>,
     every_namespace_is_known: bool,
 }
 
 impl<'a> Index<'a> {
     pub(crate) fn new(resources: &'a Resources, settings: &Settings) -> Self {
         let unreadable = &resources.unreadable;
+        let mut lost: Vec<_> = resources.lost.iter().collect();
+        lost.sort();
+        let lost = lost.into_iter().rev();
         let every_namespace_is_known = resources.known_namespaces == KnownNamespaces::All
             || (settings.namespaces_are_known && resources.namespaces.is_empty());
         Self {
@@ -55,6 +59,7 @@ impl<'a> Index<'a> {
                 .iter()
                 .map(|list| (list.kind, list.namespace.as_deref()))
                 .collect(),
+            lost: lost.map(|lost| (lost.namespace.as_str(), lost.place.as_str())).collect(),
             every_namespace_is_known,
         }
     }
@@ -62,6 +67,11 @@ impl<'a> Index<'a> {
     /// The Namespace object, if there is one.
     pub(crate) fn namespace(&self, name: &str) -> Option<&'a Arc<Namespace>> {
         self.namespaces.get(name).copied()
+    }
+
+    /// The file and line that may hold policies of a namespace and cannot be read.
+    pub(crate) fn lost(&self, namespace: &str) -> Option<&'a str> {
+        self.lost.get(namespace).copied()
     }
 
     pub(crate) fn is_known(&self, namespace: &str) -> bool {

@@ -39,22 +39,22 @@ pub(crate) fn providers(
                 "List who tokens must be for in `audiences`.",
             ));
         }
+        let algorithms: Box<[_]> = raw.algorithms.iter().map(|one| algorithm(*one)).collect();
         let keys = match &raw.jwks {
-            Jwks::Inline(text) => key_set(text).map_err(|problem| {
+            Jwks::Inline(text) => KeySet::from_jwks(text, &algorithms).map_err(|problem| {
                 let remedy = "Put the issuer's JSON Web Key Set there, with public keys only.";
                 problems.push(Problem::new(format!("{field}.jwks.inline"), &*problem, remedy));
                 (policy.clone(), problem.into())
             }),
-            Jwks::SecretRef(reference) => {
-                from_secret(policy, reference, index).map_err(|(secret, problem, remedy)| {
+            Jwks::SecretRef(reference) => from_secret(policy, reference, &algorithms, index)
+                .map_err(|(secret, problem, remedy)| {
                     let message = format!("{secret}: {problem}");
                     let field = format!("{field}.jwks.secretRef");
                     unresolved.push(Problem::new(field, message, remedy));
                     (secret, problem.into())
-                })
-            }
+                }),
         };
-        let provider = Arc::new(provider(raw, keys));
+        let provider = Arc::new(provider(raw, algorithms, keys));
         if providers.insert(raw.name.clone(), provider).is_some() {
             problems.push(Problem::new(
                 format!("{field}.name"),
@@ -66,7 +66,11 @@ pub(crate) fn providers(
     providers
 }
 
-fn provider(raw: &JwtProvider, keys: Result<KeySet, (ResourceRef, Arc<str>)>) -> Provider {
+fn provider(
+    raw: &JwtProvider,
+    algorithms: Box<[Algorithm]>,
+    keys: Result<KeySet, (ResourceRef, Arc<str>)>,
+) -> Provider {
     let audiences = raw.audiences.iter().map(|audience| audience.as_str().into());
     Provider {
         name: raw.name.as_str().into(),
@@ -76,7 +80,7 @@ fn provider(raw: &JwtProvider, keys: Result<KeySet, (ResourceRef, Arc<str>)>) ->
         } else {
             Audiences::OneOf(audiences.collect())
         },
-        algorithms: raw.algorithms.iter().map(|one| algorithm(*one)).collect(),
+        algorithms,
         skew: raw.clock_skew,
         keys,
     }
@@ -102,6 +106,7 @@ type SecretProblem = (ResourceRef, String, String);
 fn from_secret(
     policy: &ResourceRef,
     reference: &SecretKeyRef,
+    algorithms: &[Algorithm],
     index: &Index<'_>,
 ) -> Result<KeySet, SecretProblem> {
     let namespace = &policy.namespace;
@@ -128,7 +133,7 @@ fn from_secret(
         return Err(problem(&format!("it has no key `{}`", reference.key), remedy));
     };
     let text = std::str::from_utf8(&data.0).map_err(|_| "is not UTF-8 text".to_owned());
-    text.and_then(key_set).map_err(|error| {
+    text.and_then(|text| KeySet::from_jwks(text, algorithms)).map_err(|error| {
         let remedy = format!("Put the issuer's JSON Web Key Set there under `{}`.", reference.key);
         problem(&format!("`{}`: {error}", reference.key), remedy)
     })
@@ -136,9 +141,4 @@ fn from_secret(
 
 fn is_labelled(secret: &Secret) -> bool {
     secret.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(USE_LABEL))
-}
-
-fn key_set(text: &str) -> Result<KeySet, String> {
-    let _ = text;
-    Err("key sets are not read yet".to_owned())
 }

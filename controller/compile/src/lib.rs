@@ -16,6 +16,7 @@ mod foreign;
 mod index;
 mod ingress;
 pub mod keys;
+pub mod manifest;
 mod owners;
 mod plan;
 mod posture;

@@ -37,6 +37,8 @@ pub struct Resources {
     pub access_subscriptions: Vec<Arc<Object>>,
     /// What could not be listed; routes that need it are closed.
     pub unreadable: Vec<Unreadable>,
+    /// Manifests that cannot be read and may hold a policy.
+    pub lost: Vec<Lost>,
     /// Which namespaces count as known.
     pub known_namespaces: KnownNamespaces,
 }
@@ -58,6 +60,16 @@ pub struct Unreadable {
     pub kind: Kind,
     /// The namespace that could not be listed; `None` for all of them.
     pub namespace: Option<String>,
+}
+
+/// A manifest that cannot be read although it speaks of policies: routes that it may have
+/// protected are closed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Lost {
+    /// The namespace that it names.
+    pub namespace: String,
+    /// File and line.
+    pub place: String,
 }
 
 /// Which namespaces count as known. An Ingress in an unknown one is refused, because its

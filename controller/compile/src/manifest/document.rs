@@ -1,0 +1,87 @@
+//! The text of a file, cut into documents that are read one by one, so that a broken one takes no
+//! other with it.
+
+use serde_saphyr::{MessageFormatter, UserMessageFormatter, from_multiple_with_options, options};
+
+use super::node::{At, Node};
+
+/// A part of a file between two `---`.
+pub(super) struct Document<'t> {
+    /// How many lines stand before it.
+    pub(super) before: usize,
+    text: &'t str,
+}
+
+/// Why a document cannot be read.
+pub(super) struct Broken {
+    pub(super) at: At,
+    pub(super) message: String,
+}
+
+/// The documents of a file. A line that begins with `---` always ends a document (YAML 1.2.2
+/// section 9.1.2).
+pub(super) fn documents(text: &str) -> Vec<Document<'_>> {
+    let mut documents = Vec::new();
+    let (mut start, mut offset, mut first_line) = (0, 0_usize, 0);
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        if is_marker(line) && offset > start {
+            documents.push((start..offset, first_line));
+            (start, first_line) = (offset, number);
+        }
+        offset = offset.saturating_add(line.len());
+    }
+    documents.push((start..text.len(), first_line));
+    let documents = documents.into_iter();
+    documents
+        .filter_map(|(range, before)| Some(Document { before, text: text.get(range)? }))
+        .filter(|document| !document.is_empty())
+        .collect()
+}
+
+fn is_marker(line: &str) -> bool {
+    line.strip_prefix("---")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
+}
+
+impl Document<'_> {
+    /// Nothing but comments, directives and markers.
+    fn is_empty(&self) -> bool {
+        self.text.lines().map(str::trim_end).all(|line| {
+            line.is_empty() || line == "---" || line == "..." || line.starts_with(['#', '%'])
+        })
+    }
+
+    /// The values of the document; more than one only if they are separated by `...`.
+    pub(super) fn read(&self) -> Result<Vec<Node>, Broken> {
+        let options = options! { with_snippet: false };
+        from_multiple_with_options(self.text, options).map_err(|error| {
+            let at = error.location().map(At::of).unwrap_or_default();
+            let message = UserMessageFormatter.format_message(&error).into_owned();
+            let at = At { line: at.line.max(1), column: at.column.max(1) };
+            Broken { at: self.place(at), message }
+        })
+    }
+
+    /// A place of the document as a place of the file.
+    pub(super) fn place(&self, at: At) -> At {
+        At { line: at.line.saturating_add(self.before), ..at }
+    }
+
+    /// The namespaces whose policies a broken document may hold.
+    pub(super) fn policy_namespaces(&self) -> Vec<String> {
+        if !self.text.contains("AccessPolicy") && !self.text.contains("whygate.dev/v") {
+            return Vec::new();
+        }
+        let named = self.text.split("namespace").skip(1).filter_map(|after| {
+            let after = after.trim_start_matches(['"', '\'', ' ']).strip_prefix(':')?;
+            let after = after.trim_start_matches(['"', '\'', ' ']);
+            let end = |c: char| !c.is_ascii_alphanumeric() && c != '-';
+            after.split(end).next().filter(|name| !name.is_empty()).map(str::to_owned)
+        });
+        let mut named: Vec<_> = named.collect();
+        if named.is_empty() {
+            named.push(super::DEFAULT_NAMESPACE.to_owned());
+        }
+        named
+    }
+}

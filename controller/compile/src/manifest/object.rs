@@ -1,0 +1,276 @@
+//! One document: which kind it is, and the resource that it becomes.
+
+use std::sync::Arc;
+
+use decision::refs::{Kind, ResourceRef};
+use k8s_openapi::{
+    ByteString,
+    api::{
+        core::v1::{Namespace, Secret},
+        networking::v1::Ingress,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{DEFAULT_NAMESPACE, Manifests, Place, Problem, node::Node};
+use crate::{
+    annotation::meant_name,
+    resources::{Lost, Object},
+};
+
+const GROUP: &str = "whygate.dev/";
+
+/// The kinds that are read, with their only version.
+const KINDS: [(&str, Kind); 9] = [
+    ("networking.k8s.io/v1", Kind::Ingress),
+    ("networking.k8s.io/v1", Kind::IngressClass),
+    ("whygate.dev/v1alpha1", Kind::AccessPolicy),
+    ("whygate.dev/v1alpha1", Kind::AccessPlan),
+    ("whygate.dev/v1alpha1", Kind::AccessSubscription),
+    ("v1", Kind::Service),
+    ("v1", Kind::Secret),
+    ("v1", Kind::Namespace),
+    ("discovery.k8s.io/v1", Kind::EndpointSlice),
+];
+
+/// A document on its way to a resource.
+struct Candidate {
+    path: Arc<str>,
+    before: usize,
+    node: Node,
+    kind: Kind,
+}
+
+impl Manifests {
+    /// Adds the object, or the objects of a list, that a document holds.
+    pub(super) fn add(&mut self, path: &Arc<str>, before: usize, node: Node) {
+        let kind = node.text("kind").unwrap_or_default();
+        if kind.ends_with("List")
+            && let Some(items) = node.get("items")
+        {
+            for item in items.items() {
+                self.add(path, before, item.clone());
+            }
+            return;
+        }
+        let version = node.text("apiVersion").unwrap_or_default();
+        match known(version, kind) {
+            Known::Kind(kind) => {
+                let path = Arc::clone(path);
+                self.add_object(Candidate { path, before, node, kind });
+            }
+            Known::Unused => {}
+            Known::Problem { message, remedy } => {
+                let ours = version.starts_with(GROUP) || kind.contains("AccessPolicy");
+                let namespace = namespace(&node);
+                let problem = problem(path, before, &node, message, remedy);
+                if ours {
+                    let place = format!("{path}:{}", problem.line);
+                    self.resources.lost.push(Lost { namespace, place });
+                }
+                self.problems.push(problem);
+            }
+        }
+    }
+
+    fn add_object(&mut self, candidate: Candidate) {
+        let Candidate { path, before, node, kind } = candidate;
+        let Some(name) = node.get("metadata").and_then(|metadata| metadata.text("name")) else {
+            let message = format!("{kind} without `metadata.name`");
+            let problem = problem(&path, before, &node, message, "Give it a name.".to_owned());
+            if kind == Kind::AccessPolicy {
+                let place = format!("{path}:{}", problem.line);
+                self.resources.lost.push(Lost { namespace: namespace(&node), place });
+            }
+            self.problems.push(problem);
+            return;
+        };
+        let namespace = if is_namespaced(kind) { namespace(&node) } else { String::new() };
+        let resource = ResourceRef::new(kind, namespace.as_str(), name);
+        if let Some(first) = self.places.get(&resource) {
+            let line = node_line(first);
+            let message = format!("{resource} stands in {}:{line} already", first.path);
+            let remedy = "Remove one of the two.".to_owned();
+            self.problems.push(problem(&path, before, &node, message, remedy));
+            // Policies only add, so both of them are enforced; of the others the first one counts.
+            if kind != Kind::AccessPolicy {
+                return;
+            }
+        }
+        let value = node.value();
+        let (mut metadata, fault) = metadata(&value);
+        if is_namespaced(kind) {
+            metadata.namespace = Some(namespace);
+        }
+        // Compiling reports what is wrong with the other kinds.
+        let fault = fault.filter(|_| kind == Kind::Namespace);
+        let fault = self.store(kind, metadata, value).or(fault);
+        if let Some(message) = fault {
+            let message = format!("{resource} cannot be decoded: {message}");
+            let remedy = "Correct the field; what cannot be read of the object counts as missing until then.".to_owned();
+            self.problems.push(problem(&path, before, &node, message, remedy));
+        }
+        self.places.entry(resource).or_insert(Place { path, before, node });
+    }
+
+    /// Puts the object among its like. Returns why it cannot be decoded, unless compiling says so.
+    fn store(&mut self, kind: Kind, metadata: ObjectMeta, value: Value) -> Option<String> {
+        let resources = &mut self.resources;
+        let object = |metadata, value| Arc::new(Object { metadata, value });
+        match kind {
+            Kind::AccessPolicy => resources.access_policies.push(object(metadata, value)),
+            Kind::AccessPlan => resources.access_plans.push(object(metadata, value)),
+            Kind::AccessSubscription => {
+                resources.access_subscriptions.push(object(metadata, value));
+            }
+            Kind::Ingress => match serde_json::from_value::<Ingress>(value.clone()) {
+                Ok(ingress) => resources.ingresses.push(Arc::new(Ingress { metadata, ..ingress })),
+                Err(_) => resources.undecodable_ingresses.push(object(metadata, value)),
+            },
+            // Labels and annotations are all that counts, so nothing else can be wrong with it.
+            Kind::Namespace => {
+                resources.namespaces.push(Arc::new(Namespace { metadata, ..Namespace::default() }));
+            }
+            Kind::IngressClass => return decode(value, &mut resources.ingress_classes, |_| {}),
+            Kind::Service => {
+                return decode(value, &mut resources.services, |one| one.metadata = metadata);
+            }
+            Kind::Secret => {
+                return decode(value, &mut resources.secrets, |one: &mut Secret| {
+                    one.metadata = metadata;
+                    merge_string_data(one);
+                });
+            }
+            Kind::EndpointSlice => {
+                return decode(value, &mut self.endpoint_slices, |one| one.metadata = metadata);
+            }
+        }
+        None
+    }
+}
+
+fn decode<T: DeserializeOwned>(
+    value: Value,
+    list: &mut Vec<Arc<T>>,
+    complete: impl FnOnce(&mut T),
+) -> Option<String> {
+    match serde_json::from_value::<T>(value) {
+        Ok(mut object) => {
+            complete(&mut object);
+            list.push(Arc::new(object));
+            None
+        }
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+/// What an API server does with `stringData` of a Secret.
+fn merge_string_data(secret: &mut Secret) {
+    let texts = secret.string_data.take().into_iter().flatten();
+    let data = secret.data.get_or_insert_default();
+    data.extend(texts.map(|(name, text)| (name, ByteString(text.into_bytes()))));
+}
+
+enum Known {
+    Kind(Kind),
+    /// A kind that this program has no use for.
+    Unused,
+    Problem {
+        message: String,
+        remedy: String,
+    },
+}
+
+fn known(version: &str, kind: &str) -> Known {
+    if version.is_empty() || kind.is_empty() {
+        let message = "not a manifest: `apiVersion` or `kind` is missing".to_owned();
+        return Known::Problem { message, remedy: "Give both, as texts.".to_owned() };
+    }
+    let group = |version: &str| version.rsplit_once('/').map_or("", |(group, _)| group).to_owned();
+    let same_kind = KINDS.iter().find(|(_, known)| known.as_str() == kind);
+    match same_kind {
+        Some((served, known)) if *served == version => Known::Kind(*known),
+        // An unknown version of ours is decoded, and refused with what it names.
+        Some((_, known)) if version.starts_with(GROUP) && group(version) == "whygate.dev" => {
+            Known::Kind(*known)
+        }
+        Some((served, _)) if group(served) == group(version) || group(version) == "extensions" => {
+            Known::Problem {
+                message: format!("`{kind}` of version `{version}` is not read"),
+                remedy: format!("Write `apiVersion: {served}`."),
+            }
+        }
+        None if version.starts_with(GROUP) => {
+            let ours: Vec<_> = KINDS
+                .iter()
+                .filter(|(served, _)| served.starts_with(GROUP))
+                .map(|(_, kind)| kind.as_str())
+                .collect();
+            let otherwise = format!("The kinds of this group are `{}`.", ours.join("`, `"));
+            Known::Problem {
+                message: format!("`{kind}` is not a kind of whygate.dev"),
+                remedy: meant_name(kind, &ours, &otherwise),
+            }
+        }
+        Some(_) | None => Known::Unused,
+    }
+}
+
+fn problem(
+    path: &Arc<str>,
+    before: usize,
+    node: &Node,
+    message: String,
+    remedy: String,
+) -> Problem {
+    let (line, column) = (node.at.line.saturating_add(before), node.at.column);
+    Problem { path: Arc::clone(path), line, column, message, remedy }
+}
+
+fn node_line(place: &Place) -> usize {
+    place.node.at.line.saturating_add(place.before)
+}
+
+fn is_namespaced(kind: Kind) -> bool {
+    match kind {
+        Kind::IngressClass | Kind::Namespace => false,
+        Kind::Ingress
+        | Kind::AccessPolicy
+        | Kind::AccessPlan
+        | Kind::AccessSubscription
+        | Kind::Service
+        | Kind::Secret
+        | Kind::EndpointSlice => true,
+    }
+}
+
+fn namespace(node: &Node) -> String {
+    let named = node.get("metadata").and_then(|metadata| metadata.text("namespace"));
+    named.filter(|name| !name.is_empty()).unwrap_or(DEFAULT_NAMESPACE).to_owned()
+}
+
+/// The metadata; of metadata that cannot be decoded what can be read, and why.
+fn metadata(value: &Value) -> (ObjectMeta, Option<String>) {
+    let raw = value.get("metadata").unwrap_or(&Value::Null);
+    match serde_json::from_value(raw.clone()) {
+        Ok(metadata) => (metadata, None),
+        Err(error) => {
+            let metadata = ObjectMeta {
+                name: raw.get("name").and_then(Value::as_str).map(str::to_owned),
+                labels: texts(raw.get("labels")),
+                annotations: texts(raw.get("annotations")),
+                ..ObjectMeta::default()
+            };
+            (metadata, Some(error.to_string()))
+        }
+    }
+}
+
+/// Names and texts; a value that should have been quoted as it is written.
+fn texts(value: Option<&Value>) -> Option<std::collections::BTreeMap<String, String>> {
+    let fields = value?.as_object()?.iter();
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    Some(fields.map(|(name, value)| (name.clone(), text(value))).collect())
+}
