@@ -215,6 +215,22 @@ mod tests {
     }
 
     #[test]
+    fn ten_thousand_networks_cost_fifteen_steps() {
+        let network = |number: u32| {
+            let length = [16, 20, 24, 28][usize::try_from(number % 4).unwrap()];
+            let address = std::net::Ipv4Addr::from(number.wrapping_mul(0x9e37_79b9));
+            IpNet::new(address.into(), length).unwrap().trunc()
+        };
+        let set = NetworkSet::new((0..10_000).map(network).collect());
+        assert_eq!(set.networks().len(), 10_000);
+        // A look-up is one binary search in one list, whose length is bounded: two intervals at most
+        // for each network, so at most 15 steps; and no interval reaches into the next one.
+        assert!(set.v4.len() < 1 << 15, "{} intervals", set.v4.len());
+        assert!(set.v4.is_sorted_by(|one, two| one.last < two.first));
+        assert!(set.v4.iter().all(|interval| interval.first <= interval.last));
+    }
+
+    #[test]
     fn all_of_one_family_is_not_all_of_the_other() {
         let set = set(&["::/0"]);
         assert!(!set.contains("192.0.2.1".parse().unwrap()));

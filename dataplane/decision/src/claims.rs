@@ -1,6 +1,6 @@
 //! The content of a token: JSON read once, with names that occur twice refused.
 
-use std::{cell::Cell, fmt};
+use std::{cell::Cell, fmt, time::Duration};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
@@ -81,7 +81,10 @@ impl Json {
         if let Some(seconds) = number.as_i64() {
             return Some(Timestamp(seconds));
         }
-        let since = std::time::Duration::try_from_secs_f64(number.as_f64()?).ok()?;
+        let since = match number.as_u64() {
+            Some(seconds) => Duration::from_secs(seconds),
+            None => Duration::try_from_secs_f64(number.as_f64()?).ok()?,
+        };
         Some(Timestamp(0).plus(since))
     }
 }

@@ -1,5 +1,7 @@
 //! A refusal: which rule, which fact, which remedy, and how much of it the client learns.
 
+#[cfg(test)]
+mod samples;
 mod sentence;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};

@@ -1,0 +1,158 @@
+//! One refusal of each kind, so that none lacks its code, its sentence and its remedy.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::*;
+use crate::{client::Derivation, refs::Kind};
+
+/// Makes `samples`, and a `match` that a variant without a sample breaks.
+macro_rules! samples {
+    ($($variant:ident $({ $($field:ident: $value:expr),* $(,)? })?,)*) => {
+        fn samples() -> Vec<DenialReason> {
+            vec![$(DenialReason::$variant $({ $($field: $value),* })?),*]
+        }
+
+        fn name(reason: &DenialReason) -> &'static str {
+            match reason { $(DenialReason::$variant { .. } => stringify!($variant)),* }
+        }
+    };
+}
+
+fn client() -> ClientAddress {
+    ClientAddress::Known("203.0.113.9".parse().unwrap(), Derivation::Peer)
+}
+
+fn resource(kind: Kind) -> ResourceRef {
+    ResourceRef::new(kind, "shop", "office")
+}
+
+fn field() -> FieldRef {
+    FieldRef::new(resource(Kind::AccessPolicy), "spec.require[0]")
+}
+
+fn host(text: &str) -> Host {
+    Host::parse(text).unwrap()
+}
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+samples! {
+    AddressDenied { client: client(), network: "203.0.113.0/24".parse().unwrap(), entry: 3 },
+    AddressNotAllowed { client: client(), networks: 2, nearest: "203.0.112.0/24".parse().ok() },
+    ClientAddressUnknown { client: ClientAddress::Infrastructure("10.0.0.1".parse().unwrap()) },
+    TokenMissing { provider: "id".into() },
+    TokenMalformed { problem: "no exp claim" },
+    TokenAlgorithmNotAllowed { algorithm: "none".into(), allowed: "RS256".into() },
+    TokenKeyUnknown { key_id: Some("k1".into()), keys: 2 },
+    TokenSignatureInvalid { key_id: None, issuer: "https://id.example.com".into() },
+    TokenExpired { ago: MINUTE, skew: MINUTE },
+    TokenNotYetValid { ahead: MINUTE, skew: MINUTE },
+    TokenIssuerMismatch { expected: "https://id.example.com".into(), got: Some("x".into()) },
+    TokenAudienceMismatch { expected: "shop".into(), got: "".into() },
+    TokenScopeMissing { asked: "read".into(), had: "write".into() },
+    TokenClaimMismatch { path: "azp".into(), asked: "one of a".into(), found: "absent", entry: 1 },
+    KeyMissing { header: HeaderName::from_static("x-api-key") },
+    KeyUnknown { id: Some("7f3k".into()) },
+    SubscriptionExpired { subscription: resource(Kind::AccessSubscription), ago: MINUTE },
+    SubscriptionSuspended { subscription: resource(Kind::AccessSubscription) },
+    SubscriptionInvalid {
+        subscription: resource(Kind::AccessSubscription), problem: "no such plan".into(),
+    },
+    PlanNotAccepted {
+        subscription: resource(Kind::AccessSubscription),
+        plan: resource(Kind::AccessPlan),
+        accepted: "gold".into(),
+    },
+    MethodRefused { method: Method::PUT, allowed: "GET, HEAD".into() },
+    RuleMatched { matched: "methods holds PUT".into() },
+    PolicyRequired { by: ClosedBy::Flag },
+    PolicyInvalid { field: field(), problem: "unknown field".into() },
+    PolicyMissing {
+        policy: resource(Kind::AccessPolicy), field: field(), problem: "it does not exist".into(),
+    },
+    PolicyUnenforceable {
+        field: field(), problem: "of another controller".into(), remedy: "Remove it.".into(),
+    },
+    RouteInvalid { field: field(), problem: "no path".into() },
+    CredentialStoreUnavailable {
+        resource: resource(Kind::Secret), problem: "it does not exist".into(),
+    },
+    JudgementFailed,
+    MisdirectedRequest { sni: host("a.example.com"), host: host("b.example.com") },
+    RequestMalformed { rule: "encoded-slash" },
+    UriTooLong { length: 9_000, limit: 8_192 },
+    HeadersTooLarge { count: 101, limit: 100 },
+    RequestTimeout { limit: MINUTE },
+    EncodingNotSupported { encoding: "`gzip`".into() },
+}
+
+fn denial(reason: DenialReason, site: Option<Site>) -> Denial {
+    Denial { site: site.map(Arc::new), ..Denial::of_request(reason) }
+}
+
+fn site() -> Site {
+    let (rule, field) = ("office-or-vpn".into(), "spec.require[0].ip".into());
+    Site { policy: resource(Kind::AccessPolicy), rule, field }
+}
+
+#[test]
+fn every_reason_has_the_code_of_its_name() {
+    let samples = samples();
+    let names: BTreeSet<_> = samples.iter().map(name).collect();
+    assert_eq!(names.len(), samples.len());
+    for reason in &samples {
+        assert_eq!(reason.code().as_str(), name(reason));
+    }
+}
+
+#[test]
+fn every_reason_says_what_was_observed_and_what_to_do() {
+    for reason in samples() {
+        let bare = denial(reason.clone(), None);
+        let placed = denial(reason, Some(site()));
+        for denial in [bare, placed] {
+            let (observed, remedy) = (denial.operator_sentence(), denial.remedy());
+            assert!(observed.len() > 12 && !observed.ends_with('.'), "{observed}");
+            assert!(remedy.len() > 9 && remedy.ends_with('.'), "{remedy}");
+            assert!(observed.is_ascii() || observed.contains('\u{2026}'), "{observed}");
+        }
+    }
+}
+
+#[test]
+fn a_refusal_by_a_rule_names_one_field_of_its_policy() {
+    for reason in samples() {
+        let field = denial(reason.clone(), Some(site())).field();
+        assert!(field.is_some_and(|field| field.path.starts_with("spec.require[0]")), "{reason:?}");
+    }
+}
+
+#[test]
+fn a_challenge_goes_with_every_401_and_with_a_scope_that_is_missing() {
+    for reason in samples() {
+        let denial = denial(reason, None);
+        let status = denial.code().status();
+        let expected =
+            status == StatusCode::UNAUTHORIZED || denial.code() == Code::TokenScopeMissing;
+        assert_eq!(denial.challenge().is_some(), expected, "{}", denial.code());
+    }
+}
+
+#[test]
+fn what_a_stranger_wrote_cannot_make_a_line_say_something_else() {
+    let evil = || "x\n\u{1b}[31m` \u{202e}".to_owned();
+    let reasons = [
+        DenialReason::TokenAlgorithmNotAllowed {
+            algorithm: evil().into(),
+            allowed: "RS256".into(),
+        },
+        DenialReason::TokenKeyUnknown { key_id: Some(evil().into()), keys: 1 },
+        DenialReason::TokenIssuerMismatch { expected: "id".into(), got: Some(evil().into()) },
+        DenialReason::TokenAudienceMismatch { expected: "shop".into(), got: evil().into() },
+        DenialReason::TokenScopeMissing { asked: "read".into(), had: evil().into() },
+    ];
+    for reason in reasons {
+        let observed = denial(reason, None).operator_sentence();
+        assert!(observed.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{observed}");
+    }
+}

@@ -1,0 +1,17 @@
+//! Sentences about the evaluator that must stay true, whatever is configured and asked.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests: a panic is the failure of the test"
+)]
+
+mod attacks;
+mod combination;
+mod evaluation;
+mod forms;
+mod key_sets;
+mod routing;
+mod signer;
+mod tokens;
+mod world;
