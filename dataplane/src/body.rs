@@ -2,7 +2,8 @@
 
 use std::{
     cell::Cell,
-    future::Future,
+    error::Error,
+    io,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -54,6 +55,13 @@ impl ResponseBody {
 
     pub(crate) fn from_upstream(download: Download) -> Self {
         Self { content: Content::Upstream(Box::new(download)), flight: None }
+    }
+
+    /// The answer to HEAD has no body of ours (RFC 9110 section 9.3.2).
+    pub(crate) fn cut(&mut self) {
+        if let Content::Full(text) = &mut self.content {
+            text.clear();
+        }
     }
 
     /// The request counts as being served until its response's body is gone.
@@ -141,7 +149,7 @@ impl Body for RequestBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                upload.failure.set(Some(UploadFailure::Broken));
+                upload.failure.set(Some(UploadFailure::of(&error)));
                 Poll::Ready(Some(Err(error.into())))
             }
             Poll::Ready(None) => {
@@ -169,10 +177,27 @@ impl Body for RequestBody {
 /// Why the client's side of an exchange failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UploadFailure {
-    /// The client went away, or its framing is wrong.
-    Broken,
+    /// The client went away.
+    Left,
+    /// Its framing is wrong.
+    Malformed,
     /// It was slower than the limits allow.
     TooSlow(Duration),
+}
+
+impl UploadFailure {
+    fn of(error: &hyper::Error) -> Self {
+        let mut source = error.source();
+        while let Some(cause) = source {
+            // What cannot be decoded is an error of input; what ends too early is another.
+            if let Some(error) = cause.downcast_ref::<io::Error>() {
+                let kinds = [io::ErrorKind::InvalidInput, io::ErrorKind::InvalidData];
+                return if kinds.contains(&error.kind()) { Self::Malformed } else { Self::Left };
+            }
+            source = cause.source();
+        }
+        Self::Left
+    }
 }
 
 /// The account of a request's body, shared by the body and whoever waits for the response.

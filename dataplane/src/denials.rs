@@ -21,11 +21,8 @@ use tokio::time::Instant;
 
 use crate::{
     id::RequestId,
-    metrics::{Count, Shared},
+    metrics::{Count, SERIES_LIMIT, Shared},
 };
-
-/// Most series that one thread looks up; later ones are counted by their code alone.
-const SERIES_LIMIT: usize = 10_000;
 
 /// How many refusals of a series are sampled at once before it is one a second.
 const BURST: u32 = 10;

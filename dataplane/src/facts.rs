@@ -67,8 +67,8 @@ impl Form {
             return Self::Grpc;
         }
         let accepted = headers.get_all(header::ACCEPT).iter();
-        let accepted = accepted.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-        accepted.filter_map(Self::of_media_range).next().unwrap_or(Self::Problem)
+        let mut accepted = accepted.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+        accepted.find_map(Self::of_media_range).unwrap_or(Self::Problem)
     }
 
     fn of_media_range(range: &[u8]) -> Option<Self> {

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use crate::{
     body::{RequestBody, ResponseBody, Upload, UploadFailure},
     quota::{Permit, Used},
-    respond::{Refused, Unserved},
+    respond::{self, Refused, Unserved},
     serve::progress::Progress,
     upstream::{Case, Choice, Download, UpstreamError},
     worker::Worker,
@@ -37,9 +37,9 @@ pub(crate) async fn forward(
             let (mut parts, incoming, lease) = answer.into_parts();
             headers::of_response(&mut parts.headers, is_head, parts.status);
             let download = Download::new(incoming, lease, upload, Rc::clone(worker), case.clone());
-            Ok(respond(parts.status, parts.headers, download))
+            Ok(downstream(parts.status, parts.headers, download))
         }
-        Err(error) => Err(failed(&error, upload.as_deref(), case)),
+        Err(error) => failed(&error, upload.as_deref(), case),
     }
 }
 
@@ -69,7 +69,7 @@ fn head(
     (used, request)
 }
 
-fn respond(
+fn downstream(
     status: StatusCode,
     headers: http::HeaderMap,
     download: Download,
@@ -81,27 +81,21 @@ fn respond(
 }
 
 /// Whose fault it was: a client that stops sending makes the upstream's connection fail, too.
-fn failed(error: &UpstreamError, upload: Option<&Upload>, case: &Case) -> Refused {
-    match upload.and_then(Upload::failure) {
-        Some(UploadFailure::TooSlow(limit)) => {
-            by_client(DenialReason::RequestTimeout { limit }, case)
-        }
-        Some(UploadFailure::Broken) => {
-            by_client(DenialReason::RequestMalformed { rule: "body" }, case)
-        }
+fn failed(
+    error: &UpstreamError,
+    upload: Option<&Upload>,
+    case: &Case,
+) -> Result<Response<ResponseBody>, Refused> {
+    let reason = match upload.and_then(Upload::failure) {
+        Some(UploadFailure::Left) => return Ok(respond::to_nobody()),
+        Some(UploadFailure::Malformed) => DenialReason::RequestMalformed { rule: "body" },
+        Some(UploadFailure::TooSlow(limit)) => DenialReason::RequestTimeout { limit },
         None => {
             let (code, route) = (error.code(), case.route.clone());
-            Refused::Unserved(Unserved {
-                code,
-                route,
-                field: None,
-                observed: error.to_string().into(),
-            })
+            let observed = error.to_string().into();
+            return Err(Refused::Unserved(Unserved { code, route, field: None, observed }));
         }
-    }
-}
-
-fn by_client(reason: DenialReason, case: &Case) -> Refused {
+    };
     let route = case.route.clone();
-    Refused::Denied(Box::new(Denial { route, ..Denial::of_request(reason) }))
+    Err(Refused::Denied(Box::new(Denial { route, ..Denial::of_request(reason) })))
 }

@@ -16,7 +16,7 @@ use decision::{
     time::Timestamp,
     token::VerifiedTokens,
 };
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, header};
 use hyper::body::Incoming;
 
 use crate::{
@@ -45,11 +45,19 @@ pub(crate) async fn handle(
         Ok(request) => answer(&worker, &origin, &mut case, request, body, now).await,
         Err(denial) => Err(Refused::Denied(denial)),
     };
+    let mut is_last = origin.progress.is_last();
     let mut response = answered.unwrap_or_else(|refused| {
+        is_last |= refused.ends_connection();
         worker.record.refused(case.id, &case.witness, &refused);
         respond::refused(&refused, facts.form, case.id)
     });
-    finish(&mut response, &origin, &case);
+    if case.witness.method == Method::HEAD {
+        response.body_mut().cut();
+    }
+    response.headers_mut().insert(respond::REQUEST_ID, case.id.header());
+    if is_last && !origin.progress.is_multiplexed() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     worker.record.answered(case.id, &case.witness, case.route.as_ref(), response.status());
     response.body_mut().attach(flight);
     response
@@ -126,21 +134,113 @@ fn choose(worker: &Worker, cleared: &Cleared) -> Result<Choice, Refused> {
     })
 }
 
-/// What every response has: its id, and the end of its connection if it is the last.
-fn finish(response: &mut Response<ResponseBody>, origin: &Origin, case: &Case) {
-    let unreadable = matches!(
-        response.status(),
-        StatusCode::BAD_REQUEST | StatusCode::REQUEST_TIMEOUT | StatusCode::NOT_IMPLEMENTED
-    ) && case.route.is_none();
-    let slow = response.status() == StatusCode::REQUEST_TIMEOUT;
-    let headers = response.headers_mut();
-    headers.insert(respond::REQUEST_ID, case.id.header());
-    if origin.progress.is_last() || ((unreadable || slow) && !origin.progress.is_multiplexed()) {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-}
-
 fn timestamp(now: SystemTime) -> Timestamp {
     let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     Timestamp(i64::try_from(seconds).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use decision::{
+        canonical::{Connection, RequestLimits, Scheme},
+        check::{Check, Demand, Site, token::TokenCheck},
+        claims::Claims,
+        client::AddressSource,
+        host::HostPattern,
+        policy::{Alternative, Attachment, Enforcement, OnDeny, OpenBy, Policy, Rule, Uncovered},
+        protection::{Posture, Protection},
+        refs::{FieldRef, Kind, ResourceRef},
+        route::{HostRoutes, PathMatch, Route, RouteName, RoutingTable},
+        token::{Audiences, KeySet, Provider},
+    };
+
+    use super::*;
+
+    struct Panicking;
+
+    impl VerifiedTokens for Panicking {
+        fn get(&self, _: u64, _: &str) -> Option<Arc<Claims>> {
+            panic!("a bug in judging, made for this test");
+        }
+
+        fn insert(&self, _: u64, _: &str, _: &Arc<Claims>) {}
+    }
+
+    /// A policy that asks for a token.
+    fn protected() -> Posture {
+        let resource = ResourceRef::new(Kind::AccessPolicy, "shop", "tokens");
+        let provider = Arc::new(Provider {
+            name: "id".into(),
+            issuer: "https://id.test".into(),
+            audiences: Audiences::Any,
+            algorithms: Box::default(),
+            skew: std::time::Duration::ZERO,
+            keys: Ok(KeySet { generation: 1, keys: Box::default() }),
+        });
+        let site = Arc::new(Site {
+            policy: resource.clone(),
+            rule: "token".into(),
+            field: "spec.require[0].jwt".into(),
+        });
+        let demand = Demand::Token(TokenCheck {
+            provider,
+            scopes_all: Box::default(),
+            scopes_any: Box::default(),
+            claims: Box::default(),
+        });
+        let check = Check { site: Arc::clone(&site), demand };
+        let rule = Rule {
+            name: "token".into(),
+            enforcement: Enforcement::Enforce,
+            alternatives: Box::new([Alternative::new(site, vec![check])]),
+            hint: None,
+        };
+        let policy = Arc::new(Policy {
+            resource,
+            deny: Box::default(),
+            require: Box::new([rule]),
+            on_deny: OnDeny::default(),
+        });
+        let attachment = Attachment { narrowings: Box::default(), policy: Ok(policy) };
+        Posture::Enforce(Protection::new(
+            vec![attachment],
+            Vec::new(),
+            Uncovered::Open(OpenBy::Flag),
+        ))
+    }
+
+    fn snapshot() -> Snapshot {
+        let ingress = ResourceRef::new(Kind::Ingress, "shop", "web");
+        let field = FieldRef::new(ingress, "spec.rules[0].http.paths[0]");
+        let route = Arc::new(Route {
+            name: Arc::new(RouteName { field: field.clone(), host: "*".into(), path: "/".into() }),
+            posture: protected(),
+            backend: Arc::new(Backend::Missing { field, problem: "none".into() }),
+            redirect_to_https: false,
+        });
+        let routes = HostRoutes {
+            host: HostPattern::Any,
+            owner: "shop".into(),
+            paths: vec![(PathMatch::Prefix, "/".into(), route)],
+        };
+        Snapshot { routes: RoutingTable::new(vec![routes], None), ..Snapshot::default() }
+    }
+
+    #[test]
+    fn a_panic_in_judging_is_a_503_of_one_request() {
+        let wire =
+            Request::get("/").header("host", "shop.test").header("authorization", "Bearer x");
+        let (parts, ()) = wire.body(()).unwrap().into_parts();
+        let peer = ([127, 0, 0, 1], 1).into();
+        let connection = Connection { peer, scheme: Scheme::Http, sni: None };
+        let (source, limits) = (AddressSource::default(), RequestLimits::default());
+        let request = CanonicalRequest::read(parts, connection, &source, limits).unwrap();
+        let refused = judge(&snapshot(), request, &Panicking, Timestamp(0)).unwrap_err();
+        assert_eq!(
+            (refused.code(), refused.code().status().as_u16()),
+            (Code::JudgementFailed, 503)
+        );
+    }
 }

@@ -64,7 +64,7 @@ impl Ids {
         RequestId(milliseconds | replica | u128::from(self.number()))
     }
 
-    /// The next number of the SplitMix64 sequence: all 2^64 of them, each once.
+    /// The next number of the `SplitMix64` sequence: all 2^64 of them, each once.
     pub(crate) fn number(&self) -> u64 {
         let state = self.state.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.state.set(state);

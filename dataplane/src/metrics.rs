@@ -21,7 +21,7 @@ use prometheus_client::{
 use crate::denials::DenialKey;
 
 /// Most series of one metric that is labelled by configuration. What comes later is counted together.
-const SERIES_LIMIT: usize = 10_000;
+pub(crate) const SERIES_LIMIT: usize = 10_000;
 
 /// A number that one thread changes and others read.
 #[derive(Debug, Default)]
@@ -178,7 +178,7 @@ pub(crate) struct Shared {
 pub struct Metrics(pub(crate) Arc<Shared>);
 
 impl Metrics {
-    /// Appends every metric in the OpenMetrics text format, without the final `# EOF`.
+    /// Appends every metric in the `OpenMetrics` text format, without the final `# EOF`.
     pub fn encode(&self, text: &mut String) {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(self.clone()));

@@ -4,13 +4,14 @@ use std::{cell::RefCell, collections::HashMap, sync::Arc, time::SystemTime};
 
 use decision::{decide::Cleared, denial::Denial, escape::quoted, route::RouteName};
 use http::StatusCode;
+use quick_cache::DefaultHashBuilder;
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     denials::{DenialKey, DenialSample, Denials, Shape, denial_of, key_of},
     facts::Witness,
     id::RequestId,
-    metrics::{RouteCounts, Shared, ThreadCounts},
+    metrics::{RouteCounts, SERIES_LIMIT, Shared, ThreadCounts},
     respond::{Refused, Unserved},
 };
 
@@ -22,7 +23,9 @@ pub(crate) struct Recorder {
     pub(crate) counts: Arc<ThreadCounts>,
     shared: Arc<Shared>,
     denials: Denials,
-    routes: RefCell<HashMap<Option<Arc<RouteName>>, Arc<RouteCounts>>>,
+    routes: RefCell<HashMap<Arc<RouteName>, Arc<RouteCounts>, DefaultHashBuilder>>,
+    /// Requests without a route, and those of routes beyond the limit.
+    others: Arc<RouteCounts>,
     samples: mpsc::Sender<DenialSample>,
 }
 
@@ -33,7 +36,8 @@ impl Recorder {
         samples: mpsc::Sender<DenialSample>,
     ) -> Self {
         let denials = Denials::new(Arc::clone(&shared));
-        Self { counts, shared, denials, routes: RefCell::default(), samples }
+        let (_, others) = shared.routes.register(None, None);
+        Self { counts, shared, denials, routes: RefCell::default(), others, samples }
     }
 
     /// Counts an answer.
@@ -49,22 +53,23 @@ impl Recorder {
             request.id = %id,
             request.method = %witness.method,
             request.host = witness.host(),
-            request.path = witness.path(),
+            request.path = %quoted(witness.path(), PART_LIMIT),
             client.ip = %witness.client,
             route = route.map(tracing::field::display),
             response.status = status.as_u16(),
             }, "Request answered"
         );
-        // The map is bounded by the routes of the configuration; the ledger bounds the series.
-        let route = route.cloned();
+        let Some(route) = route else { return self.others.add(status) };
         let mut routes = self.routes.borrow_mut();
-        if let Some(counts) = routes.get(&route) {
+        if let Some(counts) = routes.get(route) {
             counts.add(status);
-            return;
+        } else if routes.len() >= SERIES_LIMIT {
+            self.others.add(status);
+        } else {
+            let (_, counts) = self.shared.routes.register(Some(Arc::clone(route)), None);
+            counts.add(status);
+            routes.insert(Arc::clone(route), counts);
         }
-        let (_, counts) = self.shared.routes.register(route.clone(), None);
-        counts.add(status);
-        routes.insert(route, counts);
     }
 
     /// Counts a refusal, and offers it as a sample if its series has not had many lately.

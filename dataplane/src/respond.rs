@@ -46,6 +46,12 @@ impl Unserved {
 }
 
 impl Refused {
+    /// Whether the rest of the connection cannot be trusted to begin with a request.
+    pub(crate) fn ends_connection(&self) -> bool {
+        let codes = [Code::RequestMalformed, Code::EncodingNotSupported, Code::RequestTimeout];
+        matches!(self, Self::Denied(denial) if codes.contains(&denial.code()))
+    }
+
     /// What the client may know of it.
     fn told(&self) -> Told<'_> {
         match self {
@@ -98,6 +104,13 @@ pub(crate) fn refused(refused: &Refused, form: Form, id: RequestId) -> Response<
     {
         headers.insert(header::WWW_AUTHENTICATE, challenge);
     }
+    response
+}
+
+/// The answer to a client that is gone: nobody reads it.
+pub(crate) fn to_nobody() -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::empty());
+    *response.status_mut() = StatusCode::BAD_REQUEST;
     response
 }
 
@@ -247,7 +260,7 @@ mod tests {
         assert_eq!(knows("Ask ana."), [false, false, true]);
         assert_eq!(knows("blocked here"), [false, false, true]);
         assert_eq!(knows("203.0.113.9"), [false, false, false]);
-        assert_eq!(knows(&id().to_string()[..10]), [true, true, true]);
+        assert_eq!(knows("\"requestId\":\"0000000000"), [true, true, true]);
     }
 
     #[test]

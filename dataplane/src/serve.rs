@@ -9,7 +9,6 @@ use std::{
     pin::{Pin, pin},
     rc::Rc,
     task::Poll,
-    time::Duration,
 };
 
 use decision::{
@@ -24,17 +23,19 @@ use hyper::{
     service::Service,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    net::TcpStream,
-    time::{Instant, sleep_until, timeout},
-};
+use tokio::{net::TcpStream, time::sleep_until};
 use tokio_rustls::TlsAcceptor;
 
 use self::{
-    progress::{Due, InFlight, Progress},
+    progress::{Close, Due, InFlight, Progress},
     stream::{Stream, tell_protocol},
 };
-use crate::{body::ResponseBody, handle::handle, metrics::Rejected, worker::Worker};
+use crate::{
+    body::ResponseBody,
+    handle::handle,
+    metrics::Rejected,
+    worker::{Guest, Worker},
+};
 
 /// How much of a request is read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -50,32 +51,22 @@ pub(crate) struct Origin {
 
 /// Serves a connection until it ends.
 pub(crate) async fn serve(
-    worker: Rc<Worker>,
+    guest: Guest,
     socket: TcpStream,
     peer: SocketAddr,
     tls: Option<TlsAcceptor>,
 ) {
-    let progress = Rc::new(Progress::new(Instant::now(), age(&worker)));
-    worker.greet(&progress).await;
+    guest.listen().await;
+    let Guest { worker, progress } = &guest;
     // Without it small responses wait for acknowledgements; a socket that cannot is broken anyway.
     let _ = socket.set_nodelay(true);
     let served = match tls {
-        None => serve_plain(&worker, socket, peer, &progress).await,
-        Some(tls) => serve_tls(&worker, socket, peer, &progress, tls).await,
+        None => serve_plain(worker, socket, peer, progress).await,
+        Some(tls) => serve_tls(worker, socket, peer, progress, tls).await,
     };
-    if let Err(rejected) = served {
+    if let Err(Close::Rejected(rejected)) = served {
         worker.record.counts.rejected(rejected);
     }
-    worker.part(&progress);
-}
-
-/// The age at which a connection is asked to end: the limit, give or take a tenth, so that
-/// connections that came together do not leave together.
-fn age(worker: &Worker) -> Duration {
-    let age = worker.settings.limits.connection_age;
-    let tenth = age / 10;
-    let spread = u64::try_from(2 * tenth.as_millis()).unwrap_or(u64::MAX).max(1);
-    (age - tenth).saturating_add(Duration::from_millis(worker.ids.number() % spread))
 }
 
 async fn serve_plain(
@@ -83,14 +74,12 @@ async fn serve_plain(
     socket: TcpStream,
     peer: SocketAddr,
     progress: &Rc<Progress>,
-) -> Result<(), Rejected> {
-    let told = timeout(worker.settings.limits.first_byte, tell_protocol(&socket)).await;
-    let (ahead, multiplexed) = match told {
-        Err(_) => return Err(Rejected::FirstByteTimeout),
-        Ok(Err(_)) => return Ok(()),
-        Ok(Ok((ahead, _))) if ahead.is_empty() => return Ok(()),
-        Ok(Ok(told)) => told,
-    };
+) -> Result<(), Close> {
+    let told = attend(tell_protocol(&socket), |_| (), progress, worker).await?;
+    let Ok((ahead, multiplexed)) = told else { return Ok(()) };
+    if ahead.is_empty() {
+        return Ok(());
+    }
     progress.bytes_arrived();
     let connection = Connection { peer, scheme: Scheme::Http, sni: None };
     let stream = Stream::plain(socket, ahead, Rc::clone(progress));
@@ -103,13 +92,10 @@ async fn serve_tls(
     peer: SocketAddr,
     progress: &Rc<Progress>,
     tls: TlsAcceptor,
-) -> Result<(), Rejected> {
-    let handshake = Box::pin(timeout(worker.settings.limits.handshake, tls.accept(socket)));
-    let socket = match handshake.await {
-        Err(_) => return Err(Rejected::FirstByteTimeout),
-        Ok(Err(_)) => return Err(Rejected::Tls),
-        Ok(Ok(socket)) => socket,
-    };
+) -> Result<(), Close> {
+    progress.handshake_began();
+    let handshake = Box::pin(attend(tls.accept(socket), |_| (), progress, worker)).await?;
+    let socket = handshake.map_err(|_| Close::Rejected(Rejected::Tls))?;
     progress.handshake_ended();
     let (_, session) = socket.get_ref();
     let multiplexed = session.alpn_protocol() == Some(b"h2");
@@ -126,18 +112,20 @@ async fn converse(
     connection: Connection,
     progress: &Rc<Progress>,
     multiplexed: bool,
-) -> Result<(), Rejected> {
+) -> Result<(), Close> {
     let origin = Rc::new(Origin { connection, progress: Rc::clone(progress) });
     let requests = Requests { worker: Rc::clone(worker), origin };
     let io = TokioIo::new(stream);
-    if multiplexed {
+    let ended = if multiplexed {
         progress.multiplexed();
         let executor = LocalExecutor(Rc::clone(worker));
         let connection = http2(worker, executor).serve_connection(io, requests);
-        Box::pin(drive(connection, progress, worker)).await
+        Box::pin(attend(connection, http2::Connection::graceful_shutdown, progress, worker)).await?
     } else {
-        drive(http1(worker).serve_connection(io, requests), progress, worker).await
-    }
+        let connection = http1(worker).serve_connection(io, requests);
+        attend(connection, http1::Connection::graceful_shutdown, progress, worker).await?
+    };
+    ended.map_err(|error| rejected(&error))
 }
 
 fn http1(worker: &Worker) -> http1::Builder {
@@ -193,43 +181,25 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for LocalExecutor {
     }
 }
 
-/// A connection that can be asked to end once its requests are served.
-trait Farewell {
-    fn farewell(self: Pin<&mut Self>);
-}
-
-impl<S> Farewell for http1::Connection<TokioIo<Stream>, S>
-where
-    S: Service<Request<Incoming>, Response = Response<ResponseBody>, Error = Infallible>,
-{
-    fn farewell(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
-impl Farewell for http2::Connection<TokioIo<Stream>, Requests, LocalExecutor> {
-    fn farewell(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
-/// Runs a connection beside its one timer.
-async fn drive<C>(connection: C, progress: &Progress, worker: &Worker) -> Result<(), Rejected>
-where
-    C: Farewell + Future<Output = hyper::Result<()>>,
-{
+/// Runs something on a connection beside the connection's one timer. `farewell` asks it to end once
+/// its requests are served.
+async fn attend<F: Future>(
+    future: F,
+    farewell: impl Fn(Pin<&mut F>),
+    progress: &Progress,
+    worker: &Worker,
+) -> Result<F::Output, Close> {
     let limits = &worker.settings.limits;
-    let mut connection = pin!(connection);
+    let mut future = pin!(future);
     let mut timer = pin!(sleep_until(progress.deadline(limits)));
     std::future::poll_fn(|context| {
         loop {
-            if let Poll::Ready(ended) = connection.as_mut().poll(context) {
-                return Poll::Ready(ended.map_or_else(|error| rejected(&error), Ok));
+            if let Poll::Ready(ended) = future.as_mut().poll(context) {
+                return Poll::Ready(Ok(ended));
             }
             match progress.due(limits) {
-                Due::Farewell => connection.as_mut().farewell(),
-                Due::Close(None) => return Poll::Ready(Ok(())),
-                Due::Close(Some(rejected)) => return Poll::Ready(Err(rejected)),
+                Due::Farewell => farewell(future.as_mut()),
+                Due::Close(close) => return Poll::Ready(Err(close)),
                 Due::Nothing(deadline) => {
                     if deadline < timer.deadline() || timer.is_elapsed() {
                         timer.as_mut().reset(deadline);
@@ -243,12 +213,9 @@ where
 }
 
 /// What hyper refused by itself. Connections that clients broke off are nobody's concern.
-fn rejected(error: &hyper::Error) -> Result<(), Rejected> {
+fn rejected(error: &hyper::Error) -> Close {
     if error.is_parse_too_large() {
-        return Err(Rejected::HeadersTooLarge);
+        return Close::Rejected(Rejected::HeadersTooLarge);
     }
-    if error.is_parse() {
-        return Err(Rejected::Malformed);
-    }
-    Ok(())
+    if error.is_parse() { Close::Rejected(Rejected::Malformed) } else { Close::Rested }
 }

@@ -35,7 +35,7 @@ pub struct Limits {
     /// Longest request target in bytes; beyond it `UriTooLong`. Default 8,192.
     pub uri_bytes: usize,
     /// Largest request head in bytes, target and header fields together; beyond it a bare 431.
-    /// Default 16,384. Not below 8,192 is useful.
+    /// Default 16,384.
     pub header_bytes: u32,
     /// Most header fields; beyond it `HeadersTooLarge` or, on HTTP/1.1, a bare 431. Default 100.
     pub header_count: usize,
@@ -101,10 +101,10 @@ impl Default for Limits {
             body_idle: Duration::from_secs(30),
             body_rate_bytes: 1024,
             body_rate_grace: Duration::from_secs(10),
-            transfer_idle: Duration::from_secs(300),
+            transfer_idle: Duration::from_mins(5),
             upstream_connect: Duration::from_secs(5),
-            upstream_first_byte: Duration::from_secs(60),
-            upstream_idle: Duration::from_secs(60),
+            upstream_first_byte: Duration::from_mins(1),
+            upstream_idle: Duration::from_mins(1),
             upstream_idle_connections: 64,
             tokens: 10_000,
             token_bytes: 4 * 1024 * 1024,

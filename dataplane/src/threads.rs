@@ -51,7 +51,7 @@ pub struct Addresses {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopped {
     /// Requests that were still being served when the grace was over.
-    pub lost: u64,
+    pub lost: usize,
 }
 
 /// A running data plane. Dropped without [`Dataplane::stop`], it ends at once.
@@ -66,7 +66,7 @@ pub struct Dataplane {
 #[derive(Debug)]
 struct Thread {
     handle: thread::JoinHandle<()>,
-    lost: oneshot::Receiver<u64>,
+    lost: oneshot::Receiver<usize>,
 }
 
 impl Dataplane {
@@ -75,6 +75,10 @@ impl Dataplane {
     ///
     /// # Errors
     /// If an address cannot be bound; then nothing runs.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the caller hands its ends over; a thread each gets a copy"
+    )]
     pub fn start(
         settings: Settings,
         inputs: Inputs,

@@ -7,7 +7,7 @@ use futures::future::join;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -68,23 +68,53 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Registers the calling task's connection, to be told when the process begins to end.
-    pub(crate) async fn greet(&self, progress: &Rc<Progress>) {
-        let waker = std::future::poll_fn(|context| std::task::Poll::Ready(context.waker().clone()));
-        self.open.insert(waker.await, progress);
-        self.record.counts.connections.add();
-        tell(self.phase.get(), progress);
-    }
-
-    /// Forgets a connection.
-    pub(crate) fn part(&self, progress: &Rc<Progress>) {
-        self.open.remove(progress);
-        self.record.counts.connections.subtract();
+    /// The age at which a connection is asked to end: the limit, give or take a tenth, so that
+    /// connections that came together do not leave together.
+    fn age(&self) -> Duration {
+        let age = self.settings.limits.connection_age;
+        let tenth = age / 10;
+        let spread = u64::try_from(2 * tenth.as_millis()).unwrap_or(u64::MAX).max(1);
+        let random = Duration::from_millis(self.ids.number() % spread);
+        age.saturating_sub(tenth).saturating_add(random)
     }
 
     fn enter(&self, phase: Phase) {
         self.phase.set(phase);
         self.open.tell(|progress| tell(phase, progress));
+    }
+}
+
+/// A connection that counts as open, and learns when the process begins to end.
+pub(crate) struct Guest {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) progress: Rc<Progress>,
+}
+
+impl Guest {
+    /// Takes a connection in, unless there are too many.
+    fn admit(worker: &Rc<Worker>) -> Option<Self> {
+        let (counts, limits) = (&worker.record.counts, &worker.settings.limits);
+        let open = usize::try_from(counts.connections.value()).unwrap_or(usize::MAX);
+        if open >= limits.connections {
+            return None;
+        }
+        counts.connections.add();
+        let progress = Progress::new(Instant::now(), worker.age());
+        Some(Self { worker: Rc::clone(worker), progress: Rc::new(progress) })
+    }
+
+    /// Lets the calling task be woken when the process begins to end.
+    pub(crate) async fn listen(&self) {
+        let waker = std::future::poll_fn(|context| std::task::Poll::Ready(context.waker().clone()));
+        self.worker.open.insert(waker.await, &self.progress);
+        tell(self.worker.phase.get(), &self.progress);
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.worker.open.remove(&self.progress);
+        self.worker.record.counts.connections.subtract();
     }
 }
 
@@ -97,7 +127,7 @@ fn tell(phase: Phase, progress: &Progress) {
 }
 
 /// Serves until the process ends. Gives the number of requests that did not end in time.
-pub(crate) async fn run(equipment: Equipment) -> io::Result<u64> {
+pub(crate) async fn run(equipment: Equipment) -> io::Result<usize> {
     let Equipment { settings, inputs, counts, shared, samples, mut phase, http, https, tls } =
         equipment;
     let worker = Rc::new(Worker {
@@ -127,7 +157,8 @@ pub(crate) async fn run(equipment: Equipment) -> io::Result<u64> {
     worker.tasks.close();
     let ended = timeout(grace, worker.tasks.wait()).await;
     keeping.abort();
-    Ok(if ended.is_ok() { 0 } else { counts.requests_in_flight.value() })
+    let left = usize::try_from(counts.requests_in_flight.value()).unwrap_or(usize::MAX);
+    Ok(if ended.is_ok() { 0 } else { left })
 }
 
 /// Keeps the thread's inputs fresh and its kept connections few.
@@ -196,9 +227,8 @@ fn is_about_the_connection(error: &io::Error) -> bool {
 }
 
 fn admit(worker: &Rc<Worker>, socket: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>) {
-    if worker.open.len() >= worker.settings.limits.connections {
-        worker.record.counts.rejected(Rejected::TooManyConnections);
-        return;
+    match Guest::admit(worker) {
+        Some(guest) => drop(worker.tasks.spawn_local(serve(guest, socket, peer, tls))),
+        None => worker.record.counts.rejected(Rejected::TooManyConnections),
     }
-    drop(worker.tasks.spawn_local(serve(Rc::clone(worker), socket, peer, tls)));
 }

@@ -19,6 +19,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waiting {
+    /// For the end of the TLS handshake.
+    Handshake,
     /// For anything at all.
     FirstByte,
     /// For the rest of a request's head.
@@ -36,8 +38,17 @@ pub(crate) enum Due {
     Nothing(Instant),
     /// Ask it to end once its requests are served.
     Farewell,
-    /// End it; the reason is counted unless it only rested too long.
-    Close(Option<Rejected>),
+    /// End it.
+    Close(Close),
+}
+
+/// Why a connection ends without its client's wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Close {
+    /// It rested too long, or it is broken: nothing to count.
+    Rested,
+    /// It kept us waiting, or spoke what is no HTTP.
+    Rejected(Rejected),
 }
 
 /// The course of one connection. One timer looks at it, instead of one a request.
@@ -76,6 +87,10 @@ impl Progress {
 
     pub(crate) fn is_multiplexed(&self) -> bool {
         self.multiplexed.get()
+    }
+
+    pub(crate) fn handshake_began(&self) {
+        self.wait_for(Waiting::Handshake);
     }
 
     /// The time for the first byte begins anew.
@@ -119,7 +134,8 @@ impl Progress {
 
     /// When the timer has to look again.
     pub(crate) fn deadline(&self, limits: &Limits) -> Instant {
-        let farewell = self.multiplexed.get() && !self.told.get();
+        let opened = matches!(self.waiting.get(), Waiting::Requests | Waiting::Idle);
+        let farewell = self.multiplexed.get() && !self.told.get() && opened;
         let deadline = self.wait_ends(limits);
         if farewell { deadline.min(self.old) } else { deadline }
     }
@@ -127,6 +143,7 @@ impl Progress {
     fn wait_ends(&self, limits: &Limits) -> Instant {
         let (since, waiting) = (self.since.get(), self.waiting.get());
         match waiting {
+            Waiting::Handshake => since + limits.handshake,
             Waiting::Head => since + limits.header_read,
             Waiting::Requests => since + limits.stall(),
             Waiting::FirstByte => self.or_linger(since + limits.first_byte, limits),
@@ -156,25 +173,24 @@ impl Progress {
             return Due::Nothing(self.deadline(limits));
         }
         Due::Close(match self.waiting.get() {
-            Waiting::FirstByte => Some(Rejected::FirstByteTimeout),
-            Waiting::Head => Some(Rejected::HeaderTimeout),
-            Waiting::Requests => Some(Rejected::Stalled),
-            Waiting::Idle => None,
+            Waiting::Handshake | Waiting::FirstByte => Close::Rejected(Rejected::FirstByteTimeout),
+            Waiting::Head => Close::Rejected(Rejected::HeaderTimeout),
+            Waiting::Requests => Close::Rejected(Rejected::Stalled),
+            Waiting::Idle => Close::Rested,
         })
     }
 
-    /// HTTP/2 is told the end; but not before its first request, which opened it.
+    /// Every connection is told when it has rested for too long. HTTP/2 is also told when it is old
+    /// or the process ends, but not before its first request; HTTP/1.1 learns that from the
+    /// response.
     fn farewell_is_due(&self, now: Instant, limits: &Limits) -> bool {
-        if !self.multiplexed.get() || self.told.get() {
-            return false;
-        }
-        match self.waiting.get() {
-            Waiting::FirstByte | Waiting::Head => false,
-            Waiting::Requests => self.draining.get() || now >= self.old,
-            Waiting::Idle => {
-                self.draining.get() || now >= self.old || now >= self.wait_ends(limits)
-            }
-        }
+        let ends = self.multiplexed.get() && (self.draining.get() || now >= self.old);
+        let due = match self.waiting.get() {
+            Waiting::Handshake | Waiting::FirstByte | Waiting::Head => false,
+            Waiting::Requests => ends,
+            Waiting::Idle => ends || now >= self.wait_ends(limits),
+        };
+        due && !self.told.get()
     }
 }
 
@@ -222,10 +238,6 @@ impl Drop for InFlight {
 pub(crate) struct Open(RefCell<std::collections::HashMap<usize, (std::task::Waker, Rc<Progress>)>>);
 
 impl Open {
-    pub(crate) fn len(&self) -> usize {
-        self.0.borrow().len()
-    }
-
     pub(crate) fn insert(&self, waker: std::task::Waker, progress: &Rc<Progress>) {
         self.0.borrow_mut().insert(Self::name(progress), (waker, Rc::clone(progress)));
     }
@@ -266,7 +278,7 @@ mod tests {
         progress.bytes_arrived();
         assert!(matches!(progress.due(&limits), Due::Nothing(_)));
         tokio::time::advance(seconds(1)).await;
-        assert_eq!(progress.due(&limits), Due::Close(Some(Rejected::HeaderTimeout)));
+        assert_eq!(progress.due(&limits), Due::Close(Close::Rejected(Rejected::HeaderTimeout)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -281,7 +293,7 @@ mod tests {
         }
         assert_eq!(progress.due(&limits), Due::Farewell);
         tokio::time::advance(FAREWELL).await;
-        assert_eq!(progress.due(&limits), Due::Close(None));
+        assert_eq!(progress.due(&limits), Due::Close(Close::Rested));
     }
 
     #[tokio::test(start_paused = true)]

@@ -139,9 +139,8 @@ impl Upstream {
         address: SocketAddr,
     ) -> Result<SendRequest<RequestBody>, UpstreamError> {
         let limit = self.settings.limits.upstream_connect;
-        let stream = match timeout(limit, TcpStream::connect(address)).await {
-            Ok(connected) => connected,
-            Err(_) => return Err(UpstreamError::ConnectTimeout { address, limit }),
+        let Ok(stream) = timeout(limit, TcpStream::connect(address)).await else {
+            return Err(UpstreamError::ConnectTimeout { address, limit });
         };
         let stream = stream.and_then(|stream| stream.set_nodelay(true).map(|()| stream));
         let stream = stream.map_err(|source| UpstreamError::Connect { address, source })?;

@@ -5,5 +5,8 @@
     reason = "the helpers of tests are no tests to the linter, and a panic is how they fail"
 )]
 
+mod faults;
+mod lifecycle;
 mod requests;
+mod secure;
 mod support;

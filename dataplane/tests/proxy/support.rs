@@ -118,6 +118,17 @@ impl Proxy {
         line.map_or(0, |value| value.parse().unwrap())
     }
 
+    /// Waits until a metric has grown to a value.
+    pub(crate) async fn metric_becomes_at_least(&self, name: &str, value: u64) {
+        let reached = async {
+            while self.metric(name) < value {
+                tokio::task::yield_now().await;
+            }
+        };
+        let ended = timeout(HANGS, reached).await;
+        assert!(ended.is_ok(), "{name} is {}, below {value}", self.metric(name));
+    }
+
     /// Waits until a metric has a value.
     pub(crate) async fn metric_becomes(&self, name: &str, value: u64) {
         let reached = async {

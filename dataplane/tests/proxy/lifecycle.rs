@@ -1,0 +1,180 @@
+//! Starting, draining, stopping: nothing in flight is lost.
+
+use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
+
+use dataplane::{Certificates, Dataplane, EndpointTable, Inputs, Limits, Settings};
+use decision::{client::AddressSource, policy::OpenBy, protection::Posture, snapshot::Snapshot};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, watch},
+    time::timeout,
+};
+
+use crate::support::{HANGS, Plan, Upstream, raw, read_to_end, read_until, snapshot};
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: shop.test\r\n\r\n";
+
+#[tokio::test]
+async fn stopping_waits_for_the_request_in_flight() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = Plan::new(&[listener.local_addr().unwrap()]).start();
+    let address = proxy.http();
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.write_all(REQUEST).await.unwrap();
+    let (mut upstream, _) = listener.accept().await.unwrap();
+    read_until(&mut upstream, "\r\n\r\n").await;
+    let stopping = tokio::spawn(proxy.dataplane.stop(HANGS));
+    while TcpStream::connect(address).await.is_ok() {}
+    upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone").await.unwrap();
+    let answer = read_to_end(&mut client).await;
+    assert!(answer.contains("connection: close\r\n") && answer.ends_with("done"), "{answer}");
+    assert_eq!(timeout(HANGS, stopping).await.unwrap().unwrap().lost, 0);
+}
+
+#[tokio::test]
+async fn what_outlives_the_grace_is_counted_as_lost() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = Plan::new(&[listener.local_addr().unwrap()]).start();
+    let mut client = TcpStream::connect(proxy.http()).await.unwrap();
+    client.write_all(REQUEST).await.unwrap();
+    let (mut upstream, _) = listener.accept().await.unwrap();
+    read_until(&mut upstream, "\r\n\r\n").await;
+    let stopped = timeout(HANGS, proxy.dataplane.stop(Duration::from_millis(50))).await.unwrap();
+    assert_eq!(stopped.lost, 1);
+}
+
+#[tokio::test]
+async fn draining_goes_on_serving_and_ends_each_connection_with_its_response() {
+    let upstream = Upstream::echo().await;
+    let proxy = Plan::new(&[upstream.address]).start();
+    let mut kept = TcpStream::connect(proxy.http()).await.unwrap();
+    kept.write_all(REQUEST).await.unwrap();
+    read_until(&mut kept, "via: 1.1 whygate\r\n\r\n").await;
+    proxy.dataplane.start_draining();
+    let closing = async {
+        loop {
+            let mut new = TcpStream::connect(proxy.http()).await.unwrap();
+            new.write_all(REQUEST).await.unwrap();
+            let answer = read_until(&mut new, "via: 1.1 whygate\r\n\r\n").await;
+            if answer.contains("connection: close\r\n") {
+                return;
+            }
+        }
+    };
+    timeout(HANGS, closing).await.unwrap();
+    kept.write_all(REQUEST).await.unwrap();
+    let answer = read_to_end(&mut kept).await;
+    assert!(answer.contains("connection: close\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_stop_under_load_loses_nothing() {
+    let upstream = Upstream::echo().await;
+    let mut plan = Plan::new(&[upstream.address]);
+    plan.limits = Limits { linger: Duration::from_millis(200), ..Limits::default() };
+    let proxy = plan.start();
+    let address = proxy.http();
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        clients.spawn(until_asked_to_close(address));
+    }
+    proxy.metric_becomes_at_least("whygate_upstream_requests_total", 200).await;
+    proxy.dataplane.start_draining();
+    let stopped = timeout(HANGS, proxy.dataplane.stop(HANGS)).await.unwrap();
+    let served: usize = timeout(HANGS, clients.join_all()).await.unwrap().into_iter().sum();
+    assert_eq!(stopped.lost, 0);
+    assert_eq!(served as u64, upstream.requests());
+}
+
+/// Sends one request after the other until a response says that it is the last; gives their number.
+async fn until_asked_to_close(address: SocketAddr) -> usize {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    for served in 1.. {
+        stream.write_all(REQUEST).await.unwrap();
+        let answer = read_until(&mut stream, "via: 1.1 whygate\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        if answer.contains("connection: close\r\n") {
+            return served;
+        }
+    }
+    unreachable!()
+}
+
+#[tokio::test]
+async fn snapshots_that_follow_each_other_fast_lose_and_mix_nothing() {
+    let upstream = Upstream::echo().await;
+    let proxy = Plan::new(&[upstream.address]).start();
+    let address = proxy.http();
+    let client = tokio::spawn(async move {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        for _ in 0..500 {
+            stream.write_all(REQUEST).await.unwrap();
+            let answer = read_until(&mut stream, "\r\n\r\n").await;
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+            if !answer.contains("via: 1.1 whygate\r\n") {
+                read_until(&mut stream, "via: 1.1 whygate\r\n\r\n").await;
+            }
+        }
+    });
+    let mut generation = 1;
+    while !client.is_finished() {
+        generation += 1;
+        let routes = vec![("shop.test", Posture::Open(OpenBy::Flag))];
+        proxy.snapshot.send_replace(Arc::new(snapshot(generation, routes)));
+        tokio::task::yield_now().await;
+    }
+    client.await.unwrap();
+    proxy.metric_becomes("whygate_snapshot_generation", generation).await;
+}
+
+#[tokio::test]
+async fn an_old_snapshot_is_given_up_without_a_request() {
+    let proxy = Plan::new(&[]).start();
+    let old = Arc::downgrade(&proxy.snapshot.borrow());
+    proxy.snapshot.send_replace(Arc::default());
+    let freed = async {
+        while old.upgrade().is_some() {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(timeout(HANGS, freed).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_one_sentence_that_names_the_address() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap();
+    let settings = Settings {
+        http: vec![address],
+        https: Vec::new(),
+        threads: NonZeroUsize::MIN,
+        address_source: AddressSource::default(),
+        limits: Limits::default(),
+        replica: 0,
+        redirect_port: None,
+    };
+    let inputs = Inputs {
+        snapshot: watch::channel(Arc::<Snapshot>::default()).1,
+        endpoints: watch::channel(Arc::<EndpointTable>::default()).1,
+        certificates: watch::channel(Arc::<Certificates>::default()).1,
+    };
+    let error = Dataplane::start(settings, inputs, mpsc::channel(1).0).unwrap_err().to_string();
+    assert!(error.contains(&format!("cannot listen on `{address}`")), "{error}");
+    assert!(!error.contains('\n'), "{error}");
+}
+
+#[tokio::test]
+async fn a_data_plane_that_is_dropped_lets_its_port_go() {
+    let proxy = Plan::new(&[]).start();
+    let address = proxy.http();
+    assert!(proxy.dataplane.alive());
+    assert!(
+        raw(address, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            .await
+            .contains("404")
+    );
+    drop(proxy);
+    let closed = async { while TcpStream::connect(address).await.is_ok() {} };
+    assert!(timeout(HANGS, closed).await.is_ok());
+}
