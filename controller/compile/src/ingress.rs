@@ -244,7 +244,13 @@ fn read_path(field: String, path: &HTTPIngressPath) -> Path<'_> {
         let place = Place { path_match, path: "/".to_owned(), stands_in: false };
         return Path { field, written: "/", place, problem: None, backend };
     }
-    let (place, problem) = place(&format!("{field}.path"), written, path_match);
+    let pattern = path.path_type == "ImplementationSpecific" && written.contains(['(', '*', '$']);
+    let (place, problem) = if pattern {
+        let message = format!("`{written}` looks like a pattern, which is not supported");
+        unplaceable(&format!("{field}.path"), written, message)
+    } else {
+        place(&format!("{field}.path"), written, path_match)
+    };
     Path { field, written, place, problem: unknown.or(problem), backend }
 }
 
@@ -266,20 +272,26 @@ fn place(field: &str, written: &str, path_match: PathMatch) -> (Place, Option<Pr
         }
         Err(problem) => {
             let message = format!("`{written}` is not a path: {}", problem.as_str());
-            let remedy = "Write an absolute path of plain segments, without patterns and without what a request cannot say in one way only.";
-            let place =
-                Place { path_match: PathMatch::Prefix, path: readable(written), stands_in: true };
-            (place, Some(Problem::new(field, message, remedy)))
+            unplaceable(field, written, message)
         }
     }
+}
+
+fn unplaceable(field: &str, written: &str, message: String) -> (Place, Option<Problem>) {
+    let remedy = "Write an absolute path of plain segments, without patterns and without what a request cannot say in one way only.";
+    let path = readable(written);
+    let place = Place { path_match: PathMatch::Prefix, path, stands_in: true };
+    (place, Some(Problem::new(field, message, remedy)))
 }
 
 fn without_parameters(segment: &str) -> &str {
     segment.split_once(';').map_or(segment, |(name, _)| name)
 }
 
-/// The path down to the first segment that cannot be read.
+/// The path down to the first segment that cannot be read; the usual `(/|$)(.*)` behind a segment
+/// is left out of it.
 fn readable(written: &str) -> String {
+    let written = written.split_once("(/").map_or(written, |(before, _)| before);
     let plain = |segment: &&str| {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~');
         segment.bytes().all(allowed) && !segment.is_empty()

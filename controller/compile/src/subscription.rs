@@ -60,7 +60,7 @@ fn read(object: &Object, plans: &Plans, index: &Index<'_>, findings: &mut Findin
         Ok(decoded) => judge(&resource, &decoded.spec, plans, index, findings),
         Err(errors) => {
             let problem = report(&resource, errors, findings);
-            let plan = ResourceRef::new(Kind::AccessPlan, "", "");
+            let plan = raw_plan(&resource, &object.value);
             Subscription { resource, plan, state: State::Invalid(problem.into()) }
         }
     };
@@ -137,6 +137,13 @@ fn report(
         findings.add(resource, Reason::SubscriptionInvalid, Effect::Closes, problem);
     }
     first.unwrap_or_else(|| "it cannot be decoded".to_owned())
+}
+
+/// The plan that an undecodable subscription names, as far as it can be read.
+fn raw_plan(resource: &ResourceRef, value: &Value) -> ResourceRef {
+    let text = |name| value.pointer("/spec/planRef")?.get(name)?.as_str();
+    let namespace = text("namespace").unwrap_or(&resource.namespace);
+    ResourceRef::new(Kind::AccessPlan, namespace, text("name").unwrap_or_default())
 }
 
 /// The digests that can be read, of a subscription that cannot be decoded as well: who presents its

@@ -1,0 +1,101 @@
+//! Certificates, and hosts that are served over TLS.
+
+use std::fmt::Write;
+
+use compile::Settings;
+
+use crate::world::{SERVICES, World, aged, check, rule, settings};
+
+/// A Secret with a certificate, in which a part may be replaced.
+fn secret(name: &str, certificate: &str, key: &str) -> String {
+    let (namespace, name) = name.split_once('/').expect("a namespace");
+    let mut text = format!(
+        "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {{ name: {name}, namespace: {namespace} }}\nstringData:\n"
+    );
+    for (name, pem) in [("tls.crt", certificate), ("tls.key", key)] {
+        let _ = writeln!(text, "  {name}: |\n    {}", pem.trim().replace('\n', "\n    "));
+    }
+    text + "---\n"
+}
+
+fn pair() -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(["a.example.com".to_owned()]).expect("a key");
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+fn with_tls(name: &str, created: u8, annotations: &str, host: &str, secret: &str) -> String {
+    let ingress = aged(name, created, annotations, &[rule(host, "/")]);
+    ingress.replace(
+        "rules: [",
+        &format!("tls: [{{ hosts: ['{host}'], secretName: {secret} }}], rules: ["),
+    )
+}
+
+fn hosts(world: &World) -> (Vec<String>, Vec<String>) {
+    let certificates = &world.compiled.certificates;
+    let served = certificates.hosts.iter().map(|(host, _)| host.to_string());
+    let refused = certificates.refused.iter().map(ToString::to_string);
+    (served.collect(), refused.collect())
+}
+
+#[test]
+fn a_host_with_a_certificate_is_served_and_redirects_plain_requests() {
+    let (certificate, key) = pair();
+    let text = SERVICES.to_owned()
+        + &secret("shop/a", &certificate, &key)
+        + &with_tls("shop/a", 1, "", "a.example.com", "a");
+    let world = World::of(&text);
+    assert_eq!(hosts(&world), (vec!["a.example.com".to_owned()], vec![]), "{:?}", world.findings());
+    check(&text, &[("GET http://a.example.com/", "308"), ("GET a.example.com/", "shop/web:80")]);
+    let plain =
+        text.replace("annotations: {  }", "annotations: { whygate.dev/ssl-redirect: 'false' }");
+    check(&plain, &[("GET http://a.example.com/", "shop/web:80")]);
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_fails_the_handshake_and_opens_nothing_plain() {
+    let ((certificate, key), (_, other)) = (pair(), pair());
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----";
+    for (secret, message) in [
+        (String::new(), "it does not exist"),
+        (self::secret("shop/a", "no", &key), "`tls.crt` holds no certificate"),
+        (self::secret("shop/a", broken, &key), "the certificate in `tls.crt` is not readable"),
+        (self::secret("shop/a", &certificate, "no"), "`tls.key` is not readable"),
+        (self::secret("shop/a", &certificate, &other), "the key in `tls.key` is not that of"),
+        (
+            self::secret("shop/a", &certificate, &key).replace("kubernetes.io/tls", "Opaque"),
+            "it is not of type kubernetes.io/tls",
+        ),
+    ] {
+        let text = format!("{SERVICES}{secret}{}", with_tls("shop/a", 1, "", "a.example.com", "a"));
+        let world = World::of(&text);
+        assert_eq!(hosts(&world), (vec![], vec!["a.example.com".to_owned()]));
+        let expected =
+            format!("Ingress shop/a at spec.tls[0].secretName: Secret shop/a: {message}");
+        assert!(world.findings()[0].starts_with(&expected), "{:?}\n{expected}", world.findings());
+        assert_eq!(world.ask("GET http://a.example.com/"), "308");
+    }
+}
+
+#[test]
+fn another_namespace_gets_no_certificate_for_an_owned_host() {
+    let (certificate, key) = pair();
+    let text = SERVICES.to_owned()
+        + &secret("other/b", &certificate, &key)
+        + &with_tls("other/b", 2, "", "a.example.com", "b")
+        + &aged("shop/a", 1, "", &[rule("a.example.com", "/")]);
+    let world = World::of(&text);
+    assert_eq!(hosts(&world), (vec![], vec![]), "{:?}", world.findings());
+    assert_eq!(world.ask("GET http://a.example.com/"), "shop/web:80");
+}
+
+#[test]
+fn the_default_certificate_comes_from_the_settings() {
+    let (certificate, key) = pair();
+    let settings =
+        Settings { default_tls_secret: Some(("shop".to_owned(), "a".to_owned())), ..settings() };
+    let world = World::with(&secret("shop/a", &certificate, &key), &settings);
+    assert!(world.compiled.certificates.default.is_some(), "{:?}", world.findings());
+    let world = World::with("", &settings);
+    assert!(world.findings()[0].starts_with("Secret shop/a at data: "), "{:?}", world.findings());
+}

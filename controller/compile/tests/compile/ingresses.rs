@@ -1,0 +1,203 @@
+//! Classes, hosts, paths and backends.
+
+use compile::Settings;
+
+use crate::world::{World, api, check, check_findings, check_with, ingress, rule, settings};
+
+fn path(path: &str, path_type: &str, backend: &str) -> String {
+    format!(
+        "rules: [{{ host: api.example.com, http: {{ paths: [{{ path: '{path}', pathType: {path_type}, backend: {{ {backend} }} }}] }} }}]"
+    )
+}
+
+const API: &str = "service: { name: api, port: { number: 80 } }";
+
+#[test]
+fn an_ingress_of_our_class_is_served_and_without_policy_open() {
+    check(&api(), &[("GET api.example.com/x", "shop/api:80"), ("GET other.example.com/", "404")]);
+    check_findings(&api(), &[]);
+}
+
+#[test]
+fn an_ingress_of_another_class_is_ignored() {
+    let text = api().replace("ingressClassName: whygate", "ingressClassName: nginx");
+    check(&text, &[("GET api.example.com/", "404")]);
+}
+
+#[test]
+fn a_class_is_ours_by_its_controller_by_default_and_by_annotation() {
+    let class = |metadata: &str| {
+        format!(
+            "apiVersion: networking.k8s.io/v1\nkind: IngressClass\nmetadata: {{ name: edge{metadata} }}\nspec: {{ controller: whygate.dev/ingress-controller }}\n---\n"
+        )
+    };
+    let served = [("GET api.example.com/", "shop/api:80")];
+    let ignored = [("GET api.example.com/", "404")];
+    let edge = api().replace("ingressClassName: whygate", "ingressClassName: edge");
+    check(&format!("{edge}{}", class("")), &served);
+    check(&edge, &ignored);
+
+    let none = api().replace("ingressClassName: whygate, ", "");
+    let default = ", annotations: { ingressclass.kubernetes.io/is-default-class: 'true' }";
+    check(&none, &ignored);
+    check(&format!("{none}{}", class("")), &ignored);
+    check(&format!("{none}{}", class(default)), &served);
+    check_with(&none, &Settings { watch_ingress_without_class: true, ..settings() }, &served);
+
+    let legacy = none.replace(
+        "name: api, namespace: shop, ",
+        "name: api, namespace: shop, annotations: { kubernetes.io/ingress.class: whygate }",
+    );
+    check(&legacy, &served);
+}
+
+#[test]
+fn a_port_is_found_by_number_and_by_name() {
+    for (port, expected) in [("number: 8080", "shop/api:8080"), ("name: admin", "shop/api:8080")] {
+        let backend = format!("service: {{ name: api, port: {{ {port} }} }}");
+        let text = ingress("", &path("/", "Prefix", &backend));
+        check(&text, &[("GET api.example.com/", expected)]);
+    }
+}
+
+#[test]
+fn a_backend_that_does_not_exist_is_told_and_leads_nowhere() {
+    let backend = "service: { name: nobody, port: { number: 80 } }";
+    let text = ingress("", &path("/", "Prefix", backend));
+    let problem = "Service `shop/nobody` does not exist";
+    check(&text, &[("GET api.example.com/", &format!("BackendMissing: {problem}"))]);
+    let field = "Ingress shop/api at spec.rules[0].http.paths[0].backend.service.name";
+    check_findings(&text, &[&format!("{field}: {problem}")]);
+
+    let text = ingress("", &path("/", "Prefix", "service: { name: api, port: { number: 81 } }"));
+    check_findings(
+        &text,
+        &[
+            "Ingress shop/api at spec.rules[0].http.paths[0].backend.service.port: Service `api` has no TCP port 81",
+        ],
+    );
+}
+
+#[test]
+fn a_service_with_an_external_name_is_not_served() {
+    let text = api().replacen(
+        "spec: { ports",
+        "spec: { type: ExternalName, externalName: evil.example, ports",
+        1,
+    );
+    check(
+        &text,
+        &[(
+            "GET api.example.com/",
+            "BackendMissing: Service `shop/api` is of type ExternalName, which is not served",
+        )],
+    );
+}
+
+#[test]
+fn a_resource_backend_is_refused() {
+    let backend = "resource: { apiGroup: a, kind: Bucket, name: b }";
+    let text = ingress("", &path("/", "Prefix", backend));
+    check(&text, &[("GET api.example.com/", "RouteInvalid")]);
+    check_findings(
+        &text,
+        &[
+            "Ingress shop/api at spec.rules[0].http.paths[0].backend.resource: a `resource` backend is not served",
+        ],
+    );
+}
+
+#[test]
+fn an_invalid_path_does_not_fall_through_to_a_wider_one() {
+    for (written, request) in [
+        ("/a/../b", "/b/x"),
+        ("/b;v=1", "/b/x"),
+        ("//b", "/b"),
+        ("/b/%zz", "/b/x"),
+        ("b", "/b"),
+        ("/b/%2e%2e/%2e%2e", "/b/x"),
+    ] {
+        let rules = format!(
+            "rules: [{}, {}]",
+            rule("api.example.com", "/"),
+            rule("api.example.com", written)
+        );
+        let text = ingress("", &rules);
+        let request = format!("GET api.example.com{request}");
+        check(&text, &[(&request, "RouteInvalid"), ("GET api.example.com/other", "shop/web:80")]);
+    }
+}
+
+#[test]
+fn a_pattern_is_refused_where_its_plain_beginning_leads() {
+    for written in ["/b(/|$)(.*)", "/b/(.*)", "/b/*"] {
+        let pattern = rule("api.example.com", written).replace("Prefix", "ImplementationSpecific");
+        let text = ingress("", &format!("rules: [{}, {pattern}]", rule("api.example.com", "/")));
+        check(
+            &text,
+            &[
+                ("GET api.example.com/b/x", "RouteInvalid"),
+                ("GET api.example.com/other", "shop/web:80"),
+            ],
+        );
+    }
+}
+
+#[test]
+fn an_unknown_path_type_is_refused_and_named() {
+    let text = ingress("", &path("/v1", "Regex", API));
+    check(&text, &[("GET api.example.com/v1", "RouteInvalid")]);
+    check_findings(
+        &text,
+        &[
+            "Ingress shop/api at spec.rules[0].http.paths[0].pathType: `Regex` is not a type of path",
+        ],
+    );
+}
+
+#[test]
+fn an_exact_path_is_only_itself_and_implementation_specific_is_a_prefix() {
+    let exact = ingress("", &path("/v1", "Exact", API));
+    check(
+        &exact,
+        &[("GET api.example.com/v1", "shop/api:80"), ("GET api.example.com/v1/x", "404")],
+    );
+    let prefix = ingress("", &path("/v1", "ImplementationSpecific", API));
+    check(&prefix, &[("GET api.example.com/v1/x", "shop/api:80")]);
+}
+
+#[test]
+fn a_default_backend_serves_what_no_rule_matches() {
+    let backend = format!("defaultBackend: {{ {API} }}");
+    check(&ingress("", &backend), &[("GET any.example.com/x", "shop/api:80")]);
+}
+
+#[test]
+fn a_host_that_is_none_is_told() {
+    check_findings(
+        &ingress("", &format!("rules: [{}]", rule("exa mple.com", "/"))),
+        &["Ingress shop/api at spec.rules[0].host: `exa mple.com` is not a host"],
+    );
+}
+
+#[test]
+fn an_undecodable_ingress_is_refused_where_it_can_be_read() {
+    let text = api().replace("number: 80 } } } }] } }]", "number: eighty } } } }] } }]");
+    let world = World::of(&text);
+    assert_eq!(world.ask("GET api.example.com/x"), "RouteInvalid", "{:#?}", world.findings());
+    assert!(
+        world.findings()[0].starts_with("Ingress shop/api at spec: "),
+        "{:?}",
+        world.findings()
+    );
+}
+
+#[test]
+fn a_summary_says_how_each_ingress_answers() {
+    let world = World::of(&api());
+    let summary = &world.compiled.ingresses[0];
+    assert_eq!(
+        (summary.routes, summary.protection, world.compiled.routes),
+        (1, compile::Protection::Open, 1)
+    );
+}

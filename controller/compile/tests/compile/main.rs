@@ -1,0 +1,15 @@
+//! What manifests come to: requests judged by the compiled snapshot, findings, statuses.
+
+#![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+mod certificates;
+mod closed;
+mod endpoints;
+mod hosts;
+mod ingresses;
+mod laws;
+mod manifests;
+mod policies;
+mod statuses;
+mod subscriptions;
+mod world;
