@@ -45,7 +45,7 @@ pub struct ClaimDemand {
 pub enum ClaimTest {
     /// Exactly this scalar: a text, a number, `true` or `false`.
     Equals(Json),
-    /// A list that holds this text, or a text of words separated by spaces of which this is one.
+    /// A list that holds this text, or this very text.
     Contains(Arc<str>),
     /// One of these texts.
     OneOf(Box<[Arc<str>]>),

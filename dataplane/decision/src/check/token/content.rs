@@ -78,9 +78,7 @@ fn test(claim: &Json, test: &ClaimTest) -> Tested {
         (ClaimTest::Contains(wanted), Json::Array(elements)) => {
             elements.iter().any(|element| element.as_str() == Some(wanted))
         }
-        (ClaimTest::Contains(wanted), Json::String(words)) => {
-            words.split(' ').any(|word| *word == **wanted)
-        }
+        (ClaimTest::Contains(wanted), Json::String(found)) => **wanted == **found,
         (ClaimTest::OneOf(wanted), Json::String(found)) => {
             wanted.iter().any(|wanted| **wanted == **found)
         }
@@ -92,7 +90,7 @@ fn test(claim: &Json, test: &ClaimTest) -> Tested {
 fn asked(test: &ClaimTest) -> String {
     match test {
         ClaimTest::Equals(wanted) => format!("equal to {}", scalar(wanted)),
-        ClaimTest::Contains(wanted) => format!("a list or words with {wanted}"),
+        ClaimTest::Contains(wanted) => format!("a list with {wanted}, or {wanted} itself"),
         ClaimTest::OneOf(wanted) => format!("one of {}", wanted.join(", ")),
     }
 }
