@@ -31,7 +31,7 @@ pub struct Certificates {
     /// Certificates by host. An exact host goes before the wildcard above it.
     pub hosts: Vec<(HostPattern, Arc<CertifiedKey>)>,
     /// Hosts whose handshake fails although a wildcard or the default certificate would fit: their
-    /// Secret is missing or cannot be used.
+    /// Secret is missing or cannot be used, or the wildcard is another namespace's.
     pub refused: Vec<HostPattern>,
     /// For handshakes without a name, and with one that no Ingress has.
     pub default: Option<Arc<CertifiedKey>>,
@@ -106,9 +106,25 @@ pub(crate) fn serve(
         }
     }
     served.certificates.default = default(&mut reader, settings, findings);
+    keep_apart(&mut served, owners);
     served.certificates.hosts.sort_by(|one, two| one.0.cmp(&two.0));
     served.certificates.refused.sort();
     served
+}
+
+/// A wildcard's certificate is not for a name below it that another namespace owns: that gets the
+/// default one, or none.
+fn keep_apart(served: &mut Served, owners: &Owners<'_>) {
+    for (host, _) in owners.apart() {
+        let covered = wildcard_above(host).is_some_and(|wildcard| served.hosts.contains(&wildcard));
+        if covered && !served.hosts.contains(host) {
+            let Certificates { hosts, refused, default } = &mut served.certificates;
+            match default {
+                Some(default) => hosts.push((host.clone(), Arc::clone(default))),
+                None => refused.push(host.clone()),
+            }
+        }
+    }
 }
 
 fn secret_field(tls: &Tls<'_>) -> String {

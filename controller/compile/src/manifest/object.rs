@@ -63,7 +63,8 @@ impl Manifests {
             }
             Known::Unused => {}
             Known::Problem { message, remedy } => {
-                let ours = version.starts_with(GROUP) || kind.contains("AccessPolicy");
+                let ours = version.starts_with(GROUP) || kind.to_lowercase().contains("access");
+                let ours = ours && is_like_a_policy(kind);
                 let namespace = namespace(&node);
                 let problem = problem(path, before, &node, message, remedy);
                 if ours {
@@ -188,20 +189,23 @@ fn known(version: &str, kind: &str) -> Known {
         let message = "not a manifest: `apiVersion` or `kind` is missing".to_owned();
         return Known::Problem { message, remedy: "Give both, as texts.".to_owned() };
     }
-    let group = |version: &str| version.rsplit_once('/').map_or("", |(group, _)| group).to_owned();
-    let same_kind = KINDS.iter().find(|(_, known)| known.as_str() == kind);
+    let same_kind = KINDS.iter().find(|(_, known)| known.as_str().eq_ignore_ascii_case(kind));
     match same_kind {
-        Some((served, known)) if *served == version => Known::Kind(*known),
-        // An unknown version of ours is decoded, and refused with what it names.
-        Some((_, known)) if version.starts_with(GROUP) && group(version) == "whygate.dev" => {
-            Known::Kind(*known)
-        }
-        Some((served, _)) if group(served) == group(version) || group(version) == "extensions" => {
+        Some((served, known)) if known.as_str() != kind && near(group(version), group(served)) => {
             Known::Problem {
-                message: format!("`{kind}` of version `{version}` is not read"),
-                remedy: format!("Write `apiVersion: {served}`."),
+                message: format!("`{kind}` is not a kind"),
+                remedy: format!("Write `kind: {known}`."),
             }
         }
+        Some((served, known)) if *served == version => Known::Kind(*known),
+        // An unknown version of ours is decoded, and refused with what it names.
+        Some((served, known)) if version.starts_with(GROUP) && served.starts_with(GROUP) => {
+            Known::Kind(*known)
+        }
+        Some((served, _)) if near(group(version), group(served)) => Known::Problem {
+            message: format!("`{kind}` of version `{version}` is not read"),
+            remedy: format!("Write `apiVersion: {served}`."),
+        },
         None if version.starts_with(GROUP) => {
             let ours: Vec<_> = KINDS
                 .iter()
@@ -216,6 +220,25 @@ fn known(version: &str, kind: &str) -> Known {
         }
         Some(_) | None => Known::Unused,
     }
+}
+
+/// The group of an `apiVersion`; empty for the core group.
+fn group(version: &str) -> &str {
+    version.rsplit_once('/').map_or("", |(group, _)| group)
+}
+
+/// Whether a group was probably meant to be another: a typing error, the core group, or the group
+/// that Ingress had once.
+fn near(written: &str, meant: &str) -> bool {
+    written.is_empty() || written == "extensions" || strsim::osa_distance(written, meant) <= 4
+}
+
+/// Whether an object of an unknown kind may have been meant as a policy.
+fn is_like_a_policy(kind: &str) -> bool {
+    let other = [Kind::AccessPlan, Kind::AccessSubscription].map(Kind::as_str);
+    let distance = |known: &str| strsim::osa_distance(&kind.to_lowercase(), &known.to_lowercase());
+    let policy = distance(Kind::AccessPolicy.as_str());
+    other.into_iter().all(|known| policy <= distance(known))
 }
 
 fn problem(

@@ -90,6 +90,19 @@ fn another_namespace_gets_no_certificate_for_an_owned_host() {
 }
 
 #[test]
+fn the_wildcard_of_another_namespace_has_no_certificate_for_an_owned_host() {
+    let (certificate, key) = pair();
+    let text = SERVICES.to_owned()
+        + &secret("other/b", &certificate, &key)
+        + &with_tls("other/b", 2, "", "*.example.com", "b")
+        + &aged("shop/a", 1, "", &[rule("a.example.com", "/")]);
+    let world = World::of(&text);
+    let expected = (vec!["*.example.com".to_owned()], vec!["a.example.com".to_owned()]);
+    assert_eq!(hosts(&world), expected, "{:?}", world.findings());
+    assert_eq!(world.ask("GET http://a.example.com/"), "shop/web:80");
+}
+
+#[test]
 fn the_default_certificate_comes_from_the_settings() {
     let (certificate, key) = pair();
     let settings =

@@ -7,6 +7,7 @@ mod closed;
 mod endpoints;
 mod hosts;
 mod ingresses;
+mod keys;
 mod laws;
 mod manifests;
 mod policies;

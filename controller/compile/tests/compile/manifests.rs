@@ -92,6 +92,29 @@ fn a_misspelt_kind_of_our_group_is_told_and_closes_its_namespace() {
 }
 
 #[test]
+fn a_policy_of_a_group_that_is_nearly_ours_is_told_and_closes_its_namespace() {
+    for (right, wrong) in [
+        ("whygate.dev/v1alpha1", "v1"),
+        ("whygate.dev/v1alpha1", "whygate.io/v1alpha1"),
+        ("apiVersion: whygate.dev/v1alpha1\n", ""),
+        ("kind: AccessPolicy", "kind: accesspolicy"),
+    ] {
+        let text = api() + &policy("office", OFFICE).replace(right, wrong);
+        check(&text, &[("GET api.example.com/ 192.0.2.7", "PolicyUnenforceable")]);
+    }
+    let stranger = api() + &policy("office", OFFICE).replace("whygate.dev", "example.com");
+    check(&stranger, &[("GET api.example.com/", "shop/api:80")]);
+    check_findings(&stranger, &[]);
+}
+
+#[test]
+fn a_misspelt_subscription_closes_no_route() {
+    let text = api() + &policy("office", OFFICE).replace("AccessPolicy", "AccessSubscripton");
+    check(&text, &[("GET api.example.com/", "shop/api:80")]);
+    assert_eq!(World::of(&text).manifests.problems.len(), 1);
+}
+
+#[test]
 fn an_unknown_version_of_ours_closes_what_it_names() {
     let text = api() + &policy("office", OFFICE).replace("v1alpha1", "v2");
     check(&text, &[("GET api.example.com/ 192.0.2.7", "PolicyInvalid")]);
