@@ -174,6 +174,14 @@ impl Body for RequestBody {
     }
 }
 
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if let Some(upload) = self.upload.as_ref().filter(|upload| !upload.is_done()) {
+            upload.progress.leave_unread();
+        }
+    }
+}
+
 /// Why the client's side of an exchange failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UploadFailure {

@@ -17,7 +17,7 @@ use decision::{
     token::VerifiedTokens,
 };
 use http::{HeaderValue, Method, Request, Response, header};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 
 use crate::{
     body::ResponseBody,
@@ -39,6 +39,7 @@ pub(crate) async fn handle(
 ) -> Response<ResponseBody> {
     let now = SystemTime::now();
     let (parts, body) = wire.into_parts();
+    let has_body = !body.is_end_stream();
     let facts = facts::read(parts, origin.connection.clone(), &worker.settings);
     let mut case = Case { id: worker.ids.next(now), witness: facts.witness, route: None };
     let answered = match facts.request {
@@ -48,6 +49,9 @@ pub(crate) async fn handle(
     let mut is_last = origin.progress.is_last();
     let mut response = answered.unwrap_or_else(|refused| {
         is_last |= refused.ends_connection();
+        if has_body {
+            origin.progress.leave_unread();
+        }
         worker.record.refused(case.id, &case.witness, &refused);
         respond::refused(&refused, facts.form, case.id)
     });

@@ -9,6 +9,7 @@ use std::{
     pin::{Pin, pin},
     rc::Rc,
     task::Poll,
+    time::Duration,
 };
 
 use decision::{
@@ -23,7 +24,10 @@ use hyper::{
     service::Service,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpStream, time::sleep_until};
+use tokio::{
+    net::TcpStream,
+    time::{sleep_until, timeout},
+};
 use tokio_rustls::TlsAcceptor;
 
 use self::{
@@ -42,6 +46,9 @@ const READ_BYTES: usize = 64 * 1024;
 /// How far an HTTP/2 client may send ahead on one stream, and on all.
 const STREAM_WINDOW: u32 = 128 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// How long a client may go on sending what we no longer read, to get at our answer.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// What every request on a connection has in common.
 pub(crate) struct Origin {
@@ -75,7 +82,7 @@ async fn serve_plain(
     peer: SocketAddr,
     progress: &Rc<Progress>,
 ) -> Result<(), Close> {
-    let told = attend(tell_protocol(&socket), |_| (), progress, worker).await?;
+    let told = attend(pin!(tell_protocol(&socket)), |_| (), progress, worker).await?;
     let Ok((ahead, multiplexed)) = told else { return Ok(()) };
     if ahead.is_empty() {
         return Ok(());
@@ -94,8 +101,9 @@ async fn serve_tls(
     tls: TlsAcceptor,
 ) -> Result<(), Close> {
     progress.handshake_began();
-    let handshake = Box::pin(attend(tls.accept(socket), |_| (), progress, worker)).await?;
-    let socket = handshake.map_err(|_| Close::Rejected(Rejected::Tls))?;
+    let mut handshake = Box::pin(tls.accept(socket));
+    let ended = attend(handshake.as_mut(), |_| (), progress, worker).await?;
+    let socket = ended.map_err(|_| Close::Rejected(Rejected::Tls))?;
     progress.handshake_ended();
     let (_, session) = socket.get_ref();
     let multiplexed = session.alpn_protocol() == Some(b"h2");
@@ -119,11 +127,20 @@ async fn converse(
     let ended = if multiplexed {
         progress.multiplexed();
         let executor = LocalExecutor(Rc::clone(worker));
-        let connection = http2(worker, executor).serve_connection(io, requests);
-        Box::pin(attend(connection, http2::Connection::graceful_shutdown, progress, worker)).await?
+        let mut connection = Box::pin(http2(worker, executor).serve_connection(io, requests));
+        let farewell = http2::Connection::graceful_shutdown;
+        attend(connection.as_mut(), farewell, progress, worker).await?
     } else {
-        let connection = http1(worker).serve_connection(io, requests);
-        attend(connection, http1::Connection::graceful_shutdown, progress, worker).await?
+        let mut connection = http1(worker).serve_connection(io, requests);
+        let pinned = Pin::new(&mut connection);
+        let farewell = http1::Connection::graceful_shutdown;
+        let ended = attend(pinned, farewell, progress, worker).await?;
+        if progress.left_unread() || ended.as_ref().is_err_and(hyper::Error::is_parse) {
+            let stream = connection.into_parts().io.into_inner();
+            // Only what the client reads counts now, and whether it does is its own affair.
+            let _ = timeout(LINGER, Box::pin(stream.linger())).await;
+        }
+        ended
     };
     ended.map_err(|error| rejected(&error))
 }
@@ -132,8 +149,9 @@ fn http1(worker: &Worker) -> http1::Builder {
     let limits = &worker.settings.limits;
     let mut builder = http1::Builder::new();
     // Times are ours to watch: hyper's timer would also run on idle connections.
-    builder.header_read_timeout(None).max_buf_size(READ_BYTES);
-    builder.max_header_size(usize::try_from(limits.header_bytes).unwrap_or(READ_BYTES));
+    let header_bytes = usize::try_from(limits.header_bytes).unwrap_or(READ_BYTES);
+    builder.header_read_timeout(None).max_header_size(header_bytes);
+    builder.max_buf_size(READ_BYTES.max(header_bytes));
     if limits.header_count != 100 {
         builder.max_headers(limits.header_count);
     }
@@ -184,13 +202,12 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for LocalExecutor {
 /// Runs something on a connection beside the connection's one timer. `farewell` asks it to end once
 /// its requests are served.
 async fn attend<F: Future>(
-    future: F,
+    mut future: Pin<&mut F>,
     farewell: impl Fn(Pin<&mut F>),
     progress: &Progress,
     worker: &Worker,
 ) -> Result<F::Output, Close> {
     let limits = &worker.settings.limits;
-    let mut future = pin!(future);
     let mut timer = pin!(sleep_until(progress.deadline(limits)));
     std::future::poll_fn(|context| {
         loop {

@@ -64,6 +64,7 @@ pub(crate) struct Progress {
     told: Cell<bool>,
     /// Since when the whole process is ending.
     draining: Cell<bool>,
+    unread: Cell<bool>,
     stopping: Cell<Option<Instant>>,
 }
 
@@ -77,12 +78,22 @@ impl Progress {
             old: now + age,
             told: Cell::new(false),
             draining: Cell::new(false),
+            unread: Cell::new(false),
             stopping: Cell::new(None),
         }
     }
 
     pub(crate) fn multiplexed(&self) {
         self.multiplexed.set(true);
+    }
+
+    /// A body was not read to its end.
+    pub(crate) fn leave_unread(&self) {
+        self.unread.set(true);
+    }
+
+    pub(crate) fn left_unread(&self) -> bool {
+        self.unread.get()
     }
 
     pub(crate) fn is_multiplexed(&self) -> bool {

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
@@ -39,6 +39,24 @@ impl Stream {
 
     pub(crate) fn tls(socket: TlsStream<TcpStream>, progress: Rc<Progress>) -> Self {
         Self { socket: Socket::Tls(Box::new(socket)), ahead: Bytes::new(), progress }
+    }
+}
+
+impl Stream {
+    /// Says that nothing more will be sent, and throws away what still comes.
+    ///
+    /// To close a socket with unread bytes resets it, and a reset may take our answer from the
+    /// client before it has read it (RFC 9112 section 9.6).
+    pub(crate) async fn linger(self) -> io::Result<()> {
+        let mut socket = match self.socket {
+            Socket::Plain(socket) => socket,
+            Socket::Tls(socket) => socket.into_inner().0,
+        };
+        // After an orderly end this was done already.
+        let _ = socket.shutdown().await;
+        let mut thrown_away = vec![0; 16 * 1024];
+        while socket.read(&mut thrown_away).await? > 0 {}
+        Ok(())
     }
 }
 

@@ -3,9 +3,11 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use dataplane::{EndpointTable, Limits};
+use decision::{policy::OpenBy, protection::Posture};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
+    time::timeout,
 };
 
 use crate::support::{Plan, Proxy, Upstream, read_to_end, read_until};
@@ -55,6 +57,52 @@ async fn each_way_of_an_upstream_to_fail_has_its_code() {
     refused.endpoints.send_replace(Arc::new(EndpointTable::default()));
     check_code(&refused.get("shop.test", "/", "").await, "503", "NoEndpoints");
     assert_eq!(refused.metric("whygate_permits_total"), 1);
+}
+
+#[tokio::test]
+async fn a_backend_that_does_not_exist_takes_no_permit() {
+    let mut plan = Plan::new(&[]);
+    plan.routes.push(("missing.test", Posture::Open(OpenBy::Flag)));
+    let mut proxy = plan.start();
+    check_code(&proxy.get("missing.test", "/", "").await, "503", "BackendMissing");
+    let sample = proxy.samples.recv().await.unwrap();
+    assert!(sample.remedy.contains("spec.rules[3].http.paths[0]"), "{}", sample.remedy);
+    assert_eq!(proxy.metric("whygate_permits_total"), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_its_upstream_back() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = Plan::new(&[listener.local_addr().unwrap()]).start();
+    let mut client = TcpStream::connect(proxy.http()).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: shop.test\r\n\r\n").await.unwrap();
+    let (mut upstream, _) = listener.accept().await.unwrap();
+    read_until(&mut upstream, "\r\n\r\n").await;
+    upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await.unwrap();
+    let written = until_blocked(&mut upstream).await;
+    assert!(written < 64 << 20, "{written} bytes are somewhere");
+}
+
+#[tokio::test]
+async fn an_upstream_that_does_not_read_holds_its_client_back() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = Plan::new(&[listener.local_addr().unwrap()]).start();
+    let mut client = TcpStream::connect(proxy.http()).await.unwrap();
+    let head = b"PUT / HTTP/1.1\r\nhost: shop.test\r\ncontent-length: 1000000000\r\n\r\n";
+    client.write_all(head).await.unwrap();
+    let _open = listener.accept().await.unwrap();
+    let written = until_blocked(&mut client).await;
+    assert!(written < 64 << 20, "{written} bytes are somewhere");
+}
+
+/// Writes until nobody takes anything for a while; gives the number of bytes.
+async fn until_blocked(stream: &mut TcpStream) -> usize {
+    let block = vec![b'x'; 1 << 20];
+    let mut written = 0;
+    while let Ok(wrote) = timeout(Duration::from_millis(300), stream.write(&block)).await {
+        written += wrote.unwrap();
+    }
+    written
 }
 
 #[tokio::test]
@@ -126,6 +174,19 @@ async fn a_body_that_trickles_is_a_408() {
         read = tokio::io::AsyncReadExt::read_to_string(&mut answers, &mut answer) => drop(read),
     }
     check_code(&answer, "408", "RequestTimeout");
+}
+
+#[tokio::test]
+async fn who_is_refused_while_uploading_still_gets_to_read_why() {
+    let proxy = Plan::new(&[]).start();
+    let length = 4_000_000;
+    let head = format!(
+        "POST / HTTP/1.1\r\nhost: office.test\r\ncontent-length: {length}\r\n\r\n{}",
+        "x".repeat(length)
+    );
+    let mut client = TcpStream::connect(proxy.http()).await.unwrap();
+    client.write_all(head.as_bytes()).await.unwrap();
+    check_code(&read_to_end(&mut client).await, "403", "AddressNotAllowed");
 }
 
 #[tokio::test]

@@ -85,6 +85,7 @@ async fn a_stop_under_load_loses_nothing() {
     let served: usize = timeout(HANGS, clients.join_all()).await.unwrap().into_iter().sum();
     assert_eq!(stopped.lost, 0);
     assert_eq!(served as u64, upstream.requests());
+    assert!(upstream.connections() <= 32, "{} for 16 clients", upstream.connections());
 }
 
 /// Sends one request after the other until a response says that it is the last; gives their number.

@@ -27,6 +27,17 @@ async fn a_chunked_body_stays_chunked_and_loses_its_trailers() {
 }
 
 #[tokio::test]
+async fn of_two_framings_one_reading_is_left() {
+    let upstream = Upstream::echo().await;
+    let proxy = Plan::new(&[upstream.address]).start();
+    let request = "POST / HTTP/1.1\r\nhost: shop.test\r\ncontent-length: 40\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: shop.test\r\n\r\n";
+    let answer = proxy.raw(request).await;
+    assert!(!answer.contains("content-length: 40"), "{answer}");
+    assert!(!answer.contains("smuggled"), "{answer}");
+    assert!(upstream.requests() <= 1);
+}
+
+#[tokio::test]
 async fn a_refusal_tells_its_code_and_its_id() {
     let upstream = Upstream::echo().await;
     let mut proxy = Plan::new(&[upstream.address]).start();
@@ -191,8 +202,8 @@ async fn connections_to_upstreams_are_used_again() {
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_was_closed_is_replaced_before_anything_is_sent() {
-    // It closes after each answer without saying so, as a server does whose idle time is over.
+async fn a_connection_that_broke_is_not_used_again() {
+    // It breaks the connection off instead of answering for `/end`.
     let upstream = Upstream::start(|request| {
         if request.starts_with("GET /end") {
             String::new()

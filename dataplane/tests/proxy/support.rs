@@ -174,8 +174,12 @@ pub(crate) fn snapshot(generation: u64, routes: Vec<(&'static str, Posture)>) ->
     let hosts = routes.into_iter().enumerate().map(|(number, (host, posture))| {
         let ingress = ResourceRef::new(Kind::Ingress, "shop", "web");
         let field = FieldRef::new(ingress, format!("spec.rules[{number}].http.paths[0]"));
-        let name = Arc::new(RouteName { field, host: host.into(), path: "/".into() });
-        let backend = Arc::new(Backend::Service(service()));
+        let name =
+            Arc::new(RouteName { field: field.clone(), host: host.into(), path: "/".into() });
+        let backend = Arc::new(match host {
+            "missing.test" => Backend::Missing { field: field.clone(), problem: "none".into() },
+            _ => Backend::Service(service()),
+        });
         let route = Route { name, posture, backend, redirect_to_https: host == "secure.test" };
         HostRoutes {
             host: HostPattern::parse(host).unwrap(),
