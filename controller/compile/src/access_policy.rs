@@ -7,7 +7,7 @@ use decision::{
     denial::DenialReason,
     host::HostPattern,
     path,
-    policy::{Disclosure, Enforcement, Narrowing, OnDeny, Policy, Refusal, Section},
+    policy::{Disclosure, Enforcement, Narrowing, OnDeny, Policy, Refusal, Rule, Section},
     refs::{FieldRef, Kind, ResourceRef},
 };
 use serde_json::Value;
@@ -95,7 +95,8 @@ fn compile_decoded(
     let require = rule::rules(&spec.require, Section::Require, &mut surroundings);
     names(spec, &mut problems);
     let targets = targets(&spec.target_refs, &mut problems);
-    let blocks = |rule: &decision::policy::Rule| rule.enforcement == Enforcement::Enforce;
+    warn_of_evasion(&resource, &deny, &require, findings);
+    let blocks = |rule: &Rule| rule.enforcement == Enforcement::Enforce;
     let is_shadow = !deny.iter().chain(&require).any(blocks);
     for problem in &unresolved {
         let reason = if problem.path.contains(".plans[") {
@@ -119,6 +120,29 @@ fn compile_decoded(
         policy,
         is_shadow,
         unresolved,
+    }
+}
+
+/// A `deny` rule on the content of a credential is evaded by not sending the credential, unless some
+/// requirement asks for one.
+fn warn_of_evasion(
+    resource: &ResourceRef,
+    deny: &[Rule],
+    require: &[Rule],
+    findings: &mut Findings,
+) {
+    let on_credential =
+        |rule: &Rule| rule.enforcement == Enforcement::Enforce && rule.needs_credential();
+    if require.iter().any(on_credential) {
+        return;
+    }
+    for (index, rule) in deny.iter().enumerate().filter(|(_, rule)| on_credential(rule)) {
+        let problem = Problem::new(
+            format!("spec.deny[{index}]"),
+            format!("`{}` never refuses a caller who leaves the credential out", rule.name),
+            "Demand the credential in `require`, too, if callers without it should be refused.",
+        );
+        findings.add(resource, Reason::PolicyBypassed, Effect::Warns, problem);
     }
 }
 

@@ -64,6 +64,8 @@ pub enum Reason {
     SubscriptionInvalid,
     /// A Secret that a policy names is missing or cannot be used.
     SecretMissing,
+    /// A protected backend can be reached in another way, or a rule can be evaded.
+    PolicyBypassed,
     /// A posture annotation is not understood.
     PostureInvalid,
 }
@@ -83,6 +85,7 @@ impl Reason {
             Self::PlanInvalid => "PlanInvalid",
             Self::SubscriptionInvalid => "SubscriptionInvalid",
             Self::SecretMissing => "SecretMissing",
+            Self::PolicyBypassed => "PolicyBypassed",
             Self::PostureInvalid => "PostureInvalid",
         }
     }

@@ -7,6 +7,7 @@ mod access_policy;
 mod annotation;
 mod attach;
 mod backend;
+mod bypass;
 pub mod certificate;
 pub mod class;
 pub mod conditions;
@@ -103,6 +104,7 @@ pub fn compile(resources: &Resources, settings: &Settings, generation: u64) -> C
         let (resource, protection) = (ingress.resource.clone(), protection(&posture));
         summaries.push(IngressSummary { resource, routes, protection });
     }
+    bypass::warn(table.ways(), &policies, &mut findings);
     summaries.sort_by(|one, two| one.resource.cmp(&two.resource));
     let (subscriptions, subscribed) =
         subscription::compile(&resources.access_subscriptions, &plans, &index, &mut findings);

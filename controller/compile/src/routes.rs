@@ -16,6 +16,7 @@ use k8s_openapi::api::networking::v1::IngressBackend;
 use crate::{
     annotation::invalid_route,
     backend::backend,
+    bypass::{Way, is_open},
     certificate::Served,
     finding::{Effect, Findings, Problem, Reason},
     index::Index,
@@ -36,6 +37,7 @@ pub(crate) struct Table {
     hosts: BTreeMap<HostPattern, Host>,
     default: Option<(Arc<str>, Arc<Route>)>,
     routes: usize,
+    ways: Vec<Way>,
 }
 
 #[derive(Default)]
@@ -67,6 +69,7 @@ impl Table {
                 if entry.is_free(path, &rule.host, &ingress.resource, findings) {
                     let posture = posture_of(path, ingress, posture, findings);
                     let route = route(ingress, path, &rule.host, posture, surroundings, findings);
+                    self.ways.extend(way(ingress, path, &rule.host, &route));
                     entry.add(&path.place, route);
                     self.routes = self.routes.saturating_add(1);
                 }
@@ -107,8 +110,14 @@ impl Table {
         let path = Path { field: field.to_owned(), written: "/", place, problem: None, backend };
         let posture = posture.clone();
         let route = route(ingress, &path, &HostPattern::Any, posture, surroundings, findings);
+        self.ways.extend(way(ingress, &path, &HostPattern::Any, &route));
         self.default = Some((Arc::clone(&ingress.resource.namespace), route));
         self.routes = self.routes.saturating_add(1);
+    }
+
+    /// The paths that lead to Services.
+    pub(crate) fn ways(&self) -> &[Way] {
+        &self.ways
     }
 
     /// How many routes there are.
@@ -205,6 +214,18 @@ fn posture_of(
             Posture::Refuse(Arc::new(reason.into()))
         }
     }
+}
+
+fn way(ingress: &Selected<'_>, path: &Path<'_>, host: &HostPattern, route: &Route) -> Option<Way> {
+    let Backend::Service(port) = &*route.backend else { return None };
+    Some(Way {
+        port: port.clone(),
+        ingress: ingress.resource.clone(),
+        field: path.field.clone(),
+        host: host.clone(),
+        place: path.place.clone(),
+        is_open: is_open(&route.posture),
+    })
 }
 
 fn route(

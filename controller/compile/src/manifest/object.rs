@@ -230,7 +230,8 @@ fn group(version: &str) -> &str {
 /// Whether a group was probably meant to be another: a typing error, the core group, or the group
 /// that Ingress had once.
 fn near(written: &str, meant: &str) -> bool {
-    written.is_empty() || written == "extensions" || strsim::osa_distance(written, meant) <= 4
+    let typing_error = || !meant.is_empty() && strsim::osa_distance(written, meant) <= 4;
+    written.is_empty() || written == "extensions" || typing_error()
 }
 
 /// Whether an object of an unknown kind may have been meant as a policy.

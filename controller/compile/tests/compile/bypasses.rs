@@ -1,0 +1,56 @@
+//! Warnings of ways around a policy.
+
+use crate::world::{OFFICE, api, check_findings, policy, targeted};
+
+fn second() -> String {
+    let (_, ingress) = api()
+        .rsplit_once("apiVersion: networking")
+        .map(|(a, b)| (a.len(), b.to_owned()))
+        .expect("an Ingress");
+    format!("apiVersion: networking{ingress}")
+        .replace("name: api, namespace", "name: second, namespace")
+        .replace("api.example.com", "second.example.com")
+}
+
+#[test]
+fn another_ingress_without_policy_for_the_same_backend_is_told() {
+    let text = api() + &second() + &policy("office", OFFICE);
+    check_findings(
+        &text,
+        &[
+            "Ingress shop/second at spec.rules[0].http.paths[0]: shop/api:80 has a policy behind another path, and none behind this one",
+        ],
+    );
+    let both = text + &policy("second", OFFICE).replace("name: api }", "name: second }");
+    check_findings(&both, &[]);
+}
+
+#[test]
+fn requests_outside_of_a_narrowing_are_told() {
+    let target = |narrowing: &str| {
+        let target =
+            format!("{{ group: networking.k8s.io, kind: Ingress, name: api, {narrowing} }}");
+        api() + &targeted("office", &target, OFFICE)
+    };
+    check_findings(
+        &target("paths: [/admin]"),
+        &[
+            "AccessPolicy shop/office at spec.targetRefs[0]: requests to `shop/api` outside of these hosts and paths reach shop/api:80 without any policy",
+        ],
+    );
+    check_findings(&target("hosts: ['*.example.com'], paths: [/]"), &[]);
+}
+
+#[test]
+fn a_deny_rule_that_is_evaded_by_sending_no_token_is_told() {
+    let providers = "  jwtProviders: [{ name: k, issuer: i, anyAudience: true, jwks: { inline: '{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}' } }]\n";
+    let deny = "  deny: [{ name: guests, jwt: { provider: k, claims: [{ path: role, equals: guest }] } }]\n";
+    check_findings(
+        &(api() + &policy("a", &format!("{providers}{deny}"))),
+        &[
+            "AccessPolicy shop/a at spec.deny[0]: `guests` never refuses a caller who leaves the credential out",
+        ],
+    );
+    let require = "  require: [{ name: token, jwt: { provider: k } }]\n";
+    check_findings(&(api() + &policy("a", &format!("{providers}{deny}{require}"))), &[]);
+}
