@@ -98,13 +98,14 @@ fn compile_decoded(
     warn_of_evasion(&resource, &deny, &require, findings);
     let blocks = |rule: &Rule| rule.enforcement == Enforcement::Enforce;
     let is_shadow = !deny.iter().chain(&require).any(blocks);
+    let effect = if is_shadow { Effect::Rejects } else { Effect::Closes };
     for problem in &unresolved {
         let reason = if problem.path.contains(".plans[") {
             Reason::PlanInvalid
         } else {
             Reason::SecretMissing
         };
-        findings.add(&resource, reason, Effect::Warns, problem.clone());
+        findings.add(&resource, reason, effect, problem.clone());
     }
     let on_deny = on_deny(&spec.on_deny);
     let policy = match record(problems, is_shadow, &resource, findings) {

@@ -237,5 +237,5 @@ fn missing(policy: &Compiled, target: &Target, findings: &mut Findings) {
         format!("Ingress `{namespace}/{}` does not exist, or is of another class", target.name),
         "Create the Ingress, or correct the name.",
     );
-    findings.add(&policy.resource, Reason::TargetNotFound, Effect::Warns, problem);
+    findings.add(&policy.resource, Reason::TargetNotFound, Effect::Rejects, problem);
 }

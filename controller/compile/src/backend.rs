@@ -45,7 +45,7 @@ pub(crate) fn backend(
         Err(problem) => {
             let field = FieldRef::new(ingress.clone(), problem.path.as_str());
             let missing = Backend::Missing { field, problem: problem.message.as_str().into() };
-            findings.add(ingress, Reason::BackendMissing, Effect::Warns, problem);
+            findings.add(ingress, Reason::BackendMissing, Effect::Closes, problem);
             missing
         }
     })

@@ -130,6 +130,10 @@ fn condition(
     Condition { type_, status, reason, message }
 }
 
+fn ingresses_of(matched: u32) -> String {
+    if matched == 1 { "1 Ingress".to_owned() } else { format!("{matched} Ingresses") }
+}
+
 fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
@@ -160,19 +164,21 @@ fn of_policy(policy: &access_policy::Compiled, ingresses: &Ingresses<'_>) -> Sta
             condition("Accepted", false, "TargetNotFound", message.to_owned())
         }
         Ok(_) if policy.is_shadow => {
-            let message = format!("counts what it would refuse at {} Ingresses", reach.matched);
+            let message = format!("counts what it would refuse at {}", ingresses_of(reach.matched));
             condition("Accepted", true, "Accepted", message)
         }
         Ok(_) => {
-            let message = format!("applies to {} Ingresses", reach.matched);
+            let message = format!("applies to {}", ingresses_of(reach.matched));
             condition("Accepted", true, "Accepted", message)
         }
     };
-    let resolved = if let Some(problem) = &policy.unresolved {
-        condition("ResolvedRefs", false, "RefNotFound", problem.clone())
-    } else {
-        let message = "every Secret and plan that the policy names is there".to_owned();
-        condition("ResolvedRefs", true, "ResolvedRefs", message)
+    let resolved = match (&policy.unresolved, unresolved_target(policy, ingresses)) {
+        (Some(problem), _) => condition("ResolvedRefs", false, "RefNotFound", problem.clone()),
+        (None, Some(unresolved)) => unresolved,
+        (None, None) => {
+            let message = "every Ingress, Secret and plan that the policy names is there";
+            condition("ResolvedRefs", true, "ResolvedRefs", message.to_owned())
+        }
     };
     Status {
         resource: policy.resource.clone(),
@@ -180,6 +186,30 @@ fn of_policy(policy: &access_policy::Compiled, ingresses: &Ingresses<'_>) -> Sta
         conditions: vec![accepted, resolved],
         details: Details::Policy(reach),
     }
+}
+
+/// The first entry of `targetRefs` that names no Ingress, or no request of the one that it names.
+fn unresolved_target(
+    policy: &access_policy::Compiled,
+    ingresses: &Ingresses<'_>,
+) -> Option<Condition> {
+    let Targets::Named(targets) = &policy.targets else { return None };
+    targets.iter().find_map(|target| {
+        let name = (&*policy.resource.namespace, &*target.name);
+        let field = format!("spec.targetRefs[{}]", target.index);
+        let (reason, message) = match ingresses.get(&name) {
+            Some(ingress) if ingress.overlaps(&target.narrowing) => return None,
+            Some(_) if policy.is_shadow => {
+                ("TargetUnmatched", "no request to this Ingress has these hosts and paths")
+            }
+            Some(_) => (
+                "TargetUnmatched",
+                "no request to this Ingress has these hosts and paths, so the Ingress is closed",
+            ),
+            None => ("TargetNotFound", "the Ingress does not exist, or is of another class"),
+        };
+        Some(condition("ResolvedRefs", false, reason, format!("{field}: {message}")))
+    })
 }
 
 fn problem(reason: &DenialReason) -> String {

@@ -21,7 +21,7 @@ fn an_accepted_policy_tells_how_far_it_reaches() {
     let world = World::of(&(api() + &policy("office", OFFICE)));
     assert_eq!(
         conditions(&world, "office", NOW)[0],
-        "Accepted=true/Accepted: applies to 1 Ingresses"
+        "Accepted=true/Accepted: applies to 1 Ingress"
     );
     assert_eq!(
         world.compiled.statuses[0].details,
@@ -37,6 +37,16 @@ fn a_policy_without_target_is_not_accepted() {
         conditions(&world, "office", NOW)[0].starts_with("Accepted=false/TargetNotFound: "),
         "{:?}",
         conditions(&world, "office", NOW)
+    );
+}
+
+#[test]
+fn an_entry_that_closes_its_ingress_is_told_in_the_status() {
+    let target = "{ group: networking.k8s.io, kind: Ingress, name: api, hosts: [b.example.org] }";
+    let world = World::of(&(api() + &targeted("office", target, OFFICE)));
+    assert_eq!(
+        conditions(&world, "office", NOW)[1],
+        "ResolvedRefs=false/TargetUnmatched: spec.targetRefs[0]: no request to this Ingress has these hosts and paths, so the Ingress is closed"
     );
 }
 
