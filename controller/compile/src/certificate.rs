@@ -45,6 +45,11 @@ pub(crate) struct Served {
 }
 
 impl Served {
+    /// The hosts that entries of `spec.tls` name.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &HostPattern> {
+        self.hosts.iter()
+    }
+
     /// Whether a host is served over TLS, by its own entry or by that of the same owner's wildcard.
     pub(crate) fn has(&self, host: &HostPattern, owners: &Owners<'_>) -> bool {
         let above = || {

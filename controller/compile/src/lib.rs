@@ -110,7 +110,7 @@ pub fn compile(resources: &Resources, settings: &Settings, generation: u64) -> C
         subscription::compile(&resources.access_subscriptions, &plans, &index, &mut findings);
     let statuses = conditions::statuses(&policies, &by_name, &plans, &subscribed);
     let routes = table.len();
-    let snapshot = Snapshot { generation, routes: table.finish(&owners), subscriptions };
+    let snapshot = Snapshot { generation, routes: table.finish(&owners, &served), subscriptions };
     Compiled {
         snapshot,
         certificates: served.certificates,

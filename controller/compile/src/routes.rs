@@ -1,7 +1,7 @@
 //! The routing table: every path of every Ingress, with what protects it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -21,7 +21,7 @@ use crate::{
     finding::{Effect, Findings, Problem, Reason},
     index::Index,
     ingress::{Path, Place, Selected},
-    owners::Owners,
+    owners::{Owners, wildcard_above},
 };
 
 /// What building routes looks at.
@@ -38,13 +38,18 @@ pub(crate) struct Table {
     default: Option<(Arc<str>, Arc<Route>)>,
     routes: usize,
     ways: Vec<Way>,
+    /// Ingresses that redirect where there is TLS.
+    redirecting: HashSet<ResourceRef>,
 }
+
+/// How and where a route stands.
+type Entry = (PathMatch, Box<str>, Arc<Route>);
 
 #[derive(Default)]
 struct Host {
-    paths: Vec<(PathMatch, Box<str>, Arc<Route>)>,
+    paths: Vec<Entry>,
     /// Refusals of paths that cannot be placed, after all others.
-    stand_ins: Vec<(PathMatch, Box<str>, Arc<Route>)>,
+    stand_ins: Vec<Entry>,
     /// Which Ingress has a path.
     taken: HashMap<(PathMatch, String), ResourceRef>,
 }
@@ -59,6 +64,9 @@ impl Table {
         findings: &mut Findings,
     ) -> usize {
         let before = self.routes;
+        if ingress.annotations.redirects {
+            self.redirecting.insert(ingress.resource.clone());
+        }
         for rule in &ingress.rules {
             let field = format!("spec.rules[{}].host", rule.index);
             if !is_ours(&rule.host, ingress, surroundings.owners, &field, findings) {
@@ -126,7 +134,8 @@ impl Table {
     }
 
     /// The finished table.
-    pub(crate) fn finish(mut self, owners: &Owners<'_>) -> RoutingTable {
+    pub(crate) fn finish(mut self, owners: &Owners<'_>, served: &Served) -> RoutingTable {
+        self.redirect_below(owners, served);
         // A host without any path still keeps the rules of other namespaces away.
         for (host, _) in owners.apart() {
             self.hosts.entry(host.clone()).or_default();
@@ -137,6 +146,42 @@ impl Table {
             HostRoutes { host, owner, paths }
         });
         RoutingTable::new(hosts.collect(), self.default)
+    }
+}
+
+impl Table {
+    /// A host with TLS that only a wildcard or a rule without host serves gets routes of its own,
+    /// because what falls through to those is not redirected.
+    fn redirect_below(&mut self, owners: &Owners<'_>, served: &Served) {
+        for host in served.hosts().filter(|host| **host != HostPattern::Any) {
+            let wildcard = wildcard_above(host).filter(|above| self.hosts.contains_key(above));
+            let below = wildcard.unwrap_or(HostPattern::Any);
+            if self.hosts.contains_key(host) || owners.of(&below) != owners.of(host) {
+                continue;
+            }
+            let Some(entry) = self.hosts.get(&below) else { continue };
+            let redirecting = |(path_match, path, route): &Entry| {
+                (*path_match, path.clone(), self.redirecting_route(route))
+            };
+            let copy = Host {
+                paths: entry.paths.iter().map(redirecting).collect(),
+                stand_ins: entry.stand_ins.iter().map(redirecting).collect(),
+                taken: HashMap::new(),
+            };
+            self.hosts.insert(host.clone(), copy);
+        }
+    }
+
+    fn redirecting_route(&self, route: &Arc<Route>) -> Arc<Route> {
+        if !self.redirecting.contains(&route.name.field.resource) {
+            return Arc::clone(route);
+        }
+        Arc::new(Route {
+            name: Arc::clone(&route.name),
+            posture: route.posture.clone(),
+            backend: Arc::clone(&route.backend),
+            redirect_to_https: true,
+        })
     }
 }
 

@@ -53,6 +53,23 @@ fn a_host_with_a_certificate_is_served_and_redirects_plain_requests() {
 }
 
 #[test]
+fn a_host_with_tls_redirects_though_its_rule_names_a_wildcard_or_no_host() {
+    for (host, other) in [("", "b.example.org"), ("*.example.com", "b.example.com")] {
+        let text = with_tls("shop/a", 1, "", "a.example.com", "a")
+            .replace("host: 'a.example.com'", &format!("host: '{host}'"));
+        let other = format!("GET http://{other}/");
+        check(
+            &(SERVICES.to_owned() + &text),
+            &[
+                ("GET http://a.example.com/", "308"),
+                ("GET a.example.com/", "shop/web:80"),
+                (&other, "shop/web:80"),
+            ],
+        );
+    }
+}
+
+#[test]
 fn a_certificate_that_cannot_be_used_fails_the_handshake_and_opens_nothing_plain() {
     let ((certificate, key), (_, other)) = (pair(), pair());
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----";
