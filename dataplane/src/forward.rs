@@ -86,16 +86,18 @@ fn failed(
     upload: Option<&Upload>,
     case: &Case,
 ) -> Result<Response<ResponseBody>, Refused> {
-    let reason = match upload.and_then(Upload::failure) {
+    let (reason, route) = match upload.and_then(Upload::failure) {
         Some(UploadFailure::Left) => return Ok(respond::to_nobody()),
-        Some(UploadFailure::Malformed) => DenialReason::RequestMalformed { rule: "body" },
-        Some(UploadFailure::TooSlow(limit)) => DenialReason::RequestTimeout { limit },
+        // What anybody can provoke with garbage is not told of the route.
+        Some(UploadFailure::Malformed) => (DenialReason::RequestMalformed { rule: "body" }, None),
+        Some(UploadFailure::TooSlow(limit)) => {
+            (DenialReason::RequestTimeout { limit }, case.route.clone())
+        }
         None => {
             let (code, route) = (error.code(), case.route.clone());
             let observed = error.to_string().into();
             return Err(Refused::Unserved(Unserved { code, route, field: None, observed }));
         }
     };
-    let route = case.route.clone();
     Err(Refused::Denied(Box::new(Denial { route, ..Denial::of_request(reason) })))
 }

@@ -30,7 +30,7 @@ pub struct Settings {
 
 /// Every limit that connections and requests keep. Beyond one of them a request is refused with the
 /// code that its field names, or the connection is closed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Longest request target in bytes; beyond it `UriTooLong`. Default 8,192.
     pub uri_bytes: usize,

@@ -15,6 +15,21 @@ const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Makes one `cookie` of several: HTTP/2 splits it, HTTP/1.1 knows only one (RFC 9113 section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<_> =
+        headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    // Joined from header values, so it is one; without the joined value no cookie is passed on.
+    let joined = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]));
+    headers.remove(header::COOKIE);
+    if let Ok(joined) = joined {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
 /// Adds what the upstream learns from us. Whatever a client wrote under these names is gone already,
 /// unless its peer is a trusted proxy: then its list of addresses is continued, and what it says of
 /// scheme, host and port stays.
@@ -26,6 +41,7 @@ pub(super) fn of_request(
 ) {
     headers.insert(header::HOST, text(line.host.as_str()));
     headers.remove(header::FORWARDED);
+    join_cookies(headers);
     let peer = line.connection.peer.ip().to_canonical();
     let addresses = continued(headers, &FORWARDED_FOR, peer);
     headers.insert(FORWARDED_FOR, addresses);

@@ -196,8 +196,10 @@ async fn a_body_that_is_no_chunked_text_is_refused() {
     let request =
         "POST / HTTP/1.1\r\nhost: shop.test\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\nhello\r\n";
     let answer = proxy.raw(request).await;
-    assert!(!answer.contains("200 OK"), "{answer}");
+    check_code(&answer, "400", "RequestMalformed");
     assert_eq!(upstream.requests(), 0);
+    let counts = proxy.dataplane.denial_counts();
+    assert!(counts.iter().all(|(key, _)| key.route.is_none()), "{counts:?}");
 }
 
 #[tokio::test]

@@ -103,6 +103,18 @@ async fn until_asked_to_close(address: SocketAddr) -> usize {
 }
 
 #[tokio::test]
+async fn an_old_connection_ends_with_its_response() {
+    let upstream = Upstream::echo().await;
+    let mut plan = Plan::new(&[upstream.address]);
+    plan.limits = Limits { connection_age: Duration::ZERO, ..Limits::default() };
+    let proxy = plan.start();
+    let mut client = TcpStream::connect(proxy.http()).await.unwrap();
+    client.write_all(REQUEST).await.unwrap();
+    let answer = read_to_end(&mut client).await;
+    assert!(answer.contains("connection: close\r\n"), "{answer}");
+}
+
+#[tokio::test]
 async fn snapshots_that_follow_each_other_fast_lose_and_mix_nothing() {
     let upstream = Upstream::echo().await;
     let proxy = Plan::new(&[upstream.address]).start();

@@ -1,7 +1,10 @@
 //! What upstreams and clients get to see.
 
 use decision::{client::AddressSource, policy::OpenBy, protection::Posture};
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+};
 
 use crate::support::{Plan, Upstream, read_to_end, read_until};
 
@@ -220,6 +223,28 @@ async fn a_connection_that_broke_is_not_used_again() {
         assert!(answer.contains("whygate-denial-code: UpstreamReset\r\n"), "{answer}");
     }
     assert_eq!(proxy.metric("whygate_upstream_requests_total"), 10);
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_was_closed_is_replaced_before_anything_is_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = Plan::new(&[listener.local_addr().unwrap()]).start();
+    let mut client = TcpStream::connect(proxy.http()).await.unwrap();
+    for _ in 0..100 {
+        client
+            .write_all(b"POST / HTTP/1.1\r\nhost: shop.test\r\ncontent-length: 2\r\n\r\nhi")
+            .await
+            .unwrap();
+        let (mut upstream, _) = listener.accept().await.unwrap();
+        read_until(&mut upstream, "\r\n\r\nhi").await;
+        upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+        let answer = read_until(&mut client, "\r\n\r\nok").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        // Closed without a word, as a server does whose idle time is over.
+        drop(upstream);
+    }
+    assert_eq!(proxy.metric("whygate_permits_total"), 100);
+    assert_eq!(proxy.metric("whygate_upstream_requests_total"), 100);
 }
 
 #[tokio::test]

@@ -17,12 +17,12 @@ use rustls::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::support::{HANGS, Plan, Proxy, Upstream};
+use crate::support::{HANGS, Plan, Proxy, Upstream, read_until};
 
 /// A certificate of its own making for one name.
 fn certificate(name: &str) -> (Arc<CertifiedKey>, CertificateDer<'static>) {
@@ -134,7 +134,8 @@ async fn check_http2(
         async move {
             let body = Full::new(Bytes::from(vec![b'x'; number]));
             let uri = format!("{scheme}://shop.test/{number}");
-            let request = Request::post(uri).body(body).unwrap();
+            let request = Request::post(uri).header("cookie", "a=1").header("cookie", "b=2");
+            let request = request.body(body).unwrap();
             let response = timeout(HANGS, sender.send_request(request)).await.unwrap().unwrap();
             assert_eq!((response.status(), response.version()), (StatusCode::OK, Version::HTTP_2));
             assert!(response.headers().contains_key("whygate-request-id"));
@@ -142,10 +143,30 @@ async fn check_http2(
             let text = String::from_utf8(text.to_vec()).unwrap();
             assert!(text.starts_with(&format!("POST /{number} HTTP/1.1\r\n")), "{text}");
             assert!(text.contains("via: 2.0 whygate\r\n"), "{text}");
+            assert!(text.contains("cookie: a=1; b=2\r\n"), "{text}");
             assert!(text.ends_with(&format!("\r\n\r\n{}", "x".repeat(number))), "{text}");
         }
     });
     futures::future::join_all(requests).await;
+}
+
+#[tokio::test]
+async fn draining_ends_http2_connections_once_their_requests_are_served() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = Plan::new(&[listener.local_addr().unwrap()]).start();
+    let stream = TcpStream::connect(proxy.http()).await.unwrap();
+    let (mut sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = Request::get("http://shop.test/").body(Full::new(Bytes::new())).unwrap();
+    let response = tokio::spawn(sender.send_request(request));
+    let (mut upstream, _) = listener.accept().await.unwrap();
+    read_until(&mut upstream, "\r\n\r\n").await;
+    proxy.dataplane.start_draining();
+    upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone").await.unwrap();
+    let response = timeout(HANGS, response).await.unwrap().unwrap().unwrap();
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "done");
+    timeout(HANGS, connection).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]
