@@ -176,7 +176,7 @@ impl<'a> Attached<'a> {
             let problem = Problem::new(
                 "metadata.namespace",
                 format!(
-                    "the manifest at {place} cannot be read and may hold a policy of namespace `{namespace}`"
+                    "the manifest at {place} cannot be read and may hold a policy or the posture of namespace `{namespace}`"
                 ),
                 "Correct the manifest; the routes of the namespace stay closed until then.",
             );

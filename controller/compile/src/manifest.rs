@@ -115,7 +115,7 @@ impl Manifests {
     ) {
         let At { line, column } = broken.at;
         let place = format!("{path}:{line}");
-        let namespaces = document.policy_namespaces().into_iter();
+        let namespaces = document.protected_namespaces().into_iter();
         self.resources
             .lost
             .extend(namespaces.map(|namespace| Lost { namespace, place: place.clone() }));

@@ -67,21 +67,28 @@ impl Document<'_> {
         At { line: at.line.saturating_add(self.before), ..at }
     }
 
-    /// The namespaces whose policies a broken document may hold.
-    pub(super) fn policy_namespaces(&self) -> Vec<String> {
-        if !self.text.contains("AccessPolicy") && !self.text.contains("whygate.dev/v") {
-            return Vec::new();
+    /// The namespaces that a broken document may have protected, by a policy or by a posture.
+    pub(super) fn protected_namespaces(&self) -> Vec<String> {
+        let mut namespaces = Vec::new();
+        if self.text.contains("AccessPolicy") || self.text.contains("whygate.dev/v") {
+            namespaces.extend(self.values_of("namespace"));
+            if namespaces.is_empty() {
+                namespaces.push(super::DEFAULT_NAMESPACE.to_owned());
+            }
         }
-        let named = self.text.split("namespace").skip(1).filter_map(|after| {
+        if self.text.contains("whygate.dev/posture") {
+            namespaces.extend(self.values_of("name"));
+        }
+        namespaces
+    }
+
+    /// What stands behind a name and a colon, wherever the text has that.
+    fn values_of(&self, name: &str) -> impl Iterator<Item = String> {
+        self.text.split(name).skip(1).filter_map(|after| {
             let after = after.trim_start_matches(['"', '\'', ' ']).strip_prefix(':')?;
             let after = after.trim_start_matches(['"', '\'', ' ']);
             let end = |c: char| !c.is_ascii_alphanumeric() && c != '-';
-            after.split(end).next().filter(|name| !name.is_empty()).map(str::to_owned)
-        });
-        let mut named: Vec<_> = named.collect();
-        if named.is_empty() {
-            named.push(super::DEFAULT_NAMESPACE.to_owned());
-        }
-        named
+            after.split(end).next().filter(|value| !value.is_empty()).map(str::to_owned)
+        })
     }
 }

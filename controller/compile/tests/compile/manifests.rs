@@ -82,6 +82,12 @@ fn a_broken_document_that_may_hold_policies_closes_the_namespaces_that_it_names(
 }
 
 #[test]
+fn a_broken_namespace_that_says_closed_does_not_open() {
+    let broken = "apiVersion: v1\nkind: Namespace\nmetadata: { name: shop, annotations: { whygate.dev/posture: Closed }\n";
+    check(&(api() + broken), &[("GET api.example.com/", "PolicyUnenforceable")]);
+}
+
+#[test]
 fn a_misspelt_kind_of_our_group_is_told_and_closes_its_namespace() {
     let text = api() + &policy("office", OFFICE).replace("kind: AccessPolicy", "kind: AccesPolicy");
     check(&text, &[("GET api.example.com/", "PolicyUnenforceable")]);
