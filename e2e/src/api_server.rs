@@ -16,6 +16,8 @@ use rcgen::KeyPair;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::api::Api;
+use crate::audit::{self, Write};
 use crate::client::Client;
 use crate::kubernetes;
 use crate::process::{self, Finished, Process};
@@ -23,6 +25,10 @@ use crate::wait::eventually;
 
 /// Longest time until it answers: 2 minutes. On a free machine it takes 4 seconds.
 const START_LIMIT: Duration = Duration::from_mins(2);
+
+/// What the audit log is to hold, and where it is, in the server's folder.
+const AUDIT_POLICY: &str = "audit-policy";
+const AUDIT_LOG: &str = "audit.log";
 
 /// An API server. Dropping it kills both processes and removes their data.
 #[derive(Debug)]
@@ -50,6 +56,7 @@ impl ApiServer {
             format!("{token},admin,admin,system:masters\n"),
         )?;
         write_service_account_key(folder.path())?;
+        fs::write(folder.path().join(AUDIT_POLICY), audit::POLICY)?;
 
         let etcd = start_etcd(&programs, folder.path())?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
@@ -163,6 +170,24 @@ impl ApiServer {
         self.kubectl(&["apply", "--filename", &folder])?.success()
     }
 
+    /// A connection for what has to be asked often, as the administrator.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    pub async fn api(&self) -> anyhow::Result<Api> {
+        let trust = fs::read(self.certificate()).context("no certificate yet")?;
+        let client = Client::new(self.address).trusting_pem(&trust)?;
+        Ok(Api::over(client.connect("127.0.0.1").await?, &self.token))
+    }
+
+    /// Every write that was asked of it so far, in the order of arrival.
+    ///
+    /// # Errors
+    /// The log can't be read.
+    pub fn writes(&self) -> anyhow::Result<Vec<Write>> {
+        audit::writes(&self.folder.path().join(AUDIT_LOG))
+    }
+
     /// Ends the API server at once; etcd keeps its data.
     pub fn stop(&mut self) {
         self.server = None;
@@ -236,6 +261,7 @@ fn start_server(programs: &Path, folder: &Path, port: u16) -> anyhow::Result<Pro
         .args(["--advertise-address", "127.0.0.1", "--endpoint-reconciler-type", "none"])
         .args(["--cert-dir", "tls", "--authorization-mode", "RBAC"])
         .args(["--token-auth-file", "tokens.csv"])
+        .args(["--audit-policy-file", AUDIT_POLICY, "--audit-log-path", AUDIT_LOG])
         .args(["--service-account-issuer", "https://kubernetes.default.svc"])
         .args(["--service-account-key-file", "service-account.pub"])
         .args(["--service-account-signing-key-file", "service-account.key"])

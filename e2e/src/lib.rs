@@ -4,12 +4,17 @@
 //! A test binary either uses the ordinary harness or, if it needs addresses of its own or an API
 //! server, [`suite!`], which moves it into private namespaces first.
 
+pub mod api;
 pub mod api_server;
+pub mod audit;
+pub mod burst;
 pub mod certificates;
 pub mod client;
+pub mod cluster;
 pub mod corpus;
 pub mod fault;
 pub mod kubernetes;
+pub mod manifests;
 pub mod namespace;
 pub mod process;
 pub mod program;
@@ -23,6 +28,7 @@ pub mod whygate;
 pub use api_server::ApiServer;
 pub use certificates::{Authority, Certificate};
 pub use client::{Answer, Client, Connection, Protocol};
+pub use cluster::Cluster;
 pub use fault::FaultProxy;
 pub use namespace::address;
 pub use strict::StrictUpstream;
@@ -33,7 +39,7 @@ pub use whygate::Whygate;
 use std::io::Write as _;
 
 /// Says a sentence on standard error, for the person who waits.
-pub(crate) fn say(sentence: &str) {
+pub fn say(sentence: &str) {
     // A closed standard error leaves nobody to tell.
     let _ = writeln!(std::io::stderr(), "{sentence}");
 }

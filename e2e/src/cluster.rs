@@ -1,0 +1,170 @@
+//! A cluster as Whygate finds it: our kinds, the class, and an account with the rights that it needs.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+
+use crate::api_server::ApiServer;
+use crate::wait::eventually;
+
+/// Longest time until a change is programmed: 20 s.
+const PROGRAMMED_LIMIT: Duration = Duration::from_secs(20);
+
+/// Where the accounts are.
+const NAMESPACE: &str = "whygate";
+
+const CLASS: &str = "
+{ apiVersion: v1, kind: Namespace, metadata: { name: whygate } }
+---
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: { name: whygate }
+spec: { controller: whygate.dev/ingress-controller }
+";
+
+/// What Whygate may do in all namespaces: API group, resources, verbs.
+const RIGHTS: [(&str, &str, &str); 9] = [
+    ("", "namespaces services secrets", "get list watch"),
+    ("", "events", "get create update patch"),
+    ("discovery.k8s.io", "endpointslices", "get list watch"),
+    ("networking.k8s.io", "ingresses ingressclasses", "get list watch"),
+    ("networking.k8s.io", "ingresses/status", "get update patch"),
+    ("apiextensions.k8s.io", "customresourcedefinitions", "get list watch"),
+    ("whygate.dev", "accesspolicies accessplans accesssubscriptions", "get list watch"),
+    (
+        "whygate.dev",
+        "accesspolicies/status accessplans/status accesssubscriptions/status",
+        "get update patch",
+    ),
+    ("authentication.k8s.io", "tokenreviews", "create"),
+];
+
+/// An API server with our kinds and the class `whygate`.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The API server.
+    pub server: ApiServer,
+}
+
+impl Cluster {
+    /// Starts an API server and applies what belongs to an installation.
+    ///
+    /// # Errors
+    /// The API server doesn't start or refuses our manifests.
+    pub async fn start() -> anyhow::Result<Self> {
+        let server = ApiServer::start().await?;
+        server.apply(CLASS)?;
+        server.apply_folder(&schemas()?)?;
+        let established = ["wait", "--for=condition=Established", "crd", "--all"];
+        server.kubectl(&established)?.success()?;
+        Ok(Self { server })
+    }
+
+    /// A kubeconfig for a new account with all rights, straight to the API server.
+    ///
+    /// # Errors
+    /// The API server refuses.
+    pub fn account(&self, name: &str) -> anyhow::Result<PathBuf> {
+        self.account_without(name, None, self.server.address())
+    }
+
+    /// A kubeconfig for a new account that lacks one right, a resource and a verb; `through` is the
+    /// API server's address or that of a proxy before it.
+    ///
+    /// # Errors
+    /// The API server refuses.
+    pub fn account_without(
+        &self,
+        name: &str,
+        lacking: Option<(&str, &str)>,
+        through: SocketAddr,
+    ) -> anyhow::Result<PathBuf> {
+        self.server.apply(&account(name, lacking))?;
+        self.server.kubeconfig_of_account(NAMESPACE, name, through)
+    }
+
+    /// The name of an account as the API server knows it.
+    pub fn user(name: &str) -> String {
+        format!("system:serviceaccount:{NAMESPACE}:{name}")
+    }
+
+    /// Waits until the proxy enforces the newest generation of a policy, and gives back the policy.
+    ///
+    /// # Errors
+    /// It doesn't within 20 s; the error shows the conditions.
+    pub async fn programmed(&self, namespace: &str, policy: &str) -> anyhow::Result<Value> {
+        let path = policy_path(namespace, policy);
+        let mut api = self.server.api().await?;
+        let sentence = format!("policy {namespace}/{policy} is programmed");
+        eventually(PROGRAMMED_LIMIT, &sentence, async || {
+            let policy = api.get(&path).await?;
+            let condition = condition(&policy, "Programmed").context("no such condition")?;
+            let generation = policy.pointer("/metadata/generation");
+            let holds = condition.get("status").and_then(Value::as_str) == Some("True")
+                && condition.get("observedGeneration") == generation;
+            ensure!(holds, "{generation:?}: {condition}");
+            Ok(policy)
+        })
+        .await
+    }
+}
+
+/// Where the API server has a policy.
+pub fn policy_path(namespace: &str, name: &str) -> String {
+    format!("/apis/whygate.dev/v1alpha1/namespaces/{namespace}/accesspolicies/{name}")
+}
+
+/// A condition of an object.
+pub fn condition<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
+    let conditions = object.pointer("/status/conditions")?.as_array()?;
+    conditions.iter().find(|condition| condition.get("type").and_then(Value::as_str) == Some(name))
+}
+
+/// The folder with the definitions of our kinds.
+///
+/// # Errors
+/// It is empty.
+pub fn schemas() -> anyhow::Result<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds/yaml");
+    ensure!(fs::read_dir(&folder)?.next().is_some(), "there are no schemas in crds/yaml");
+    Ok(folder)
+}
+
+/// An account, its role without the lacking right, and the binding between them.
+fn account(name: &str, lacking: Option<(&str, &str)>) -> String {
+    let mut text = format!(
+        "
+{{ apiVersion: v1, kind: ServiceAccount, metadata: {{ name: {name}, namespace: {NAMESPACE} }} }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {{ name: {name} }}
+roleRef: {{ apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {name} }}
+subjects: [{{ kind: ServiceAccount, name: {name}, namespace: {NAMESPACE} }}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {{ name: {name} }}
+rules:
+- {{ apiGroups: [authorization.k8s.io], resources: [subjectaccessreviews], verbs: [create] }}
+"
+    );
+    for (group, resources, verbs) in RIGHTS {
+        for resource in resources.split(' ') {
+            let granted: Vec<&str> =
+                verbs.split(' ').filter(|verb| lacking != Some((resource, *verb))).collect();
+            let granted = granted.join(", ");
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                text,
+                "- {{ apiGroups: ['{group}'], resources: [{resource}], verbs: [{granted}] }}"
+            );
+        }
+    }
+    text
+}
