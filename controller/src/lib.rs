@@ -1,1 +1,20 @@
-//! Placeholder.
+//! The program `whygate` as a library, so that its lines can be tried in one process.
+//!
+//! [`pipeline`] is the line of a configuration change, [`denials`] that of a refusal; [`gateway`]
+//! puts them around a data plane.
+
+pub mod admin;
+pub mod cli;
+pub mod denials;
+pub mod gateway;
+pub mod inspect;
+pub mod log;
+pub mod output;
+pub mod pages;
+pub mod pipeline;
+mod port;
+pub mod ready_file;
+pub mod settings;
+pub mod source;
+pub mod status;
+pub mod supervise;

@@ -1,0 +1,161 @@
+//! The admin port: `/livez`, `/readyz`, `/metrics`, and nothing else, so any pod may read it.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::IntoResponse,
+    routing::get,
+};
+use dataplane::Dataplane;
+use prometheus_client::{
+    encoding::text::encode_registry,
+    metrics::{counter::Counter, gauge::Gauge},
+    registry::Registry,
+};
+use tokio::net::TcpListener;
+
+use crate::{denials::collect::Counts, supervise::Health};
+
+/// What is still missing before traffic may come, by topic.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<Mutex<BTreeMap<String, String>>>);
+
+impl Readiness {
+    /// Something is missing, in one sentence.
+    pub fn lacks(&self, topic: &str, sentence: impl Into<String>) {
+        let mut missing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        missing.insert(topic.to_owned(), sentence.into());
+    }
+
+    /// It is there.
+    pub fn has(&self, topic: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(topic);
+    }
+
+    /// Everything that is missing.
+    pub fn missing(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}
+
+/// What the admin port tells of.
+#[derive(Clone, Debug, Default)]
+pub struct Admin {
+    /// What is missing.
+    pub readiness: Readiness,
+    /// Which tasks fail.
+    pub health: Health,
+    /// Counters of the Events.
+    pub events: Counts,
+    /// Problems in manifests.
+    pub findings: Gauge,
+    /// Watches that ended with an error.
+    pub watch_errors: Counter,
+    /// Deletions that were ignored because the definition itself is being deleted.
+    pub deletions_ignored: Counter,
+    /// The data plane, once there is one.
+    pub dataplane: Arc<OnceLock<Weak<Dataplane>>>,
+}
+
+/// Why a port for people and programs cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("{flag} {address}: cannot listen: {source}; choose another address, or `off`")]
+pub struct ListenError {
+    pub(crate) flag: &'static str,
+    pub(crate) address: SocketAddr,
+    pub(crate) source: io::Error,
+}
+
+/// Binds a port of ours. A machine without IPv6 gets the IPv4 form of `[::]`.
+///
+/// # Errors
+/// If the address cannot be bound.
+pub async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, ListenError> {
+    let bound = TcpListener::bind(address).await;
+    let without_ipv6 = address.is_ipv6() && address.ip().is_unspecified();
+    let bound = match bound {
+        Err(error) if without_ipv6 && error.kind() != io::ErrorKind::AddrInUse => {
+            TcpListener::bind(("0.0.0.0", address.port())).await
+        }
+        bound => bound,
+    };
+    bound.map_err(|source| ListenError { flag, address, source })
+}
+
+impl Admin {
+    /// The pages.
+    pub fn router(&self) -> Router {
+        Router::new()
+            .route("/livez", get(live))
+            .route("/readyz", get(ready))
+            .route("/metrics", get(metrics))
+            .with_state(self.clone())
+    }
+
+    fn dataplane(&self) -> Option<Arc<Dataplane>> {
+        self.dataplane.get().and_then(Weak::upgrade)
+    }
+
+    fn metrics(&self) -> String {
+        let mut text = String::new();
+        if let Some(dataplane) = self.dataplane() {
+            dataplane.metrics().encode(&mut text);
+        }
+        let mut registry = Registry::with_prefix("whygate");
+        let events = &self.events;
+        registry.register("events_written", "Events written", events.written.clone());
+        registry.register("events_failed", "Writes of Events that failed", events.failed.clone());
+        registry.register("events_waiting", "Events without budget", events.waiting.clone());
+        registry.register("denial_groups", "Groups of equal refusals", events.groups.clone());
+        registry.register("findings", "Problems in manifests", self.findings.clone());
+        registry.register("watch_errors", "Watches that ended early", self.watch_errors.clone());
+        registry.register(
+            "deletions_ignored",
+            "Deletions that came from the removal of a definition",
+            self.deletions_ignored.clone(),
+        );
+        // Writing to a String cannot fail.
+        let _ = encode_registry(&mut text, &registry);
+        let _ = writeln!(text, "# EOF");
+        text
+    }
+}
+
+async fn live(State(admin): State<Admin>) -> impl IntoResponse {
+    let failing = admin.health.failing();
+    let threads = admin.dataplane().is_none_or(|dataplane| dataplane.alive());
+    if failing.is_empty() && threads {
+        return (StatusCode::OK, "ok\n".to_owned());
+    }
+    let mut text = String::new();
+    for task in failing {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "task `{task}` keeps failing");
+    }
+    if !threads {
+        text.push_str("a data thread has died\n");
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, text)
+}
+
+async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
+    let missing = admin.readiness.missing();
+    if missing.is_empty() {
+        return (StatusCode::OK, "ok\n".to_owned());
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, missing.join("\n") + "\n")
+}
+
+async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(CONTENT_TYPE, OPEN_METRICS)], admin.metrics())
+}

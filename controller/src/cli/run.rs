@@ -1,0 +1,176 @@
+//! `whygate run`: controller and data plane in a cluster.
+
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use tokio::{sync::Mutex, time::timeout};
+
+use crate::{
+    denials::{aggregate::Pace, publish::Publisher},
+    gateway::{Gateway, Serving},
+    inspect::{Access, missing_right},
+    log,
+    settings::{Name, ServeFlags, Surroundings, name, replica_name},
+    source::cluster::Cluster,
+    status::{Address, Published, Writer},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  whygate run
+  whygate run --kubeconfig ~/.kube/config --publish-address 198.51.100.7";
+
+/// How long the API server may take to answer for the first time.
+const FIRST_ANSWER: Duration = Duration::from_secs(10);
+/// A connection on which nothing came for so long is dead: watches end earlier by themselves.
+const SILENCE: Duration = Duration::from_secs(90);
+
+/// Serve the Ingresses of a cluster
+///
+/// Watches Ingresses, policies and what they refer to, and serves them. Not one listener for
+/// traffic is bound before everything was listed once.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES, after_long_help = EXAMPLES)]
+pub(super) struct Run {
+    /// The kubeconfig. Default: as kubectl finds it, or the service account of the pod
+    #[arg(long, value_name = "FILE", env = "WHYGATE_KUBECONFIG", help_heading = "Cluster")]
+    kubeconfig: Option<PathBuf>,
+
+    /// Watch only this namespace. Repeatable. Default: all
+    #[arg(
+        long,
+        value_name = "NS",
+        env = "WHYGATE_WATCH_NAMESPACE",
+        value_delimiter = ',',
+        help_heading = "Cluster"
+    )]
+    watch_namespace: Vec<String>,
+
+    /// The Service whose addresses Ingresses show as theirs
+    #[arg(long, value_name = "NS/NAME", env = "WHYGATE_PUBLISH_SERVICE", value_parser = name, help_heading = "Cluster")]
+    publish_service: Option<Name>,
+
+    /// An address or a name that Ingresses show as theirs. Repeatable
+    #[arg(
+        long,
+        value_name = "IP|HOST",
+        env = "WHYGATE_PUBLISH_ADDRESS",
+        value_delimiter = ',',
+        help_heading = "Cluster"
+    )]
+    publish_address: Vec<String>,
+
+    /// Most Events that are written in a minute; 0 writes none
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "WHYGATE_EVENT_WRITES_PER_MINUTE",
+        default_value_t = 60,
+        help_heading = "Refusals"
+    )]
+    event_writes_per_minute: u32,
+
+    #[command(flatten)]
+    flags: ServeFlags,
+}
+
+impl Run {
+    pub(super) async fn execute(self) -> Result<()> {
+        let place = Surroundings::Cluster;
+        let _log = log::start(self.flags.log_format, self.flags.log_filter(place));
+        let client = client(self.kubeconfig.as_deref()).await?;
+        let mut gateway = Gateway::open(self.flags.clone(), place).await?;
+        let cluster =
+            Cluster::new(client.clone(), self.watch_namespace.clone(), gateway.admin.clone());
+        let feed = cluster.start(&mut gateway.supervisor);
+        gateway.connect(&feed);
+        let Some(mut serving) = gateway.start().await? else { return Ok(()) };
+        open_inspect(&mut serving, &client).await?;
+        let outcome = serving.gateway.pipeline.outcome();
+        let writer = Writer::new(client.clone(), self.published());
+        let statuses = outcome.clone();
+        let supervisor = &mut serving.gateway.supervisor;
+        supervisor.keep("status", move || writer.clone().follow(statuses.clone()));
+        let window = serving.gateway.denial_window();
+        let collector = serving.collector(Pace::of_cluster(window, self.event_writes_per_minute));
+        let publisher = Publisher::new(client, collector, outcome, replica_name());
+        let publisher = Arc::new(Mutex::new(publisher));
+        let followed = Arc::clone(&publisher);
+        let supervisor = &mut serving.gateway.supervisor;
+        supervisor.keep("events", move || Publisher::follow(Arc::clone(&followed)));
+        serving.announce()?;
+        serving.until_stopped(async || Publisher::close(&publisher).await).await;
+        Ok(())
+    }
+
+    fn published(&self) -> Published {
+        let address = |text: &String| {
+            text.parse::<IpAddr>().map_or_else(|_| Address::Host(text.clone()), Address::Ip)
+        };
+        Published {
+            addresses: self.publish_address.iter().map(address).collect(),
+            service: self.publish_service.clone(),
+        }
+    }
+}
+
+/// A client that has had one answer.
+async fn client(kubeconfig: Option<&std::path::Path>) -> Result<Client> {
+    let mut config = match kubeconfig {
+        Some(path) => {
+            let read = Kubeconfig::read_from(path).with_context(|| {
+                format!("--kubeconfig `{}` cannot be read; name a kubeconfig", path.display())
+            })?;
+            Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?
+        }
+        None => Config::infer().await.context(
+            "there is no kubeconfig and no service account of a pod; name one with --kubeconfig",
+        )?,
+    };
+    config.read_timeout = Some(SILENCE);
+    config.reset_reader_on_write = true;
+    // Every call here is tried again by its caller, who knows its budget.
+    config.default_retry = false;
+    let server = config.cluster_url.clone();
+    let client = Client::try_from(config).context("the kubeconfig cannot be used")?;
+    let answer = timeout(FIRST_ANSWER, client.apiserver_version()).await;
+    match answer {
+        // Whoever may not ask for the version has had an answer.
+        Ok(Ok(_) | Err(kube::Error::Api(_))) => Ok(client),
+        Ok(Err(error)) => bail!(
+            "the API server {server} cannot be reached: {}; check the address in the kubeconfig and the network",
+            innermost(&error)
+        ),
+        Err(_) => bail!(
+            "the API server {server} does not answer within {} s; check the address in the kubeconfig and the network",
+            FIRST_ANSWER.as_secs()
+        ),
+    }
+}
+
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+/// Without the right to ask about tokens nobody could be let in, so the port stays closed.
+async fn open_inspect(serving: &mut Serving, client: &Client) -> Result<()> {
+    let sentence = match timeout(FIRST_ANSWER, missing_right(client)).await {
+        Ok(Ok(None)) => return Ok(serving.open_inspect(Access::Token(client.clone())).await?),
+        Ok(Ok(Some(right))) => {
+            format!("the right to {right} is missing; grant it to the ServiceAccount")
+        }
+        Ok(Err(error)) => format!("the API server cannot be asked about rights: {error}"),
+        Err(_) => "the API server does not say which rights we have".to_owned(),
+    };
+    tracing::warn!(error = sentence, "The inspect port stays closed");
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! How many Events may be written: a bucket for bursts within a hard limit for every minute.
+
+use std::{collections::VecDeque, time::Duration};
+
+/// A write counts for a little longer than a minute: it reaches the API server some time after it
+/// was granted, and no minute there may hold more than the limit.
+const WINDOW: Duration = Duration::from_secs(62);
+
+/// Grants writes, and remembers which namespaces got them.
+#[derive(Debug)]
+pub struct Budget {
+    per_minute: usize,
+    burst: u32,
+    /// When the bucket would be full again.
+    full_at: Duration,
+    granted: VecDeque<(Duration, Box<str>)>,
+}
+
+impl Budget {
+    /// At most `per_minute` writes in any minute and `burst` at once. 0 grants nothing.
+    pub fn new(per_minute: u32, burst: u32) -> Self {
+        let limit = usize::try_from(per_minute).unwrap_or(usize::MAX);
+        let burst = burst.clamp(1, per_minute.max(1));
+        Self { per_minute: limit, burst, full_at: Duration::ZERO, granted: VecDeque::new() }
+    }
+
+    /// Whether a write would be granted.
+    pub fn has_room(&mut self, now: Duration) -> bool {
+        while self.granted.front().is_some_and(|(at, _)| now.saturating_sub(*at) >= WINDOW) {
+            self.granted.pop_front();
+        }
+        let owed = self.full_at.saturating_sub(now);
+        self.granted.len() < self.per_minute && owed <= self.interval() * (self.burst - 1)
+    }
+
+    /// Takes what [`Budget::has_room`] promised.
+    pub fn take(&mut self, namespace: &str, now: Duration) {
+        self.full_at = self.full_at.max(now) + self.interval();
+        self.granted.push_back((now, namespace.into()));
+    }
+
+    /// How many of the last minute's writes were a namespace's.
+    pub fn share(&self, namespace: &str) -> usize {
+        self.granted.iter().filter(|(_, by)| **by == *namespace).count()
+    }
+
+    /// Whether a namespace has had half of a minute's writes.
+    pub fn is_greedy(&self, share: usize) -> bool {
+        share.saturating_mul(2) >= self.per_minute
+    }
+
+    /// From one regular write to the next.
+    fn interval(&self) -> Duration {
+        let per_minute = u32::try_from(self.per_minute).unwrap_or(u32::MAX).max(1);
+        Duration::from_mins(1) / per_minute
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn granted(budget: &mut Budget, from: u64, to: u64) -> usize {
+        let moments = (from..to).map(Duration::from_millis).filter(|now| {
+            let room = budget.has_room(*now);
+            if room {
+                budget.take("shop", *now);
+            }
+            room
+        });
+        moments.count()
+    }
+
+    #[test]
+    fn a_burst_is_followed_by_the_regular_rate_within_the_minute() {
+        let mut budget = Budget::new(60, 25);
+        assert_eq!(granted(&mut budget, 0, 100), 25);
+        assert_eq!(granted(&mut budget, 100, 60_000), 35);
+        assert_eq!(granted(&mut budget, 60_000, 62_000), 0);
+    }
+
+    #[test]
+    fn a_budget_of_one_grants_one_a_minute() {
+        let mut budget = Budget::new(1, 25);
+        assert_eq!(granted(&mut budget, 0, 60_000), 1);
+        assert_eq!(granted(&mut budget, 60_000, 63_000), 1);
+    }
+
+    #[test]
+    fn no_budget_grants_nothing() {
+        assert_eq!(granted(&mut Budget::new(0, 25), 0, 60_000), 0);
+    }
+}

@@ -1,0 +1,346 @@
+//! Refusals as core/v1 Events: created once, then only count, message and last time change.
+//!
+//! An Event is named after its group, its object and this replica, so no two writers ever meet, and
+//! `kubectl describe` shows one line a replica. Under `events.k8s.io/v1` a note could never change;
+//! under core/v1 it can.
+
+use std::{
+    collections::HashMap, convert::Infallible, fmt, future::Future, sync::Arc, time::Duration,
+};
+
+use compile::{Finding, Resources};
+use decision::refs::{Kind, ResourceRef};
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{Event, EventSource, ObjectReference},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+use tokio::{
+    sync::{Mutex, watch},
+    time::timeout,
+};
+
+use crate::{
+    denials::{
+        aggregate::{Group, Note, NoteId},
+        collect::Collector,
+    },
+    pipeline::Outcome,
+    status::{FIELD_MANAGER, reference},
+};
+
+/// Longest time for one call.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Pause after the first failure; it doubles up to [`LONGEST`].
+const SHORTEST: Duration = Duration::from_secs(1);
+/// Longest pause while the API server is away.
+const LONGEST: Duration = Duration::from_secs(30);
+/// How long an Event rests that the API server refuses: another try would end the same way.
+const REFUSED: Duration = Duration::from_mins(10);
+/// Longest name of an object (RFC 1123 subdomain).
+const NAME_LIMIT: usize = 253;
+
+/// Writes Events.
+pub struct Publisher {
+    client: Client,
+    collector: Collector,
+    outcome: watch::Receiver<Option<Arc<Outcome>>>,
+    replica: String,
+    /// Tells this run of the program from an earlier one of the same name.
+    instance: String,
+    /// What the Events of this run stand on: counts of an earlier run of this replica.
+    events: HashMap<NoteId, Standing>,
+    identities: Identities,
+    pause: Duration,
+}
+
+impl fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publisher").field("replica", &self.replica).finish_non_exhaustive()
+    }
+}
+
+/// An Event that exists, as far as we know.
+#[derive(Clone, Copy, Debug, Default)]
+struct Standing {
+    /// Counted by an earlier run of this replica.
+    base: u64,
+}
+
+/// How a write ended.
+enum Written {
+    Done,
+    /// The API server does not want it.
+    Refused(kube::Error),
+    /// The API server is away, or busy.
+    Away(String),
+}
+
+impl Publisher {
+    /// Writes with the rights of a client, as one replica.
+    pub fn new(
+        client: Client,
+        collector: Collector,
+        outcome: watch::Receiver<Option<Arc<Outcome>>>,
+        replica: String,
+    ) -> Self {
+        let instance = format!("{replica}-{}", Timestamp::now().as_microsecond());
+        Self {
+            client,
+            collector,
+            outcome,
+            replica,
+            instance,
+            events: HashMap::new(),
+            identities: Identities::default(),
+            pause: SHORTEST,
+        }
+    }
+
+    /// Counts and writes, for ever.
+    ///
+    /// # Errors
+    /// Never.
+    pub async fn follow(this: Arc<Mutex<Self>>) -> Result<(), Infallible> {
+        loop {
+            let mut this = this.lock().await;
+            let outcome = this.outcome.borrow().clone();
+            let findings = findings(outcome.as_deref());
+            this.collector.collect(findings).await;
+            this.write_due(outcome.as_deref()).await;
+        }
+    }
+
+    /// Writes what was counted since, when the program ends.
+    pub async fn close(this: &Mutex<Self>) {
+        // The one who follows holds the lock for at most one round.
+        let close = async {
+            let mut this = this.lock().await;
+            let outcome = this.outcome.borrow().clone();
+            let findings = findings(outcome.as_deref());
+            this.collector.close(findings);
+            this.write_due(outcome.as_deref()).await;
+        };
+        if timeout(PATIENCE, close).await.is_err() {
+            tracing::warn!("The last Events could not be written in time");
+        }
+    }
+
+    async fn write_due(&mut self, outcome: Option<&Outcome>) {
+        let Some(outcome) = outcome else { return };
+        self.identities.refresh(&outcome.resources);
+        loop {
+            let known = &self.identities.known;
+            let Some(note) = self.collector.next(|object| known.contains_key(object)) else {
+                return;
+            };
+            let Some(identity) = known.get(&note.id.object).cloned() else { return };
+            match self.write(&note, &identity).await {
+                Written::Done => {
+                    self.pause = SHORTEST;
+                    self.collector.written(&note);
+                }
+                Written::Refused(error) => {
+                    tracing::warn!(resource = %note.id.object, %error, "Event refused");
+                    self.collector.failed(&note, REFUSED);
+                }
+                Written::Away(error) => {
+                    tracing::warn!(error, "Event cannot be written; it is tried again");
+                    self.collector.failed(&note, self.pause);
+                    self.collector.rest(self.pause);
+                    self.pause = self.pause.saturating_mul(2).min(LONGEST);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Updates the Event if it should exist, and creates it otherwise; an Event that somebody
+    /// deleted, or that expired, is created anew.
+    async fn write(&mut self, note: &Note, identity: &Identity) -> Written {
+        let name = self.name(&note.id);
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &note.id.object.namespace);
+        let standing = self.events.get(&note.id).copied();
+        if let Some(standing) = standing {
+            match self.update(&api, &name, note, standing).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => {
+                    self.events.remove(&note.id);
+                }
+                result => return ended(result),
+            }
+        }
+        let event = self.event(name.clone(), note, identity);
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), dry_run: false };
+        match within(api.create(&params, &event)).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                self.take_over(&api, &name, note).await
+            }
+            result => {
+                if result.is_ok() {
+                    self.events.insert(note.id.clone(), Standing::default());
+                }
+                ended(result.map(drop))
+            }
+        }
+    }
+
+    /// An Event of this name is there: an earlier run of this replica wrote it, and its count goes
+    /// on; or this run did and the answer was lost.
+    async fn take_over(&mut self, api: &Api<Event>, name: &str, note: &Note) -> Written {
+        let before = match within(api.get(name)).await {
+            Ok(before) => before,
+            Err(error) => return ended(Err(error)),
+        };
+        let own = before.reporting_instance.as_deref() == Some(&self.instance);
+        let base = if own { 0 } else { u64::try_from(before.count.unwrap_or(0)).unwrap_or(0) };
+        let standing = Standing { base };
+        let result = self.update(api, name, note, standing).await;
+        if result.is_ok() {
+            self.events.insert(note.id.clone(), standing);
+        }
+        ended(result)
+    }
+
+    async fn update(
+        &self,
+        api: &Api<Event>,
+        name: &str,
+        note: &Note,
+        standing: Standing,
+    ) -> kube::Result<()> {
+        let patch = json!({
+            "count": count(note.count.saturating_add(standing.base)),
+            "message": note.message,
+            "lastTimestamp": Time(note.last),
+            "reportingInstance": self.instance,
+        });
+        let params =
+            PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        within(api.patch(name, &params, &Patch::Merge(patch))).await.map(drop)
+    }
+
+    fn event(&self, name: String, note: &Note, identity: &Identity) -> Event {
+        let object = &note.id.object;
+        Event {
+            metadata: ObjectMeta {
+                name: Some(name),
+                namespace: Some(object.namespace.to_string()),
+                ..ObjectMeta::default()
+            },
+            involved_object: ObjectReference {
+                api_version: Some(identity.api_version.to_owned()),
+                kind: Some(object.kind.as_str().to_owned()),
+                namespace: Some(object.namespace.to_string()),
+                name: Some(object.name.to_string()),
+                uid: identity.uid.clone(),
+                ..ObjectReference::default()
+            },
+            type_: Some(if note.warning { "Warning" } else { "Normal" }.to_owned()),
+            reason: Some(note.reason.to_owned()),
+            message: Some(note.message.clone()),
+            count: Some(count(note.count)),
+            first_timestamp: Some(Time(note.first)),
+            last_timestamp: Some(Time(note.last)),
+            source: Some(EventSource {
+                component: Some("whygate".to_owned()),
+                host: Some(self.replica.clone()),
+            }),
+            reporting_component: Some(compile::class::CONTROLLER.to_owned()),
+            reporting_instance: Some(self.instance.clone()),
+            action: Some(if note.warning { "Refuse" } else { "Count" }.to_owned()),
+            ..Event::default()
+        }
+    }
+
+    /// `NAME.HASH`: the hash is of group, object and replica.
+    fn name(&self, id: &NoteId) -> String {
+        let text = format!("{:?}|{}|{}", Named(&id.group), id.object, self.replica);
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+        let start = digest.as_ref().first_chunk::<8>().copied().unwrap_or_default();
+        let hash = format!("{:016x}", u64::from_be_bytes(start));
+        let room = NAME_LIMIT.saturating_sub(hash.len() + 1);
+        let name: String = id.object.name.chars().take(room).collect();
+        format!("{}.{hash}", name.trim_end_matches(['.', '-']))
+    }
+}
+
+/// A group without what its type prints about memory.
+struct Named<'a>(&'a Group);
+
+impl fmt::Debug for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Group::Denial(key) => {
+                let field = key.field.as_ref().map(ToString::to_string).unwrap_or_default();
+                let route = key.route.as_ref().map(ToString::to_string).unwrap_or_default();
+                let rule = key.rule.as_deref().unwrap_or_default();
+                let policy = key.policy.as_ref().map(ToString::to_string).unwrap_or_default();
+                write!(f, "{}|{route}|{policy}|{rule}|{field}|{}", key.code, key.shadow)
+            }
+            Group::Finding(field, reason) => write!(f, "{field}|{}", reason.as_str()),
+        }
+    }
+}
+
+fn findings(outcome: Option<&Outcome>) -> &[Finding] {
+    outcome.map(|outcome| outcome.findings.as_slice()).unwrap_or_default()
+}
+
+/// A call that takes too long is one that failed.
+async fn within<T>(call: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    match timeout(PATIENCE, call).await {
+        Ok(result) => result,
+        Err(elapsed) => Err(kube::Error::Service(elapsed.into())),
+    }
+}
+
+fn ended(result: kube::Result<()>) -> Written {
+    match result {
+        Ok(()) => Written::Done,
+        Err(kube::Error::Api(status)) if matches!(status.code, 400..=428) => {
+            Written::Refused(kube::Error::Api(status))
+        }
+        Err(error) => Written::Away(error.to_string()),
+    }
+}
+
+fn count(number: u64) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+/// What an Event needs to know of its object so that `kubectl describe` finds it.
+#[derive(Clone, Debug)]
+struct Identity {
+    uid: Option<String>,
+    api_version: &'static str,
+}
+
+/// The objects that Events can be about.
+#[derive(Debug, Default)]
+struct Identities {
+    of: Option<Arc<Resources>>,
+    known: HashMap<ResourceRef, Identity>,
+}
+
+impl Identities {
+    fn refresh(&mut self, resources: &Arc<Resources>) {
+        if self.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, resources)) {
+            return;
+        }
+        let ingresses = resources.ingresses.iter();
+        let ingresses = ingresses.map(|it| (Kind::Ingress, "networking.k8s.io/v1", &it.metadata));
+        let policies = resources.access_policies.iter();
+        let policies =
+            policies.map(|it| (Kind::AccessPolicy, "whygate.dev/v1alpha1", &it.metadata));
+        let identity = |(kind, api_version, metadata): (Kind, &'static str, &ObjectMeta)| {
+            (reference(kind, metadata), Identity { uid: metadata.uid.clone(), api_version })
+        };
+        self.known = ingresses.chain(policies).map(identity).collect();
+        self.of = Some(Arc::clone(resources));
+    }
+}

@@ -1,0 +1,300 @@
+//! The parts put together: what `run`, `serve` and `demo` have in common, from the admin port to
+//! the last request.
+
+use std::{convert::Infallible, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use dataplane::{Addresses, BindError, Dataplane, DenialSample, StartError};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, watch::error::RecvError},
+    time::sleep,
+};
+
+use crate::{
+    admin::{self, Admin, ListenError},
+    denials::{
+        aggregate::Pace,
+        collect::{Collector, Totals},
+    },
+    inspect::{Access, Inspect},
+    pipeline::{Feed, HoldOff, Pipeline},
+    ready_file::{Ready, WriteError},
+    settings::{ServeFlags, SettingsError, Surroundings},
+    supervise::Supervisor,
+};
+
+/// Most samples of refusals that wait for the aggregation. Beyond it they are dropped and counted.
+const SAMPLES: usize = 4_096;
+
+/// Why the program cannot start: one sentence each.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// Flags contradict each other.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A port for people and programs.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// A port for traffic.
+    #[error("{flag} {source}")]
+    Bind {
+        /// The flag that says where.
+        flag: &'static str,
+        /// Why not.
+        source: BindError,
+    },
+    /// Anything else in the data plane.
+    #[error(transparent)]
+    Start(StartError),
+    /// The ready file.
+    #[error(transparent)]
+    Ready(#[from] WriteError),
+    /// The inspect port of a developer's machine is nobody else's.
+    #[error(
+        "--inspect-listen {0}: without a cluster there are no tokens to ask for; choose a loopback address, or `off`"
+    )]
+    OpenInspect(SocketAddr),
+    /// Signals cannot be received.
+    #[error("cannot receive signals: {0}")]
+    Signals(#[from] io::Error),
+    /// The source ended before it was ready.
+    #[error("the source of resources ended before everything was read")]
+    Source(#[from] RecvError),
+}
+
+/// A program on its way up: the admin port answers, nothing else is bound.
+pub struct Gateway {
+    flags: ServeFlags,
+    place: Surroundings,
+    settings: dataplane::Settings,
+    /// Every task of the program.
+    pub supervisor: Supervisor,
+    /// What the admin port tells.
+    pub admin: Admin,
+    /// From resources to snapshots.
+    pub pipeline: Pipeline,
+    admin_address: Option<SocketAddr>,
+    signals: Signals,
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+impl Gateway {
+    /// Reads the settings and opens the admin port.
+    ///
+    /// # Errors
+    /// If flags contradict each other, or the port cannot be opened.
+    pub async fn open(flags: ServeFlags, place: Surroundings) -> Result<Self, GatewayError> {
+        let settings = flags.dataplane(place)?;
+        let signals = Signals::new()?;
+        let mut supervisor = Supervisor::default();
+        let admin = Admin { health: supervisor.health(), ..Admin::default() };
+        admin.readiness.lacks("resources", "not every kind of object has been listed yet");
+        admin.readiness.lacks("listeners", "the listeners for traffic are not bound yet");
+        let mut admin_address = None;
+        if let Some(address) = flags.admin(place) {
+            let listener = admin::bind("--admin-listen", address).await?;
+            admin_address = listener.local_addr().ok();
+            let (listener, router) = (Arc::new(listener), admin.router());
+            supervisor
+                .keep("admin", move || crate::port::serve(Arc::clone(&listener), router.clone()));
+        }
+        let pipeline = Pipeline::new(flags.compile(place), HoldOff::CONFIGURATION);
+        Ok(Self { flags, place, settings, supervisor, admin, pipeline, admin_address, signals })
+    }
+
+    /// How long repeats of a refusal are counted.
+    pub fn denial_window(&self) -> Duration {
+        self.flags.denial_window(self.place)
+    }
+
+    /// Connects the source: from now on its resources become snapshots.
+    pub fn connect(&mut self, feed: &Feed) {
+        let (line, source) = (self.pipeline.clone(), feed.clone());
+        self.supervisor.keep("configuration", move || line.clone().configure(source.clone()));
+        let (line, source) = (self.pipeline.clone(), feed.clone());
+        self.supervisor.keep("endpoints", move || line.clone().place_endpoints(source.clone()));
+        let (outcome, gauge) = (self.pipeline.outcome(), self.admin.findings.clone());
+        self.supervisor.keep("findings-metric", move || {
+            let (mut outcome, gauge) = (outcome.clone(), gauge.clone());
+            async move {
+                outcome.mark_changed();
+                while outcome.changed().await.is_ok() {
+                    let count =
+                        outcome.borrow_and_update().as_ref().map_or(0, |it| it.findings.len());
+                    gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+                }
+                Err::<Infallible, _>("the pipeline is gone").map(drop)
+            }
+        });
+    }
+
+    /// Waits until everything was listed once and compiled, then binds the listeners.
+    ///
+    /// Gives nothing if the program was asked to end before.
+    ///
+    /// # Errors
+    /// If a port is in use or forbidden.
+    pub async fn start(mut self) -> Result<Option<Serving>, GatewayError> {
+        tokio::select! {
+            ready = self.pipeline.ready() => ready?,
+            () = self.signals.wait() => {
+                self.supervisor.stop().await;
+                return Ok(None);
+            }
+        }
+        self.admin.readiness.has("resources");
+        let (sender, samples) = mpsc::channel(SAMPLES);
+        let settings = self.settings.clone();
+        let dataplane = Dataplane::start(settings, self.pipeline.inputs(), sender)
+            .map_err(|error| explain(error, &self.settings))?;
+        let dataplane = Arc::new(dataplane);
+        // Set once: there is one data plane.
+        let _ = self.admin.dataplane.set(Arc::downgrade(&dataplane));
+        Ok(Some(Serving { gateway: self, dataplane, samples: Some(samples), inspect: None }))
+    }
+}
+
+/// A program that serves traffic.
+pub struct Serving {
+    /// The parts.
+    pub gateway: Gateway,
+    dataplane: Arc<Dataplane>,
+    samples: Option<mpsc::Receiver<DenialSample>>,
+    inspect: Option<SocketAddr>,
+}
+
+impl fmt::Debug for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serving").field("dataplane", &self.dataplane).finish_non_exhaustive()
+    }
+}
+
+impl Serving {
+    /// The addresses that are really bound for traffic.
+    pub fn addresses(&self) -> &Addresses {
+        self.dataplane.addresses()
+    }
+
+    /// The way from refusals to Events, for whoever publishes them. There is one.
+    pub fn collector(&mut self, pace: Pace) -> Collector {
+        let samples = self.samples.take().unwrap_or_else(|| mpsc::channel(1).1);
+        let dataplane = Arc::downgrade(&self.dataplane);
+        let totals: Totals = Box::new(move || {
+            dataplane.upgrade().map(|dataplane| dataplane.denial_counts()).unwrap_or_default()
+        });
+        Collector::new(totals, samples, pace, self.gateway.admin.events.clone())
+    }
+
+    /// Opens the inspect port, unless it is `off`.
+    ///
+    /// # Errors
+    /// If it cannot be bound, or would be open to everybody.
+    pub async fn open_inspect(&mut self, access: Access) -> Result<(), GatewayError> {
+        let Some(address) = self.gateway.flags.inspect_listen.address() else { return Ok(()) };
+        if matches!(access, Access::Everybody) && !address.ip().is_loopback() {
+            return Err(GatewayError::OpenInspect(address));
+        }
+        let listener: TcpListener = admin::bind("--inspect-listen", address).await?;
+        self.inspect = listener.local_addr().ok();
+        let listener = Arc::new(listener);
+        let router = Inspect { outcome: self.gateway.pipeline.outcome(), access }.router();
+        self.gateway
+            .supervisor
+            .keep("inspect", move || crate::port::serve(Arc::clone(&listener), router.clone()));
+        Ok(())
+    }
+
+    /// Says that traffic may come.
+    ///
+    /// # Errors
+    /// If the ready file cannot be written.
+    pub fn announce(&self) -> Result<(), GatewayError> {
+        let addresses = self.dataplane.addresses();
+        if let Some(path) = &self.gateway.flags.ready_file {
+            let ready = Ready {
+                http: &addresses.http,
+                https: &addresses.https,
+                admin: self.gateway.admin_address,
+                inspect: self.inspect,
+                pid: std::process::id(),
+            };
+            ready.write(path)?;
+        }
+        self.gateway.admin.readiness.has("listeners");
+        tracing::info!(http = ?addresses.http, https = ?addresses.https, "Ready");
+        Ok(())
+    }
+
+    /// Serves until the program is asked to end, then drains: not ready at once, connections are
+    /// still accepted for the delay, and requests in flight have the grace. A second signal ends it
+    /// at once. `last` tells what was counted until then.
+    pub async fn until_stopped(mut self, last: impl AsyncFnOnce()) {
+        self.gateway.signals.wait().await;
+        let Gateway { flags, place, admin, .. } = &self.gateway;
+        admin.readiness.lacks("shutdown", "the program is shutting down");
+        self.dataplane.start_draining();
+        let delay = flags.shutdown_delay(*place);
+        let grace = Duration::from_secs(flags.shutdown_grace_seconds);
+        tracing::info!(delay = ?delay, grace = ?grace, "Shutting down");
+        let Self { mut gateway, dataplane, .. } = self;
+        let drain = async {
+            sleep(delay).await;
+            last().await;
+            let stopped = alone(dataplane).await.stop(grace).await;
+            if stopped.lost > 0 {
+                tracing::warn!(lost = stopped.lost, "Requests were cut off by the grace");
+            }
+        };
+        tokio::select! {
+            () = drain => {}
+            () = gateway.signals.wait() => tracing::warn!("Ended without draining"),
+        }
+        gateway.supervisor.stop().await;
+    }
+}
+
+/// The data plane once nobody else looks at it; looks are short.
+async fn alone(mut dataplane: Arc<Dataplane>) -> Dataplane {
+    loop {
+        match Arc::try_unwrap(dataplane) {
+            Ok(dataplane) => return dataplane,
+            Err(shared) => dataplane = shared,
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn explain(error: StartError, settings: &dataplane::Settings) -> GatewayError {
+    let StartError::Bind(source) = error else { return GatewayError::Start(error) };
+    let (BindError::InUse { address }
+    | BindError::Forbidden { address }
+    | BindError::Other { address, .. }) = &source;
+    let flag = if settings.https.contains(address) { "--https-listen:" } else { "--http-listen:" };
+    GatewayError::Bind { flag, source }
+}
+
+/// The signals that ask a program to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

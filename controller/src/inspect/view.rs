@@ -1,0 +1,202 @@
+//! What `/snapshot` shows: types of its own, so that nothing is shown by accident.
+
+use compile::{
+    Protection,
+    conditions::{Condition, Details},
+    finding::Effect,
+};
+use decision::{
+    host::{Host, HostPattern},
+    protection::Posture,
+    refs::Kind,
+    route::{Backend, Route},
+};
+use k8s_openapi::api::networking::v1::{HTTPIngressPath, Ingress};
+use serde::Serialize;
+
+use crate::pipeline::Outcome;
+
+/// What is in force.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Snapshot {
+    generation: u64,
+    ingresses: Vec<IngressView>,
+    policies: Vec<PolicyView>,
+    findings: Vec<FindingView>,
+}
+
+#[derive(Debug, Serialize)]
+struct IngressView {
+    namespace: String,
+    name: String,
+    protection: &'static str,
+    routes: Vec<RouteView>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RouteView {
+    field: String,
+    host: String,
+    path: String,
+    posture: &'static str,
+    policies: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refuses_with: Option<&'static str>,
+    backend: String,
+}
+
+#[derive(Debug, Serialize)]
+struct PolicyView {
+    namespace: String,
+    name: String,
+    conditions: Vec<ConditionView>,
+}
+
+#[derive(Debug, Serialize)]
+struct ConditionView {
+    #[serde(rename = "type")]
+    type_: &'static str,
+    status: bool,
+    reason: &'static str,
+    message: String,
+}
+
+#[derive(Debug, Serialize)]
+struct FindingView {
+    resource: String,
+    field: String,
+    reason: &'static str,
+    message: String,
+    remedy: String,
+    effect: &'static str,
+}
+
+impl Snapshot {
+    pub(super) fn of(outcome: &Outcome) -> Self {
+        Self {
+            generation: outcome.snapshot.generation,
+            ingresses: outcome
+                .ingresses
+                .iter()
+                .map(|ingress| ingress_view(outcome, ingress))
+                .collect(),
+            policies: policies(outcome),
+            findings: findings(outcome),
+        }
+    }
+}
+
+fn ingress_view(outcome: &Outcome, summary: &compile::IngressSummary) -> IngressView {
+    let (namespace, name) = (&*summary.resource.namespace, &*summary.resource.name);
+    let object = outcome.resources.ingresses.iter().find(|ingress| {
+        ingress.metadata.namespace.as_deref() == Some(namespace)
+            && ingress.metadata.name.as_deref() == Some(name)
+    });
+    let protection = match summary.protection {
+        Protection::Enforced => "enforced",
+        Protection::Open => "open",
+        Protection::Refused => "refused",
+    };
+    let routes = object.map(|ingress| routes(outcome, ingress, summary)).unwrap_or_default();
+    IngressView { namespace: namespace.to_owned(), name: name.to_owned(), protection, routes }
+}
+
+/// The routes of an Ingress that requests really reach: another Ingress may have won a place.
+fn routes(
+    outcome: &Outcome,
+    ingress: &Ingress,
+    summary: &compile::IngressSummary,
+) -> Vec<RouteView> {
+    let rules = ingress.spec.iter().flat_map(|spec| spec.rules.iter().flatten());
+    let mut found = Vec::new();
+    for rule in rules {
+        let host = rule.host.as_deref().unwrap_or_default();
+        let paths = rule.http.iter().flat_map(|http| &http.paths);
+        for path in paths {
+            if let Some(route) = reached(outcome, host, path)
+                && route.name.field.resource == summary.resource
+            {
+                found.push(route_view(route));
+            }
+        }
+    }
+    found
+}
+
+/// The route that a request for this very place gets.
+fn reached<'a>(outcome: &'a Outcome, host: &str, path: &HTTPIngressPath) -> Option<&'a Route> {
+    let host = match HostPattern::parse(host) {
+        Ok(HostPattern::Exact(host)) => host,
+        Ok(HostPattern::Wildcard(suffix)) => {
+            Host::parse(&format!("whygate-probe.{}", suffix.as_str())).ok()?
+        }
+        Ok(HostPattern::Any) | Err(_) => Host::parse("whygate-probe.invalid").ok()?,
+    };
+    let path = path.path.as_deref().unwrap_or("/");
+    outcome.snapshot.routes.find(&host, path).map(|route| &**route)
+}
+
+fn route_view(route: &Route) -> RouteView {
+    let mut view = RouteView {
+        field: route.name.field.path.to_string(),
+        host: route.name.host.to_string(),
+        path: route.name.path.to_string(),
+        posture: "enforce",
+        policies: Vec::new(),
+        refuses_with: None,
+        backend: match &*route.backend {
+            Backend::Service(port) => port.to_string(),
+            Backend::Missing { problem, .. } => format!("missing: {problem}"),
+        },
+    };
+    match &route.posture {
+        Posture::Enforce(protection) => {
+            let policies = protection.attachments().iter();
+            let accepted = policies.filter_map(|attachment| attachment.policy.as_ref().ok());
+            view.policies = accepted.map(|policy| policy.resource.path().to_string()).collect();
+        }
+        Posture::Open(_) => view.posture = "open",
+        Posture::Refuse(refusal) => {
+            view.posture = "refuse";
+            view.refuses_with = Some(refusal.reason.code().as_str());
+        }
+    }
+    view
+}
+
+fn policies(outcome: &Outcome) -> Vec<PolicyView> {
+    let policies = outcome.statuses.iter().filter(|status| {
+        status.resource.kind == Kind::AccessPolicy && matches!(status.details, Details::Policy(_))
+    });
+    let view = |condition: &Condition| ConditionView {
+        type_: condition.type_,
+        status: condition.status,
+        reason: condition.reason,
+        message: condition.message.clone(),
+    };
+    policies
+        .map(|status| PolicyView {
+            namespace: status.resource.namespace.to_string(),
+            name: status.resource.name.to_string(),
+            conditions: status.conditions.iter().map(view).collect(),
+        })
+        .collect()
+}
+
+fn findings(outcome: &Outcome) -> Vec<FindingView> {
+    let findings = outcome.findings.iter().map(|finding| FindingView {
+        resource: finding.field.resource.to_string(),
+        field: finding.field.path.to_string(),
+        reason: finding.reason.as_str(),
+        message: finding.message.clone(),
+        remedy: finding.remedy.clone(),
+        effect: match finding.effect {
+            Effect::Closes => "closes",
+            Effect::Rejects => "rejects",
+            Effect::Warns => "warns",
+        },
+    });
+    findings.collect()
+}

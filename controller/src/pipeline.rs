@@ -1,0 +1,281 @@
+//! One change of the configuration from top to bottom: resources, hold-off, compile, snapshot.
+//!
+//! Endpoints have a short line of their own below: they change far more often than routes.
+
+use std::{sync::Arc, time::Duration};
+
+use compile::{Compiled, Finding, IngressSummary, Resources, Status};
+use dataplane::{Certificates, EndpointTable, Inputs};
+use decision::snapshot::Snapshot;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use tokio::{
+    sync::watch::{self, error::RecvError},
+    task::{JoinError, spawn_blocking},
+    time::{Instant, sleep_until},
+};
+
+/// The endpoints of a source.
+pub type Slices = Vec<Arc<EndpointSlice>>;
+
+/// What a source gives: nothing before everything was listed once, then always the newest.
+#[derive(Clone, Debug)]
+pub struct Feed {
+    /// Everything but endpoints.
+    pub resources: watch::Receiver<Option<Arc<Resources>>>,
+    /// The endpoints.
+    pub slices: watch::Receiver<Option<Arc<Slices>>>,
+}
+
+/// What became of the newest resources.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was compiled.
+    pub resources: Arc<Resources>,
+    /// What requests are judged by.
+    pub snapshot: Arc<Snapshot>,
+    /// What is wrong with the manifests.
+    pub findings: Vec<Finding>,
+    /// The desired status of policies, plans and subscriptions.
+    pub statuses: Vec<Status>,
+    /// The Ingresses of ours.
+    pub ingresses: Vec<IngressSummary>,
+    /// How many routes there are.
+    pub routes: usize,
+    /// How long compiling took.
+    pub took: Duration,
+}
+
+/// How long changes are collected before they are compiled.
+#[derive(Clone, Copy, Debug)]
+pub struct HoldOff {
+    /// A silence of this length ends the wait.
+    pub quiet: Duration,
+    /// No change waits longer than this.
+    pub longest: Duration,
+}
+
+impl HoldOff {
+    /// 100 ms, at most 500 ms.
+    pub const CONFIGURATION: Self =
+        Self { quiet: Duration::from_millis(100), longest: Duration::from_millis(500) };
+    /// 10 ms, at most 100 ms.
+    pub const ENDPOINTS: Self =
+        Self { quiet: Duration::from_millis(10), longest: Duration::from_millis(100) };
+    /// Every change at once.
+    pub const NONE: Self = Self { quiet: Duration::ZERO, longest: Duration::ZERO };
+
+    /// Waits until the changes of a channel pause, or the first of them has waited long enough.
+    /// `first` is when the first change came, if it has come already.
+    async fn settle<T>(
+        self,
+        channel: &mut watch::Receiver<T>,
+        first: Option<Instant>,
+    ) -> Result<(), RecvError> {
+        let first = if let Some(first) = first {
+            first
+        } else {
+            channel.changed().await?;
+            Instant::now()
+        };
+        let latest = first + self.longest;
+        loop {
+            let pause = (Instant::now() + self.quiet).min(latest);
+            tokio::select! {
+                biased;
+                () = sleep_until(pause) => return Ok(()),
+                changed = channel.changed() => changed?,
+            }
+        }
+    }
+}
+
+/// The ends of the line: what the data plane reads, and what everybody else reads.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    settings: Arc<compile::Settings>,
+    hold_off: HoldOff,
+    snapshot: watch::Sender<Arc<Snapshot>>,
+    certificates: watch::Sender<Arc<Certificates>>,
+    endpoints: watch::Sender<Arc<EndpointTable>>,
+    outcome: watch::Sender<Option<Arc<Outcome>>>,
+    endpoints_known: watch::Sender<bool>,
+}
+
+impl Pipeline {
+    /// A line through which nothing has gone yet.
+    pub fn new(settings: compile::Settings, hold_off: HoldOff) -> Self {
+        Self {
+            settings: Arc::new(settings),
+            hold_off,
+            snapshot: watch::Sender::default(),
+            certificates: watch::Sender::default(),
+            endpoints: watch::Sender::default(),
+            outcome: watch::Sender::new(None),
+            endpoints_known: watch::Sender::new(false),
+        }
+    }
+
+    /// What the data plane reads.
+    pub fn inputs(&self) -> Inputs {
+        Inputs {
+            snapshot: self.snapshot.subscribe(),
+            endpoints: self.endpoints.subscribe(),
+            certificates: self.certificates.subscribe(),
+        }
+    }
+
+    /// What became of the newest resources; nothing before the first are compiled.
+    pub fn outcome(&self) -> watch::Receiver<Option<Arc<Outcome>>> {
+        self.outcome.subscribe()
+    }
+
+    /// Waits until there is a first snapshot and a first table of endpoints.
+    ///
+    /// # Errors
+    /// Never, as long as the pipeline exists.
+    pub async fn ready(&self) -> Result<(), RecvError> {
+        self.outcome.subscribe().wait_for(Option::is_some).await.map(drop)?;
+        self.endpoints_known.subscribe().wait_for(|known| *known).await.map(drop)
+    }
+
+    /// Turns each change of the resources into a snapshot, for as long as the source lives.
+    ///
+    /// # Errors
+    /// If the source is gone, or compiling panicked; the last snapshot stays in force.
+    pub async fn configure(self, feed: Feed) -> Result<(), PipelineError> {
+        let mut channel = feed.resources;
+        let mut generation = self.snapshot.borrow().generation;
+        let mut changed_at = newest(&mut channel).is_some().then(Instant::now);
+        let mut retired = Retired::default();
+        loop {
+            // The first resources need no patience: the program is not ready without them.
+            let hold_off = if generation == 0 { HoldOff::NONE } else { self.hold_off };
+            hold_off.settle(&mut channel, changed_at.take()).await?;
+            let Some(resources) = newest(&mut channel) else { continue };
+            generation += 1;
+            let work = self.compile(resources, generation);
+            tokio::pin!(work);
+            let (outcome, certificates) = loop {
+                tokio::select! {
+                    biased;
+                    compiled = &mut work => break compiled?,
+                    changed = channel.changed(), if changed_at.is_none() => {
+                        changed?;
+                        changed_at = Some(Instant::now());
+                    }
+                }
+            };
+            retired.bury(self.publish(outcome, certificates));
+        }
+    }
+
+    /// Keeps the table of endpoints, for as long as the source lives.
+    ///
+    /// # Errors
+    /// If the source is gone.
+    pub async fn place_endpoints(self, feed: Feed) -> Result<(), PipelineError> {
+        let Feed { mut resources, mut slices } = feed;
+        resources.mark_changed();
+        loop {
+            tokio::select! {
+                settled = HoldOff::ENDPOINTS.settle(&mut resources, None) => settled?,
+                settled = HoldOff::ENDPOINTS.settle(&mut slices, None) => settled?,
+            }
+            let (Some(resources), Some(slices)) = (newest(&mut resources), newest(&mut slices))
+            else {
+                continue;
+            };
+            let table = spawn_blocking(move || table(&resources, &slices)).await?;
+            self.endpoints.send_if_modified(|known| {
+                let differs = **known != table;
+                if differs {
+                    *known = Arc::new(table);
+                }
+                differs
+            });
+            self.endpoints_known.send_replace(true);
+        }
+    }
+
+    /// Compiles where a long run disturbs neither tasks nor requests.
+    async fn compile(
+        &self,
+        resources: Arc<Resources>,
+        generation: u64,
+    ) -> Result<(Outcome, Certificates), PipelineError> {
+        let settings = Arc::clone(&self.settings);
+        let work = move || {
+            let begun = Instant::now();
+            let compiled = compile::compile(&resources, &settings, generation);
+            let Compiled { snapshot, certificates, findings, statuses, ingresses, routes } =
+                compiled;
+            let certificates = Certificates::new(certificates.hosts, certificates.default)
+                .without(certificates.refused);
+            let snapshot = Arc::new(snapshot);
+            let took = begun.elapsed();
+            let outcome =
+                Outcome { resources, snapshot, findings, statuses, ingresses, routes, took };
+            (outcome, certificates)
+        };
+        Ok(spawn_blocking(work).await?)
+    }
+
+    /// Puts a snapshot into force and gives back the one before.
+    fn publish(&self, outcome: Outcome, certificates: Certificates) -> Arc<Snapshot> {
+        let outcome = Arc::new(outcome);
+        // Certificates first: a new host is not served before its handshake can succeed.
+        self.certificates.send_replace(Arc::new(certificates));
+        let before = self.snapshot.send_replace(Arc::clone(&outcome.snapshot));
+        tracing::info!(
+            snapshot.generation = outcome.snapshot.generation,
+            routes = outcome.routes,
+            findings = outcome.findings.len(),
+            duration_ms = outcome.took.as_millis(),
+            "Snapshot published"
+        );
+        self.outcome.send_replace(Some(outcome));
+        before
+    }
+}
+
+/// The newest value of a channel, taken out so that the channel is not held.
+fn newest<T>(channel: &mut watch::Receiver<Option<Arc<T>>>) -> Option<Arc<T>> {
+    channel.borrow_and_update().clone()
+}
+
+/// Where the ports of the Services lead.
+fn table(resources: &Resources, slices: &Slices) -> EndpointTable {
+    let endpoints = compile::endpoints(&resources.services, slices);
+    EndpointTable(endpoints.into_iter().map(|(port, list)| (port, list.into())).collect())
+}
+
+/// Snapshots that were replaced and that a data thread may still hold: freeing a large one takes
+/// milliseconds, so the last owner must never be a data thread.
+#[derive(Default)]
+struct Retired(Vec<Arc<Snapshot>>);
+
+impl Retired {
+    fn bury(&mut self, snapshot: Arc<Snapshot>) {
+        self.0.push(snapshot);
+        let dead: Vec<_> =
+            self.0.extract_if(.., |snapshot| Arc::strong_count(snapshot) == 1).collect();
+        if !dead.is_empty() {
+            // Nobody waits for it, and it touches nothing but memory.
+            drop(spawn_blocking(move || drop(dead)));
+        }
+    }
+}
+
+/// Why a line ended.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// Nothing can change any more.
+    #[error("the source of resources is gone")]
+    Source(#[from] RecvError),
+    /// A bug: the last snapshot stays in force.
+    #[error("compiling failed: {0}")]
+    Compile(#[from] JoinError),
+}
+
+#[cfg(test)]
+mod tests;

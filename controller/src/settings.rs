@@ -1,0 +1,365 @@
+//! What the process is told at its start: flags and their environment variables, as values.
+
+mod limits;
+mod parse;
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroUsize,
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::{Args, ValueEnum};
+use decision::{
+    address::{NetworkSet, parse_network},
+    client::AddressSource,
+    host::HostPattern,
+};
+use ipnet::IpNet;
+
+pub use limits::LimitFlags;
+pub(crate) use parse::name;
+use parse::{client_address, listener, networks, owner};
+
+/// Flags of everything that serves traffic.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Listeners")]
+pub struct ServeFlags {
+    /// Where to serve plain HTTP: `ADDRESS:PORT`, or `off`. Repeatable; port 0 picks a free one.
+    /// Default `[::]:8080`; in a demo `127.0.0.1:8080`
+    #[arg(long, value_name = "ADDRESS", env = "WHYGATE_HTTP_LISTEN", value_delimiter = ',', value_parser = listener)]
+    pub http_listen: Vec<Listener>,
+
+    /// Where to serve HTTPS: `ADDRESS:PORT`, or `off`. Repeatable; port 0 picks a free one.
+    /// Default `[::]:8443`; in a demo `off`
+    #[arg(long, value_name = "ADDRESS", env = "WHYGATE_HTTPS_LISTEN", value_delimiter = ',', value_parser = listener)]
+    pub https_listen: Vec<Listener>,
+
+    /// Where to answer `/livez`, `/readyz` and `/metrics`, or `off`. Default `[::]:9090` in a
+    /// cluster, otherwise `127.0.0.1:9090`
+    #[arg(long, value_name = "ADDRESS", env = "WHYGATE_ADMIN_LISTEN", value_parser = listener)]
+    pub admin_listen: Option<Listener>,
+
+    /// Where to answer `/snapshot`, or `off`. In a cluster it demands a bearer token
+    #[arg(long, value_name = "ADDRESS", env = "WHYGATE_INSPECT_LISTEN", value_parser = listener, default_value = "127.0.0.1:9091")]
+    pub inspect_listen: Listener,
+
+    /// A file to write when ready, with the addresses that are really bound, as JSON
+    #[arg(long, value_name = "FILE", env = "WHYGATE_READY_FILE")]
+    pub ready_file: Option<PathBuf>,
+
+    /// Data threads. Default: the CPU limit of the control group, at least 2 without one
+    #[arg(long, value_name = "N", env = "WHYGATE_THREADS")]
+    pub threads: Option<NonZeroUsize>,
+
+    /// How the client's address is told: `peer`, or `header:NAME` (a header of `--trusted-proxies`)
+    #[arg(long, value_name = "SOURCE", env = "WHYGATE_CLIENT_ADDRESS", value_parser = client_address, default_value = "peer")]
+    pub client_address: ClientAddressFlag,
+
+    /// Networks whose address headers are believed, separated by commas. Default: nobody's
+    #[arg(long, value_name = "CIDR,…", env = "WHYGATE_TRUSTED_PROXIES", value_parser = networks)]
+    pub trusted_proxies: Option<Networks>,
+
+    /// Networks of nodes, pods and balancers, whose peers cannot be clients, separated by commas;
+    /// `none` says that every peer is a client. Default: the private networks in a cluster,
+    /// otherwise `none`
+    #[arg(long, value_name = "CIDR,…", env = "WHYGATE_INFRASTRUCTURE_CIDRS", value_parser = networks)]
+    pub infrastructure_cidrs: Option<Networks>,
+
+    /// Name of the class whose Ingresses are ours, besides those that name our controller in an
+    /// `IngressClass`
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "WHYGATE_INGRESS_CLASS",
+        default_value = "whygate",
+        help_heading = "Ingresses"
+    )]
+    pub ingress_class: String,
+
+    /// Serve Ingresses without any class, too
+    #[arg(long, env = "WHYGATE_WATCH_INGRESS_WITHOUT_CLASS", help_heading = "Ingresses")]
+    pub watch_ingress_without_class: bool,
+
+    /// What happens with routes without a policy
+    #[arg(long, value_enum, env = "WHYGATE_DEFAULT_POSTURE", default_value_t = PostureFlag::Open, help_heading = "Ingresses")]
+    pub default_posture: PostureFlag,
+
+    /// Who owns a host, whatever the age of its Ingresses: `PATTERN=NAMESPACE`, separated by commas
+    #[arg(long, value_name = "PATTERN=NS", env = "WHYGATE_HOST_NAMESPACES", value_delimiter = ',', value_parser = owner, help_heading = "Ingresses")]
+    pub host_namespaces: Vec<Owner>,
+
+    /// The TLS Secret for handshakes without a name that we know. Without it they fail
+    #[arg(long, value_name = "NS/NAME", env = "WHYGATE_DEFAULT_TLS_SECRET", value_parser = name, help_heading = "Ingresses")]
+    pub default_tls_secret: Option<Name>,
+
+    /// How long repeats of a refusal are counted before its Event is updated; later updates grow
+    /// apart in a cluster. Default 30 in a cluster, otherwise 1
+    #[arg(long, value_name = "SECONDS", env = "WHYGATE_DENIAL_WINDOW_SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600), help_heading = "Refusals")]
+    pub denial_window_seconds: Option<u64>,
+
+    /// How long connections are still accepted after SIGTERM, so that balancers learn of it.
+    /// Default 20 in a cluster, otherwise 0
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "WHYGATE_SHUTDOWN_DELAY_SECONDS",
+        help_heading = "Process"
+    )]
+    pub shutdown_delay_seconds: Option<u64>,
+
+    /// How long requests in flight may still take after that
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "WHYGATE_SHUTDOWN_GRACE_SECONDS",
+        default_value_t = 30,
+        help_heading = "Process"
+    )]
+    pub shutdown_grace_seconds: u64,
+
+    /// What the log looks like. Default: text on a terminal, otherwise json
+    #[arg(long, value_enum, env = "WHYGATE_LOG_FORMAT", help_heading = "Process")]
+    pub log_format: Option<LogFormat>,
+
+    /// What is logged, as tracing filters are written: `info`, `access=off,info`. Default `info` in
+    /// a cluster, otherwise `warn`
+    #[arg(long, value_name = "FILTER", env = "WHYGATE_LOG", value_parser = parse::filter, help_heading = "Process")]
+    pub log: Option<String>,
+
+    /// Limits of connections and requests
+    #[command(flatten)]
+    pub limits: LimitFlags,
+}
+
+/// An address to listen on, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listener {
+    /// Closed.
+    Off,
+    /// Open there.
+    At(SocketAddr),
+}
+
+impl Listener {
+    /// The address, if it is open.
+    pub fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::Off => None,
+            Self::At(address) => Some(address),
+        }
+    }
+}
+
+/// A list of networks; `none` is the empty one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Networks(pub Vec<IpNet>);
+
+/// The value of `--client-address`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientAddressFlag {
+    /// The connection's other end.
+    Peer,
+    /// A header of trusted proxies.
+    Header(http::HeaderName),
+}
+
+/// `PATTERN=NAMESPACE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The hosts.
+    pub pattern: HostPattern,
+    /// Who owns them.
+    pub namespace: String,
+}
+
+/// `NAMESPACE/NAME`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// The namespace.
+    pub namespace: String,
+    /// The name in it.
+    pub name: String,
+}
+
+/// The value of `--default-posture`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PostureFlag {
+    /// They pass.
+    Open,
+    /// They are refused.
+    Closed,
+}
+
+/// The value of `--log-format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one object a line.
+    Json,
+}
+
+/// Where the program runs, which decides about some defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surroundings {
+    /// A cluster.
+    Cluster,
+    /// A directory of manifests.
+    Directory,
+    /// The built-in manifests.
+    Demo,
+}
+
+/// Why flags that are readable one by one don't go together.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A header that nobody may set.
+    #[error(
+        "--client-address {0}: no proxy is trusted to send this header; name their networks with --trusted-proxies"
+    )]
+    NoTrustedProxies(String),
+    /// Proxies that nobody asks.
+    #[error(
+        "--trusted-proxies has no effect without a header to read; say which with --client-address header:NAME"
+    )]
+    NoHeader,
+}
+
+impl ServeFlags {
+    /// The data plane's settings.
+    ///
+    /// # Errors
+    /// If flags contradict each other.
+    pub fn dataplane(&self, place: Surroundings) -> Result<dataplane::Settings, SettingsError> {
+        let any = |port| Listener::At(SocketAddr::new(IpAddr::from([0_u16; 8]), port));
+        let (http, https) = match place {
+            Surroundings::Cluster | Surroundings::Directory => (any(8080), any(8443)),
+            Surroundings::Demo => (Listener::At(loopback(8080)), Listener::Off),
+        };
+        Ok(dataplane::Settings {
+            http: addresses(&self.http_listen, http),
+            https: addresses(&self.https_listen, https),
+            threads: self.threads.unwrap_or_else(default_threads),
+            address_source: self.address_source(place)?,
+            limits: self.limits.limits(),
+            replica: replica(),
+            redirect_port: None,
+        })
+    }
+
+    /// How the client's address is told.
+    fn address_source(&self, place: Surroundings) -> Result<AddressSource, SettingsError> {
+        let trusted = self.trusted_proxies.clone().map(|list| list.0).unwrap_or_default();
+        let header = match &self.client_address {
+            ClientAddressFlag::Peer if !trusted.is_empty() => return Err(SettingsError::NoHeader),
+            ClientAddressFlag::Peer => None,
+            ClientAddressFlag::Header(name) if trusted.is_empty() => {
+                return Err(SettingsError::NoTrustedProxies(format!("header:{name}")));
+            }
+            ClientAddressFlag::Header(name) => Some(name.clone()),
+        };
+        let infrastructure = match (&self.infrastructure_cidrs, place) {
+            (Some(given), _) => given.0.clone(),
+            (None, Surroundings::Cluster) => private_networks(),
+            (None, Surroundings::Directory | Surroundings::Demo) => Vec::new(),
+        };
+        Ok(AddressSource {
+            header,
+            trusted_proxies: NetworkSet::new(trusted),
+            infrastructure: NetworkSet::new(infrastructure),
+        })
+    }
+
+    /// What manifests mean here.
+    pub fn compile(&self, place: Surroundings) -> compile::Settings {
+        compile::Settings {
+            ingress_class: self.ingress_class.clone(),
+            watch_ingress_without_class: self.watch_ingress_without_class,
+            default_posture: match self.default_posture {
+                PostureFlag::Open => compile::settings::Posture::Open,
+                PostureFlag::Closed => compile::settings::Posture::Closed,
+            },
+            host_namespaces: self
+                .host_namespaces
+                .iter()
+                .map(|owner| (owner.pattern.clone(), owner.namespace.clone()))
+                .collect(),
+            default_tls_secret: self
+                .default_tls_secret
+                .clone()
+                .map(|secret| (secret.namespace, secret.name)),
+            namespaces_are_known: place != Surroundings::Cluster,
+        }
+    }
+
+    /// Where the admin port listens.
+    pub fn admin(&self, place: Surroundings) -> Option<SocketAddr> {
+        let default = match place {
+            Surroundings::Cluster => SocketAddr::new(IpAddr::from([0_u16; 8]), 9090),
+            Surroundings::Directory | Surroundings::Demo => loopback(9090),
+        };
+        self.admin_listen.unwrap_or(Listener::At(default)).address()
+    }
+
+    /// How long repeats are counted.
+    pub fn denial_window(&self, place: Surroundings) -> Duration {
+        let default = if place == Surroundings::Cluster { 30 } else { 1 };
+        Duration::from_secs(self.denial_window_seconds.unwrap_or(default))
+    }
+
+    /// How long connections are still accepted after SIGTERM.
+    pub fn shutdown_delay(&self, place: Surroundings) -> Duration {
+        let default = if place == Surroundings::Cluster { 20 } else { 0 };
+        Duration::from_secs(self.shutdown_delay_seconds.unwrap_or(default))
+    }
+
+    /// What is logged.
+    pub fn log_filter(&self, place: Surroundings) -> &str {
+        let default = if place == Surroundings::Cluster { "info" } else { "warn,access=off" };
+        self.log.as_deref().unwrap_or(default)
+    }
+}
+
+fn addresses(given: &[Listener], default: Listener) -> Vec<SocketAddr> {
+    let given = if given.is_empty() { std::slice::from_ref(&default) } else { given };
+    given.iter().filter_map(|listener| listener.address()).collect()
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)
+}
+
+/// The networks of nodes, pods and balancers, as long as nobody said what they are here: RFC 1918,
+/// RFC 6598, RFC 4193.
+fn private_networks() -> Vec<IpNet> {
+    let networks = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"];
+    networks.iter().filter_map(|network| parse_network(network).ok()).collect()
+}
+
+/// The CPU limit of the control group; 2 without one, because the machine is not ours alone.
+fn default_threads() -> NonZeroUsize {
+    const TWO: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
+    let is_limited = std::fs::read_to_string("/sys/fs/cgroup/cpu.max")
+        .is_ok_and(|limit| !limit.starts_with("max"));
+    if is_limited { std::thread::available_parallelism().unwrap_or(TWO) } else { TWO }
+}
+
+/// This replica's number: the same for a pod of the same name.
+fn replica() -> u16 {
+    let name = replica_name();
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, name.as_bytes());
+    let start = digest.as_ref().first_chunk::<2>().copied().unwrap_or_default();
+    u16::from_be_bytes(start)
+}
+
+/// What this replica is called: in a cluster the pod's name.
+pub fn replica_name() -> String {
+    let given = std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty());
+    let file = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    given.or_else(file).map_or_else(|| "whygate".to_owned(), |name| name.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,4 @@
+//! Where resources come from. Every source gives nothing before it has read everything once.
+
+pub mod cluster;
+pub mod directory;

@@ -1,0 +1,293 @@
+//! A cluster as a source: one reflector store a kind, nothing before each was listed once.
+
+mod definition;
+mod raw;
+mod slot;
+
+use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
+
+use compile::{Resources, keys::USE_LABEL, resources::Unreadable};
+use decision::refs::Kind;
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        core::v1::{Namespace, Secret, Service},
+        discovery::v1::EndpointSlice,
+        networking::v1::{Ingress, IngressClass},
+    },
+};
+use kube::{Api, Client, core::ApiResource, runtime::watcher};
+use tokio::sync::{Notify, watch};
+
+use crate::{
+    admin::Admin,
+    pipeline::{Feed, Slices},
+    supervise::Supervisor,
+};
+use definition::Definition;
+use raw::Raw;
+use slot::{Place, Slot};
+
+/// The kinds of ours with their plurals.
+const OURS: [(Kind, &str); 3] = [
+    (Kind::AccessPolicy, "accesspolicies"),
+    (Kind::AccessPlan, "accessplans"),
+    (Kind::AccessSubscription, "accesssubscriptions"),
+];
+
+/// How to reach an object of ours without its Rust type.
+pub fn api_resource(kind: Kind) -> ApiResource {
+    let plural = OURS.iter().find(|(ours, _)| *ours == kind).map_or("", |(_, plural)| plural);
+    ApiResource {
+        group: "whygate.dev".to_owned(),
+        version: "v1alpha1".to_owned(),
+        api_version: "whygate.dev/v1alpha1".to_owned(),
+        kind: kind.as_str().to_owned(),
+        plural: plural.to_owned(),
+    }
+}
+
+/// The stores of every kind, each with one slot a namespace or one for all.
+pub struct Cluster {
+    client: Client,
+    namespaces: Vec<String>,
+    admin: Admin,
+    changed: Arc<Notify>,
+    slices_changed: Arc<Notify>,
+    ingresses: Vec<Arc<Slot<Ingress>>>,
+    ingress_classes: Vec<Arc<Slot<IngressClass>>>,
+    known_namespaces: Vec<Arc<Slot<Namespace>>>,
+    services: Vec<Arc<Slot<Service>>>,
+    secrets: Vec<Arc<Slot<Secret>>>,
+    slices: Vec<Arc<Slot<EndpointSlice>>>,
+    ours: Vec<(Kind, Vec<Arc<Slot<Raw>>>)>,
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("namespaces", &self.namespaces).finish_non_exhaustive()
+    }
+}
+
+impl Cluster {
+    /// Stores that are empty and not ready. `namespaces` is empty for all of them.
+    pub fn new(client: Client, namespaces: Vec<String>, admin: Admin) -> Self {
+        Self {
+            client,
+            namespaces,
+            admin,
+            changed: Arc::new(Notify::new()),
+            slices_changed: Arc::new(Notify::new()),
+            ingresses: Vec::new(),
+            ingress_classes: Vec::new(),
+            known_namespaces: Vec::new(),
+            services: Vec::new(),
+            secrets: Vec::new(),
+            slices: Vec::new(),
+            ours: Vec::new(),
+        }
+    }
+
+    /// Starts every watch. The feed stays empty until each kind was listed once.
+    pub fn start(mut self, supervisor: &mut Supervisor) -> Feed {
+        // Routes before policies: a policy that is created in between is seen, not missed.
+        self.ingresses = self.everywhere("ingresses", &config(), supervisor);
+        self.ingress_classes = vec![self.cluster_wide("ingressclasses", supervisor)];
+        self.known_namespaces = vec![self.cluster_wide("namespaces", supervisor)];
+        self.services = self.everywhere("services", &config(), supervisor);
+        let tls = config().fields("type=kubernetes.io/tls");
+        let used = config().labels(USE_LABEL);
+        self.secrets = self.everywhere("secrets of type kubernetes.io/tls", &tls, supervisor);
+        self.secrets.extend(self.everywhere("secrets in use", &used, supervisor));
+        let any = config().any_semantic();
+        self.slices = self.everywhere("endpointslices", &any, supervisor);
+        for (kind, plural) in OURS {
+            let slots = self.own_kind(kind, plural, supervisor);
+            self.ours.push((kind, slots));
+        }
+        let (resources, slices) = (watch::Sender::new(None), watch::Sender::new(None));
+        let feed = Feed { resources: resources.subscribe(), slices: slices.subscribe() };
+        let this = Arc::new(self);
+        let stores = Arc::clone(&this);
+        supervisor.keep("resources", move || Arc::clone(&stores).gather(resources.clone()));
+        supervisor.keep("slices", move || Arc::clone(&this).gather_slices(slices.clone()));
+        feed
+    }
+
+    /// A kind of Kubernetes' own in the watched namespaces.
+    fn everywhere<K>(
+        &self,
+        what: &'static str,
+        config: &watcher::Config,
+        supervisor: &mut Supervisor,
+    ) -> Vec<Arc<Slot<K>>>
+    where
+        K: slot::Stored<DynamicType = ()> + kube::Resource<Scope = NamespaceResourceScope>,
+    {
+        let apis: Vec<(Option<String>, Api<K>)> = if self.namespaces.is_empty() {
+            vec![(None, Api::all(self.client.clone()))]
+        } else {
+            let one =
+                |name: &String| (Some(name.clone()), Api::namespaced(self.client.clone(), name));
+            self.namespaces.iter().map(one).collect()
+        };
+        let slots = apis.into_iter().map(|(namespace, api)| {
+            let place = Place { what, namespace };
+            Self::follow(
+                Slot::new(place, &self.admin, self.notify(what), ()),
+                api,
+                config,
+                None,
+                supervisor,
+            )
+        });
+        slots.collect()
+    }
+
+    /// A kind without namespaces.
+    fn cluster_wide<K>(&self, what: &'static str, supervisor: &mut Supervisor) -> Arc<Slot<K>>
+    where
+        K: slot::Stored<DynamicType = ()>,
+    {
+        let slot = Slot::new(Place { what, namespace: None }, &self.admin, self.notify(what), ());
+        let config = config();
+        Self::follow(slot, Api::all(self.client.clone()), &config, None, supervisor)
+    }
+
+    /// A kind of ours, whose definition may be missing, too old, or removed while we run.
+    fn own_kind(
+        &self,
+        kind: Kind,
+        plural: &'static str,
+        supervisor: &mut Supervisor,
+    ) -> Vec<Arc<Slot<Raw>>> {
+        let resource = api_resource(kind);
+        let definition = Definition::new(self.client.clone(), plural, self.admin.clone());
+        let apis: Vec<(Option<String>, Api<Raw>)> = if self.namespaces.is_empty() {
+            vec![(None, Api::all_with(self.client.clone(), &resource))]
+        } else {
+            let one = |name: &String| {
+                (Some(name.clone()), Api::namespaced_with(self.client.clone(), name, &resource))
+            };
+            self.namespaces.iter().map(one).collect()
+        };
+        let config = config();
+        let slots = apis.into_iter().map(|(namespace, api)| {
+            let place = Place { what: plural, namespace };
+            let slot = Slot::new(place, &self.admin, Arc::clone(&self.changed), resource.clone());
+            Self::follow(slot, api, &config, Some(definition.clone()), supervisor)
+        });
+        slots.collect()
+    }
+
+    fn notify(&self, what: &str) -> Arc<Notify> {
+        Arc::clone(if what == "endpointslices" { &self.slices_changed } else { &self.changed })
+    }
+
+    fn follow<K: slot::Stored>(
+        slot: Slot<K>,
+        api: Api<K>,
+        config: &watcher::Config,
+        definition: Option<Definition>,
+        supervisor: &mut Supervisor,
+    ) -> Arc<Slot<K>> {
+        let slot = Arc::new(slot);
+        let (followed, config) = (Arc::clone(&slot), config.clone());
+        supervisor.keep("watch", move || {
+            Arc::clone(&followed).follow(api.clone(), config.clone(), definition.clone())
+        });
+        slot
+    }
+
+    /// Publishes all resources after each change, for ever; nothing before everything was listed.
+    async fn gather(
+        self: Arc<Self>,
+        resources: watch::Sender<Option<Arc<Resources>>>,
+    ) -> Result<(), Infallible> {
+        loop {
+            if self.is_complete() {
+                resources.send_replace(Some(Arc::new(self.resources())));
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    /// The same for endpoints.
+    async fn gather_slices(
+        self: Arc<Self>,
+        slices: watch::Sender<Option<Arc<Slices>>>,
+    ) -> Result<(), Infallible> {
+        /// Endpoints come in swarms; a table is built from all of them.
+        const SWARM: Duration = Duration::from_millis(5);
+        loop {
+            if self.slices.iter().all(|slot| slot.is_settled()) {
+                slices.send_replace(Some(Arc::new(objects(&self.slices))));
+            }
+            self.slices_changed.notified().await;
+            tokio::time::sleep(SWARM).await;
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.ingresses.iter().all(|slot| slot.is_settled())
+            && self.ingress_classes.iter().all(|slot| slot.is_settled())
+            && self.known_namespaces.iter().all(|slot| slot.is_settled())
+            && self.services.iter().all(|slot| slot.is_settled())
+            && self.secrets.iter().all(|slot| slot.is_settled())
+            && self.ours.iter().flat_map(|(_, slots)| slots).all(|slot| slot.is_settled())
+    }
+
+    fn resources(&self) -> Resources {
+        let ours = |kind: Kind| {
+            let slots = self.ours.iter().filter(|(it, _)| *it == kind).flat_map(|(_, slots)| slots);
+            let raw = slots.flat_map(|slot| slot.objects());
+            raw.map(|raw| Arc::clone(&raw.object)).collect()
+        };
+        Resources {
+            ingresses: objects(&self.ingresses),
+            ingress_classes: objects(&self.ingress_classes),
+            namespaces: objects(&self.known_namespaces),
+            services: objects(&self.services),
+            secrets: objects(&self.secrets),
+            access_policies: ours(Kind::AccessPolicy),
+            access_plans: ours(Kind::AccessPlan),
+            access_subscriptions: ours(Kind::AccessSubscription),
+            unreadable: self.unreadable(),
+            ..Resources::default()
+        }
+    }
+
+    /// Lists of single namespaces that are forbidden.
+    fn unreadable(&self) -> Vec<Unreadable> {
+        let mut all = Vec::new();
+        let mut add = |kind, namespace: Option<String>| {
+            if let Some(namespace) = namespace {
+                all.push(Unreadable { kind, namespace: Some(namespace) });
+            }
+        };
+        for slot in &self.ingresses {
+            add(Kind::Ingress, slot.forbidden());
+        }
+        for slot in &self.services {
+            add(Kind::Service, slot.forbidden());
+        }
+        for slot in &self.secrets {
+            add(Kind::Secret, slot.forbidden());
+        }
+        for (kind, slots) in &self.ours {
+            for slot in slots {
+                add(*kind, slot.forbidden());
+            }
+        }
+        all
+    }
+}
+
+/// Watches are short, so that a connection that died in silence is noticed within about a minute.
+fn config() -> watcher::Config {
+    watcher::Config::default().timeout(60)
+}
+
+fn objects<K: slot::Stored>(slots: &[Arc<Slot<K>>]) -> Vec<Arc<K>> {
+    slots.iter().flat_map(|slot| slot.objects()).collect()
+}

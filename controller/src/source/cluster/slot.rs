@@ -1,0 +1,334 @@
+//! One kind in one namespace, or in all: a watch, its store, and whether it was listed.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::StreamExt;
+use kube::{
+    Api, Resource, ResourceExt,
+    runtime::{
+        WatchStreamExt,
+        reflector::{Lookup, ObjectRef, Store, store::Writer},
+        utils::Backoff,
+        watcher::{self, Event},
+    },
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use tokio::sync::Notify;
+
+use super::definition::Definition;
+use crate::admin::{Admin, Readiness};
+
+/// Most events that are looked at together.
+const CHUNK: usize = 256;
+/// Annotation of kubectl that repeats the whole object.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// First pause after an error; it doubles up to [`LONGEST`].
+const SHORTEST: Duration = Duration::from_millis(500);
+/// Longest pause, so that an API server that is back is found soon.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// The pause after the next error.
+#[derive(Debug)]
+struct Pause(Duration);
+
+impl Iterator for Pause {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let pause = self.0;
+        self.0 = pause.saturating_mul(2).min(LONGEST);
+        Some(pause)
+    }
+}
+
+impl Backoff for Pause {
+    fn reset(&mut self) {
+        self.0 = SHORTEST;
+    }
+}
+
+/// What a store can hold.
+pub(super) trait Stored:
+    Resource<DynamicType: Clone + Eq + Hash + fmt::Debug + Send + Sync + Unpin>
+    + Clone
+    + fmt::Debug
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<K> Stored for K where
+    K: Resource<DynamicType: Clone + Eq + Hash + fmt::Debug + Send + Sync + Unpin>
+        + Clone
+        + fmt::Debug
+        + Serialize
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// What a watch is about, for people.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    /// `ingresses`.
+    pub(super) what: &'static str,
+    /// The namespace; `None` for all.
+    pub(super) namespace: Option<String>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{} in namespace `{namespace}`", self.what),
+            None => f.write_str(self.what),
+        }
+    }
+}
+
+/// Whether what a store holds can be relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Not listed yet.
+    Waiting,
+    /// Listed at least once; from then on errors change nothing.
+    Listed,
+    /// A single namespace that may not be listed: its routes are closed.
+    Forbidden,
+}
+
+/// One watch.
+#[derive(Debug)]
+pub(super) struct Slot<K: Stored> {
+    place: Place,
+    store: Store<K>,
+    inner: Mutex<Inner<K>>,
+    changed: Arc<Notify>,
+    admin: Admin,
+    dynamic_type: K::DynamicType,
+}
+
+#[derive(Debug)]
+struct Inner<K: Stored> {
+    writer: Writer<K>,
+    /// What each object means, so that our own writes of status do not count as changes.
+    meanings: HashMap<ObjectRef<K>, u64>,
+    state: State,
+    said: Option<String>,
+}
+
+impl<K: Stored> Slot<K> {
+    /// An empty store.
+    pub(super) fn new(
+        place: Place,
+        admin: &Admin,
+        changed: Arc<Notify>,
+        dynamic_type: K::DynamicType,
+    ) -> Self {
+        let writer = Writer::new(dynamic_type.clone());
+        let store = writer.as_reader();
+        let (state, said) = (State::Waiting, None);
+        let inner = Mutex::new(Inner { writer, meanings: HashMap::new(), state, said });
+        let admin = admin.clone();
+        admin.readiness.lacks(&place.to_string(), format!("{place} are not listed yet"));
+        Self { place, store, inner, changed, admin, dynamic_type }
+    }
+
+    /// The objects, as far as they are known.
+    pub(super) fn objects(&self) -> Vec<Arc<K>> {
+        self.store.state()
+    }
+
+    /// Whether there is a complete list, or none to be had.
+    pub(super) fn is_settled(&self) -> bool {
+        self.lock().state != State::Waiting
+    }
+
+    /// The namespace, if it may not be listed.
+    pub(super) fn forbidden(&self) -> Option<String> {
+        let forbidden = self.lock().state == State::Forbidden;
+        self.place.namespace.clone().filter(|_| forbidden)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner<K>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn readiness(&self) -> &Readiness {
+        &self.admin.readiness
+    }
+
+    /// Watches, for ever. Errors are tried again and never take anything out of the store.
+    pub(super) async fn follow(
+        self: Arc<Self>,
+        api: Api<K>,
+        config: watcher::Config,
+        definition: Option<Definition>,
+    ) -> Result<(), &'static str> {
+        if let Some(definition) = &definition {
+            definition.wait(|sentence| self.lack(sentence)).await;
+        }
+        let events = watcher::watcher(api, config).backoff(Pause(SHORTEST));
+        let mut events = std::pin::pin!(events.ready_chunks(CHUNK));
+        while let Some(chunk) = events.next().await {
+            // Asked after the events came: deletions that follow from the removal of the
+            // definition are seen only when it is already marked.
+            let removes = |event: &Result<Event<K>, watcher::Error>| {
+                matches!(event, Ok(Event::Delete(_) | Event::InitDone))
+            };
+            let alive = match &definition {
+                Some(definition) if chunk.iter().any(removes) => definition.is_alive().await,
+                Some(_) | None => true,
+            };
+            for event in chunk {
+                match event {
+                    Ok(Event::Delete(_) | Event::InitDone) if !alive => {
+                        self.admin.deletions_ignored.inc();
+                    }
+                    Ok(event) => self.apply(event),
+                    Err(error) => self.fail(&error),
+                }
+            }
+        }
+        Err("the watch ended")
+    }
+
+    fn apply(&self, event: Event<K>) {
+        let event = event.modify(project);
+        let mut inner = self.lock();
+        inner.writer.apply_watcher_event(&event);
+        let changed = match &event {
+            Event::Apply(object) => {
+                let key = object.to_object_ref(self.dynamic_type.clone());
+                let meaning = meaning(object);
+                inner.meanings.insert(key, meaning) != Some(meaning)
+            }
+            Event::Delete(object) => {
+                inner.meanings.remove(&object.to_object_ref(self.dynamic_type.clone()));
+                true
+            }
+            Event::InitDone => {
+                // The list is complete; what it means is compared object by object from now on.
+                let listed = self.store.state();
+                let reference = |object: &K| object.to_object_ref(self.dynamic_type.clone());
+                inner.meanings =
+                    listed.iter().map(|object| (reference(object), meaning(&**object))).collect();
+                inner.state = State::Listed;
+                inner.said = None;
+                self.readiness().has(&self.place.to_string());
+                true
+            }
+            Event::Init | Event::InitApply(_) => false,
+        };
+        drop(inner);
+        if changed {
+            self.changed.notify_one();
+        }
+    }
+
+    fn fail(&self, error: &watcher::Error) {
+        self.admin.watch_errors.inc();
+        let status = status_of(error);
+        let forbidden = status == Some(403);
+        let sentence = match status {
+            Some(403) => format!(
+                "the right to list and watch {} is missing; grant the ServiceAccount the verbs get, list and watch",
+                self.place
+            ),
+            Some(404) => format!(
+                "the API server does not know {}; install the definitions of whygate.dev",
+                self.place
+            ),
+            Some(_) | None => format!("{} cannot be watched: {}", self.place, short(error)),
+        };
+        let mut inner = self.lock();
+        if forbidden && self.place.namespace.is_some() && inner.state == State::Waiting {
+            inner.state = State::Forbidden;
+            self.changed.notify_one();
+        }
+        let state = inner.state;
+        let news = inner.said.as_ref() != Some(&sentence);
+        inner.said = Some(sentence.clone());
+        drop(inner);
+        match state {
+            State::Waiting => self.readiness().lacks(&self.place.to_string(), sentence.clone()),
+            State::Forbidden => self.readiness().has(&self.place.to_string()),
+            State::Listed => {}
+        }
+        if news {
+            tracing::warn!(resource = %self.place, error = sentence, "Watch failed and is tried again");
+        }
+    }
+
+    fn lack(&self, sentence: String) {
+        let mut inner = self.lock();
+        let news = inner.said.as_ref() != Some(&sentence);
+        inner.said = Some(sentence.clone());
+        drop(inner);
+        if news {
+            tracing::warn!(resource = %self.place, error = sentence, "Not ready");
+        }
+        self.readiness().lacks(&self.place.to_string(), sentence);
+    }
+}
+
+/// Keeps what is used: nobody reads who managed which field.
+fn project<K: Resource>(object: &mut K) {
+    object.managed_fields_mut().clear();
+    if let Some(annotations) = object.meta_mut().annotations.as_mut() {
+        annotations.remove(LAST_APPLIED);
+    }
+}
+
+/// A hash of everything but status and versions.
+fn meaning<K: Stored>(object: &K) -> u64 {
+    let mut value = serde_json::to_value(object).unwrap_or_default();
+    if let Some(object) = value.as_object_mut() {
+        object.remove("status");
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("resourceVersion");
+            metadata.remove("managedFields");
+        }
+    }
+    let mut hasher = DefaultHasher::new();
+    value.to_string().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The status of the API server's answer, if there was one.
+fn status_of(error: &watcher::Error) -> Option<u16> {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => {
+            if let kube::Error::Api(status) = error {
+                Some(status.code)
+            } else {
+                None
+            }
+        }
+        watcher::Error::WatchError(status) => Some(status.code),
+        watcher::Error::NoResourceVersion => None,
+    }
+}
+
+/// The innermost cause, which is what a person can act on.
+fn short(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,146 @@
+//! A desired status as the API server stores it: pure, the clock is an argument.
+
+use compile::{
+    Status,
+    conditions::{Condition, Details},
+};
+use decision::time::Timestamp as Seconds;
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+/// The status of an object of ours, given the one that stands: a condition that stays keeps its
+/// time.
+pub(super) fn status(desired: &Status, before: Option<&Value>, now: Timestamp) -> Value {
+    let seconds = Seconds(now.as_second());
+    let conditions = desired.conditions_at(seconds);
+    let mut all: Vec<Value> = conditions
+        .iter()
+        .map(|it| condition(desired, it.type_, it.status, it.reason, &it.message, before, now))
+        .collect();
+    let mut status = Map::new();
+    if let Some(generation) = desired.generation {
+        status.insert("observedGeneration".to_owned(), json!(generation));
+    }
+    match &desired.details {
+        Details::Policy(policy) => {
+            let (held, reason, message) = programmed(&conditions);
+            all.push(condition(desired, "Programmed", held, reason, message, before, now));
+            let targets = json!({
+                "matched": policy.matched, "hosts": policy.hosts, "paths": policy.paths,
+            });
+            status.insert("targets".to_owned(), targets);
+        }
+        Details::Plan(plan) => {
+            status.insert("subscriptions".to_owned(), json!(plan.active_at(seconds)));
+        }
+        Details::Subscription(subscription) => {
+            status.insert("state".to_owned(), json!(subscription.state_at(seconds)));
+        }
+    }
+    status.insert("conditions".to_owned(), Value::Array(all));
+    Value::Object(status)
+}
+
+/// Statuses are written after the snapshot was published, so what is accepted is enforced.
+fn programmed(conditions: &[Condition]) -> (bool, &'static str, &'static str) {
+    let accepted = conditions.iter().find(|condition| condition.type_ == "Accepted");
+    if accepted.is_some_and(|accepted| accepted.status) {
+        return (true, "Programmed", "the proxy enforces this generation");
+    }
+    (false, "NotAccepted", "the policy is not accepted; see the condition Accepted")
+}
+
+fn condition(
+    desired: &Status,
+    type_: &str,
+    held: bool,
+    reason: &str,
+    message: &str,
+    before: Option<&Value>,
+    now: Timestamp,
+) -> Value {
+    let held = if held { "True" } else { "False" };
+    let conditions = before.and_then(|status| status.get("conditions")).and_then(Value::as_array);
+    let same = conditions.into_iter().flatten().find(|condition| {
+        let is =
+            |field: &str, value: &str| condition.get(field).and_then(Value::as_str) == Some(value);
+        is("type", type_) && is("status", held)
+    });
+    let since = same.and_then(|condition| condition.get("lastTransitionTime")).cloned();
+    let mut condition = json!({
+        "type": type_,
+        "status": held,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": since.unwrap_or_else(|| json!(whole_seconds(now))),
+    });
+    if let (Some(generation), Some(fields)) = (desired.generation, condition.as_object_mut()) {
+        fields.insert("observedGeneration".to_owned(), json!(generation));
+    }
+    condition
+}
+
+/// RFC 3339 without fractions, as the API server stores times.
+fn whole_seconds(now: Timestamp) -> String {
+    Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use compile::conditions::{PolicyStatus, SubscriptionStatus};
+    use decision::{
+        refs::{Kind, ResourceRef},
+        subscription::State,
+    };
+
+    use super::*;
+
+    fn policy(accepted: bool) -> Status {
+        let (reason, message) = ("Accepted", "applies to 1 Ingress".to_owned());
+        Status {
+            resource: ResourceRef::new(Kind::AccessPolicy, "shop", "office"),
+            generation: Some(4),
+            conditions: vec![Condition { type_: "Accepted", status: accepted, reason, message }],
+            details: Details::Policy(PolicyStatus { matched: 1, hosts: 1, paths: 2 }),
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn times(status: &Value) -> Vec<&str> {
+        let conditions = status["conditions"].as_array().unwrap();
+        conditions.iter().map(|it| it["lastTransitionTime"].as_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_status_that_stays_is_written_once() {
+        let first = status(&policy(true), None, at(1_000));
+        assert_eq!(status(&policy(true), Some(&first), at(2_000)), first);
+    }
+
+    #[test]
+    fn a_condition_that_turns_gets_a_new_time() {
+        let first = status(&policy(true), None, at(0));
+        let second = status(&policy(false), Some(&first), at(60));
+        assert_eq!(times(&first), ["1970-01-01T00:00:00Z"; 2]);
+        assert_eq!(times(&second), ["1970-01-01T00:01:00Z"; 2]);
+        assert_eq!(second["conditions"][1]["reason"], "NotAccepted");
+    }
+
+    #[test]
+    fn a_subscription_expires_without_a_change() {
+        let state = State::Active { expires: Some(Seconds(100)) };
+        let subscription = Status {
+            resource: ResourceRef::new(Kind::AccessSubscription, "acme", "mobile"),
+            generation: Some(1),
+            conditions: Vec::new(),
+            details: Details::Subscription(SubscriptionStatus { state }),
+        };
+        assert_eq!(status(&subscription, None, at(99))["state"], "Active");
+        let expired = status(&subscription, None, at(100));
+        assert_eq!(expired["state"], "Expired");
+        assert_eq!(expired["conditions"][0]["status"], "False");
+    }
+}
