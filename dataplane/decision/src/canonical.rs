@@ -251,7 +251,9 @@ fn check_single(
 }
 
 /// Names that end at each hop (RFC 9110 section 7.6.1), and those whose meaning we give anew.
-const HOP_BY_HOP: [HeaderName; 11] = [
+const OURS: [HeaderName; 13] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -267,18 +269,18 @@ const HOP_BY_HOP: [HeaderName; 11] = [
 
 fn strip(headers: &mut HeaderMap, line: &Line, source: &AddressSource) {
     strip_named_by_connection(headers);
-    for name in &HOP_BY_HOP {
+    for name in &OURS {
         headers.remove(name);
     }
-    headers.remove(header::HOST);
-    headers.remove(header::CONTENT_LENGTH);
     remove_spellings(headers, |name| {
         let forwarded = starts_as(name, "x-forwarded-")
             || same_name(name, "forwarded")
             || same_name(name, "x-real-ip");
         let source = source.header.as_ref().is_some_and(|header| same_name(name, header.as_str()));
-        let believed = line.peer_is_trusted && !name.contains('_');
-        starts_as(name, "whygate-") || (!believed && (forwarded || source))
+        let misspelt = name.contains('_');
+        let ours = misspelt && OURS.iter().any(|ours| same_name(name, ours.as_str()));
+        let believed = line.peer_is_trusted && !misspelt;
+        ours || starts_as(name, "whygate-") || (!believed && (forwarded || source))
     });
 }
 

@@ -1,0 +1,306 @@
+//! The corpus, judged twice: in process by `compile` and `decide`, and by the real proxy.
+
+#![expect(clippy::expect_used, reason = "a test ends at the first thing that cannot be")]
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, ensure};
+use compile::compile;
+use compile::manifest::{self, Manifests};
+use compile::settings::{Posture, Settings};
+use decision::address::NetworkSet;
+use decision::canonical::{CanonicalRequest, Connection, RequestLimits, Scheme};
+use decision::client::AddressSource;
+use decision::code::Code;
+use decision::decide::{Cleared, Decision, decide};
+use decision::denial::Denial;
+use decision::route::Backend;
+use decision::time::Timestamp;
+use decision::token::NoTokens;
+use e2e::client::empty;
+use e2e::corpus::{CLIENT_HEADER, Case, Credentials, Sent, Verdict, cases};
+use e2e::upstream::Echo;
+use e2e::{Client, Upstream, Whygate};
+use http::HeaderName;
+use serde_json::json;
+
+#[test]
+fn in_process_every_request_of_the_corpus_ends_as_expected() -> anyhow::Result<()> {
+    let credentials = Credentials::new()?;
+    let mut failures = String::new();
+    for case in cases()? {
+        let judge = InProcess::new(&case, &credentials);
+        for sent in &case.requests {
+            let verdict = judge.verdict(sent.request(&credentials)?);
+            report(&mut failures, &case, sent, &verdict);
+        }
+    }
+    ensure!(failures.is_empty(), "\n{failures}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn through_the_real_proxy_every_request_of_the_corpus_ends_as_expected() -> anyhow::Result<()>
+{
+    let credentials = Credentials::new()?;
+    let mut failures = String::new();
+    for case in cases()? {
+        let proxy = Proxy::start(&case, &credentials).await.with_context(|| case.name.clone())?;
+        for sent in &case.requests {
+            let verdict = proxy.verdict(sent.request(&credentials)?).await;
+            let verdict = verdict.with_context(|| format!("{}: {}", case.name, sent.send))?;
+            report(&mut failures, &case, sent, &verdict);
+        }
+    }
+    ensure!(failures.is_empty(), "\n{failures}");
+    Ok(())
+}
+
+fn report(failures: &mut String, case: &Case, sent: &Sent, verdict: &Verdict) {
+    let differences = sent.expect.differences(verdict);
+    if !differences.is_empty() {
+        let Case { name, why, .. } = case;
+        let line: String = sent.send.chars().take(120).collect();
+        let (differences, explanation) = (differences.join("; "), &verdict.explanation);
+        // Writing to a String cannot fail.
+        let _ = writeln!(failures, "{name} ({why})\n  {line}: {differences}\n  {explanation}");
+    }
+}
+
+/// Runner 1: `compile` and `decide`.
+struct InProcess {
+    snapshot: decision::snapshot::Snapshot,
+    endpoints: std::collections::HashMap<decision::route::ServicePort, Vec<SocketAddr>>,
+    findings: String,
+    source: AddressSource,
+}
+
+impl InProcess {
+    fn new(case: &Case, credentials: &Credentials) -> Self {
+        let text = case.filled(credentials);
+        let manifests = read(&text);
+        let slices = endpoint_slices(&manifests, |_| SocketAddr::from(([127, 0, 0, 1], 1)));
+        let posture =
+            if case.posture.as_deref() == Some("closed") { Posture::Closed } else { Posture::Open };
+        let settings = Settings {
+            default_posture: posture,
+            namespaces_are_known: true,
+            ..Settings::default()
+        };
+        let compiled = compile(&manifests.resources, &settings, 1);
+        let slices = manifest::read([("endpoints.yaml".to_owned(), slices)]).endpoint_slices;
+        Self {
+            endpoints: compile::endpoints::endpoints(&manifests.resources.services, &slices),
+            findings: compiled
+                .findings
+                .iter()
+                .fold(String::new(), |text, finding| format!("{text}\n  {finding:?}")),
+            snapshot: compiled.snapshot,
+            source: AddressSource {
+                header: Some(HeaderName::from_static(CLIENT_HEADER)),
+                trusted_proxies: NetworkSet::from_iter(["127.0.0.0/8".parse().expect("a network")]),
+                infrastructure: NetworkSet::default(),
+            },
+        }
+    }
+
+    fn verdict(&self, request: http::Request<()>) -> Verdict {
+        let connection = Connection {
+            peer: SocketAddr::from(([127, 0, 0, 1], 40_000)),
+            scheme: Scheme::Http,
+            sni: None,
+        };
+        let (parts, ()) = request.into_parts();
+        let decision =
+            match CanonicalRequest::read(parts, connection, &self.source, RequestLimits::default())
+            {
+                Ok(request) => decide(&self.snapshot, request, &NoTokens, now()),
+                Err(malformed) => return self.denied(&Denial::of_request(malformed.reason)),
+            };
+        match decision {
+            Decision::Forward(cleared) => self.forwarded(cleared),
+            Decision::Deny(_, denial) => self.denied(&denial),
+            Decision::NotFound(_) => self.failed(Code::RouteNotFound),
+            Decision::Redirect(..) => Verdict { status: Some(308), ..Verdict::default() },
+        }
+    }
+
+    fn forwarded(&self, cleared: Cleared) -> Verdict {
+        match &**cleared.backend() {
+            Backend::Missing { .. } => self.failed(Code::BackendMissing),
+            Backend::Service(port) if self.endpoints.get(port).is_none_or(Vec::is_empty) => {
+                self.failed(Code::NoEndpoints)
+            }
+            Backend::Service(port) => {
+                let port = port.to_string();
+                let (line, headers) = cleared.into_request().into_parts();
+                Verdict {
+                    forwarded: Some(format!("{port} {}", line.target)),
+                    code: Some(String::new()),
+                    headers: Some(headers.keys().map(|name| name.as_str().to_owned()).collect()),
+                    explanation: self.findings.clone(),
+                    ..Verdict::default()
+                }
+            }
+        }
+    }
+
+    fn failed(&self, code: Code) -> Verdict {
+        Verdict {
+            forwarded: Some(String::new()),
+            code: Some(code.as_str().to_owned()),
+            status: Some(code.status().as_u16()),
+            explanation: self.findings.clone(),
+            ..Verdict::default()
+        }
+    }
+
+    fn denied(&self, denial: &Denial) -> Verdict {
+        let challenge =
+            denial.challenge().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        Verdict {
+            policy: Some(
+                denial.policy().map(|policy| policy.path().to_string()).unwrap_or_default(),
+            ),
+            rule: Some(denial.rule().unwrap_or_default().to_owned()),
+            field: Some(denial.field().map(|field| field.path.to_string()).unwrap_or_default()),
+            challenge: Some(challenge.unwrap_or_default()),
+            explanation: format!(
+                "{} {}{}",
+                denial.operator_sentence(),
+                denial.remedy(),
+                self.findings
+            ),
+            ..self.failed(denial.code())
+        }
+    }
+}
+
+/// Runner 2: the program on loopback, with an upstream for each Service.
+struct Proxy {
+    whygate: Whygate,
+    _upstreams: Vec<Upstream>,
+    _folder: tempfile::TempDir,
+}
+
+impl Proxy {
+    async fn start(case: &Case, credentials: &Credentials) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let text = case.filled(credentials);
+        let manifests = read(&text);
+        let mut upstreams = Vec::new();
+        for name in service_ports(&manifests) {
+            upstreams.push((
+                name.clone(),
+                Upstream::start(SocketAddr::from(([127, 0, 0, 1], 0)), &name).await?,
+            ));
+        }
+        let address = |name: &str| {
+            let upstream = upstreams.iter().find(|(upstream, _)| upstream == name);
+            upstream
+                .map_or(SocketAddr::from(([127, 0, 0, 1], 1)), |(_, upstream)| upstream.address())
+        };
+        std::fs::write(folder.path().join("manifests.yaml"), &text)?;
+        std::fs::write(folder.path().join("endpoints.yaml"), endpoint_slices(&manifests, address))?;
+        let client = format!("header:{CLIENT_HEADER}");
+        let posture = case.posture.as_deref().unwrap_or("open");
+        let flags = [
+            "--client-address",
+            &client,
+            "--trusted-proxies",
+            "127.0.0.0/8",
+            "--default-posture",
+            posture,
+        ];
+        let whygate = Whygate::serve(folder.path(), &flags).await?;
+        let upstreams = upstreams.into_iter().map(|(_, upstream)| upstream).collect();
+        Ok(Self { whygate, _upstreams: upstreams, _folder: folder })
+    }
+
+    async fn verdict(&self, request: http::Request<()>) -> anyhow::Result<Verdict> {
+        let answer = Client::new(self.whygate.http()?).send(request.map(|()| empty())).await?;
+        let echo = answer.json::<Echo>().ok();
+        let code = if echo.is_some() { "" } else { answer.header("whygate-denial-code") };
+        Ok(Verdict {
+            forwarded: Some(
+                echo.as_ref()
+                    .map(|echo| format!("{} {}", echo.upstream, echo.uri))
+                    .unwrap_or_default(),
+            ),
+            // An undisclosed code is none that this runner can see.
+            code: (echo.is_some() || !code.is_empty()).then(|| code.to_owned()),
+            status: Some(answer.status.as_u16()).filter(|_| echo.is_none()),
+            challenge: Some(answer.header("www-authenticate").to_owned()),
+            headers: echo.map(|echo| echo.headers.into_iter().map(|(name, _)| name).collect()),
+            response: Some(format!("{:?}\n{}", answer.headers, answer.text())),
+            explanation: format!(
+                "{} {:?} {}\n{}",
+                answer.status,
+                answer.headers,
+                answer.text(),
+                self.whygate.output()
+            ),
+            ..Verdict::default()
+        })
+    }
+}
+
+fn read(text: &str) -> Manifests {
+    manifest::read([("manifests.yaml".to_owned(), text.to_owned())])
+}
+
+fn now() -> Timestamp {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+    Timestamp(i64::try_from(elapsed.as_secs()).expect("a clock before the year 292 billion"))
+}
+
+/// `NAMESPACE/NAME:PORT` of every port of every Service.
+fn service_ports(manifests: &Manifests) -> Vec<String> {
+    let ports = manifests.resources.services.iter().flat_map(|service| {
+        let name = format!("{}/{}", namespace(service), name(service));
+        let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+        ports.map(move |port| format!("{name}:{}", port.port)).collect::<Vec<_>>()
+    });
+    ports.collect()
+}
+
+/// An EndpointSlice for each port, unless the Service says `test/endpoints: none`.
+fn endpoint_slices(manifests: &Manifests, address: impl Fn(&str) -> SocketAddr) -> String {
+    let mut slices = Vec::new();
+    for service in &manifests.resources.services {
+        if service.metadata.annotations.iter().flatten().any(|(key, _)| key == "test/endpoints") {
+            continue;
+        }
+        for port in service.spec.iter().flat_map(|spec| spec.ports.iter().flatten()) {
+            let upstream =
+                address(&format!("{}/{}:{}", namespace(service), name(service), port.port));
+            let slice = json!({
+                "apiVersion": "discovery.k8s.io/v1",
+                "kind": "EndpointSlice",
+                "metadata": {
+                    "name": format!("{}-{}", name(service), port.port),
+                    "namespace": namespace(service),
+                    "labels": { "kubernetes.io/service-name": name(service) },
+                },
+                "addressType": "IPv4",
+                "endpoints": [{ "addresses": [upstream.ip().to_string()] }],
+                "ports": [{ "name": port.name.clone().unwrap_or_default(), "port": upstream.port() }],
+            });
+            slices.push(slice.to_string());
+        }
+    }
+    slices.join("\n---\n")
+}
+
+type Service = Arc<k8s_openapi::api::core::v1::Service>;
+
+fn namespace(service: &Service) -> &str {
+    service.metadata.namespace.as_deref().unwrap_or("default")
+}
+
+fn name(service: &Service) -> &str {
+    service.metadata.name.as_deref().unwrap_or_default()
+}
