@@ -27,7 +27,8 @@ pub struct Case {
     /// `closed` switches the default posture; `open` if it is left out.
     #[serde(default)]
     pub posture: Option<String>,
-    /// YAML documents. `${jwks}`, `${id:NAME}` and `${sha256:NAME}` stand for credentials.
+    /// YAML documents. `${jwks}`, `${id:NAME}` and `${sha256:NAME}` stand for credentials,
+    /// `${crt:HOST}` and `${pem:HOST}` for a certificate and its key, in base64.
     pub manifests: String,
     /// The requests, each with its expected end.
     pub requests: Vec<Sent>,
@@ -51,6 +52,8 @@ pub struct Sent {
     pub token: Option<TokenSpec>,
     /// The name of an API key to send.
     pub key: Option<String>,
+    /// The name in the TLS greeting; without it the request goes out in plain text.
+    pub sni: Option<String>,
     /// How it must end.
     pub expect: Expectation,
 }
@@ -67,7 +70,10 @@ pub enum Values {
 
 impl Case {
     /// The manifests with the credentials filled in.
-    pub fn filled(&self, credentials: &Credentials) -> String {
+    ///
+    /// # Errors
+    /// A placeholder names nothing.
+    pub fn filled(&self, credentials: &Credentials) -> anyhow::Result<String> {
         credentials.fill(&self.manifests)
     }
 }

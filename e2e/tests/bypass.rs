@@ -192,6 +192,20 @@ async fn no_framing_smuggles_a_request_past_its_judgement() -> anyhow::Result<()
     line.check_nothing_got_through().await
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transfer_encoding_other_than_chunked_is_refused_by_name() -> anyhow::Result<()> {
+    let line = Line::start(0).await?;
+    let request = "POST / HTTP/1.1\r\nHost: api.example.com\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n";
+    let received = raw::send(line.whygate.http()?, request.as_bytes(), PATIENCE).await?;
+    ensure!(received.statuses() == [501], "{}", received.text());
+    ensure!(
+        received.text().contains("whygate-denial-code: EncodingNotSupported"),
+        "{}",
+        received.text()
+    );
+    Ok(())
+}
+
 /// The proxy and a strict upstream behind it.
 struct Line {
     whygate: Whygate,

@@ -1,5 +1,7 @@
 //! Credentials made for one run: keys of an issuer, tokens, API keys.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
@@ -11,9 +13,11 @@ use aws_lc_rs::signature::{
     RsaKeyPair,
 };
 use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+use crate::{Authority, Certificate};
 
 /// A token to make. What is left out is as the cases' provider wants it.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -46,6 +50,8 @@ struct Keys {
 pub struct Credentials {
     issuer: Keys,
     forger: Keys,
+    authority: Authority,
+    certificates: RefCell<HashMap<String, Certificate>>,
 }
 
 impl Credentials {
@@ -54,24 +60,55 @@ impl Credentials {
     /// # Errors
     /// The system gives no randomness.
     pub fn new() -> anyhow::Result<Self> {
-        Ok(Self { issuer: Keys::new()?, forger: Keys::new()? })
+        Ok(Self {
+            issuer: Keys::new()?,
+            forger: Keys::new()?,
+            authority: Authority::new("corpus")?,
+            certificates: RefCell::default(),
+        })
     }
 
     /// Replaces the placeholders of a text.
-    pub fn fill(&self, text: &str) -> String {
-        let mut filled = text.replace("${jwks}", &self.jwks());
-        while let Some((before, rest)) = filled.split_once("${") {
-            let Some((name, after)) = rest.split_once('}') else { break };
-            let value = match name.split_once(':') {
-                Some(("id", name)) => key_id(name),
-                Some(("sha256", name)) => {
-                    hex(digest(&SHA256, Self::api_key(name).as_bytes()).as_ref())
-                }
-                _ => format!("unknown placeholder {name}"),
-            };
-            filled = format!("{before}{value}{after}");
+    ///
+    /// # Errors
+    /// A placeholder names nothing that there is.
+    pub fn fill(&self, text: &str) -> anyhow::Result<String> {
+        let mut filled = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("${") {
+            let (name, after) = after.split_once('}').context("a placeholder ends with }")?;
+            filled.push_str(before);
+            filled.push_str(&self.value(name)?);
+            rest = after;
         }
-        filled
+        Ok(filled + rest)
+    }
+
+    fn value(&self, placeholder: &str) -> anyhow::Result<String> {
+        Ok(match placeholder.split_once(':') {
+            None if placeholder == "jwks" => self.jwks(),
+            Some(("id", name)) => key_id(name),
+            Some(("sha256", name)) => hex(digest(&SHA256, Self::api_key(name).as_bytes()).as_ref()),
+            Some(("crt", host)) => BASE64_STANDARD.encode(self.certificate(host)?.certificate),
+            Some(("pem", host)) => BASE64_STANDARD.encode(self.certificate(host)?.key),
+            _ => bail!("nothing is called {placeholder}"),
+        })
+    }
+
+    /// The certificate of a host: the same at every call.
+    fn certificate(&self, host: &str) -> anyhow::Result<Certificate> {
+        let mut certificates = self.certificates.borrow_mut();
+        if let Some(certificate) = certificates.get(host) {
+            return Ok(certificate.clone());
+        }
+        let certificate = self.authority.server(&[host])?;
+        certificates.insert(host.to_owned(), certificate.clone());
+        Ok(certificate)
+    }
+
+    /// Who signed the certificates.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
     }
 
     /// The API key of this name: always the same.
