@@ -95,7 +95,7 @@ pub struct ServeFlags {
     pub default_tls_secret: Option<Name>,
 
     /// How long repeats of a refusal are counted before its Event is updated; later updates grow
-    /// apart in a cluster. Default 30 in a cluster, otherwise 1
+    /// apart in a cluster. Default 30 in a cluster, otherwise half a second
     #[arg(long, value_name = "SECONDS", env = "WHYGATE_DENIAL_WINDOW_SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600), help_heading = "Refusals")]
     pub denial_window_seconds: Option<u64>,
 
@@ -305,8 +305,12 @@ impl ServeFlags {
 
     /// How long repeats are counted.
     pub fn denial_window(&self, place: Surroundings) -> Duration {
-        let default = if place == Surroundings::Cluster { 30 } else { 1 };
-        Duration::from_secs(self.denial_window_seconds.unwrap_or(default))
+        let default = match place {
+            Surroundings::Cluster => Duration::from_secs(30),
+            // Whoever looks at the terminal sees each refusal within a second.
+            Surroundings::Directory | Surroundings::Demo => Duration::from_millis(500),
+        };
+        self.denial_window_seconds.map_or(default, Duration::from_secs)
     }
 
     /// How long connections are still accepted after SIGTERM.
@@ -317,7 +321,11 @@ impl ServeFlags {
 
     /// What is logged.
     pub fn log_filter(&self, place: Surroundings) -> &str {
-        let default = if place == Surroundings::Cluster { "info" } else { "warn,access=off" };
+        // The client's own lines are left out: whoever calls it says what failed and what to do.
+        let default = match place {
+            Surroundings::Cluster => "info,kube_client=off,kube_runtime=off",
+            Surroundings::Directory | Surroundings::Demo => "warn,access=off",
+        };
         self.log.as_deref().unwrap_or(default)
     }
 }

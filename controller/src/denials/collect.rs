@@ -119,6 +119,11 @@ impl Collector {
         self.aggregate.failed(note, retry_in, self.now());
     }
 
+    /// The Event needs one more write, of the same budget.
+    pub fn again(&mut self, note: &Note) {
+        self.aggregate.failed(note, Duration::ZERO, self.now());
+    }
+
     /// Writes nothing for a while: whoever should take it is away.
     pub fn rest(&mut self, pause: Duration) {
         self.rests_until = Some(Instant::now() + pause);

@@ -75,6 +75,8 @@ struct Standing {
 /// How a write ended.
 enum Written {
     Done,
+    /// We know better now whether to create or to update: that is another write of the budget.
+    Again,
     /// The API server does not want it.
     Refused(kube::Error),
     /// The API server is away, or busy.
@@ -145,6 +147,7 @@ impl Publisher {
                     self.pause = SHORTEST;
                     self.collector.written(&note);
                 }
+                Written::Again => self.collector.again(&note),
                 Written::Refused(error) => {
                     tracing::warn!(resource = %note.id.object, %error, "Event refused");
                     self.collector.failed(&note, REFUSED);
@@ -170,6 +173,7 @@ impl Publisher {
             match self.update(&api, &name, note, standing).await {
                 Err(kube::Error::Api(status)) if status.code == 404 => {
                     self.events.remove(&note.id);
+                    return Written::Again;
                 }
                 result => return ended(result),
             }
@@ -178,7 +182,7 @@ impl Publisher {
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), dry_run: false };
         match within(api.create(&params, &event)).await {
             Err(kube::Error::Api(status)) if status.code == 409 => {
-                self.take_over(&api, &name, note).await
+                self.take_over(&api, &name, &note.id).await
             }
             result => {
                 if result.is_ok() {
@@ -191,19 +195,15 @@ impl Publisher {
 
     /// An Event of this name is there: an earlier run of this replica wrote it, and its count goes
     /// on; or this run did and the answer was lost.
-    async fn take_over(&mut self, api: &Api<Event>, name: &str, note: &Note) -> Written {
+    async fn take_over(&mut self, api: &Api<Event>, name: &str, id: &NoteId) -> Written {
         let before = match within(api.get(name)).await {
             Ok(before) => before,
             Err(error) => return ended(Err(error)),
         };
         let own = before.reporting_instance.as_deref() == Some(&self.instance);
         let base = if own { 0 } else { u64::try_from(before.count.unwrap_or(0)).unwrap_or(0) };
-        let standing = Standing { base };
-        let result = self.update(api, name, note, standing).await;
-        if result.is_ok() {
-            self.events.insert(note.id.clone(), standing);
-        }
-        ended(result)
+        self.events.insert(id.clone(), Standing { base });
+        Written::Again
     }
 
     async fn update(

@@ -90,7 +90,8 @@ impl Cluster {
 
     /// Starts every watch. The feed stays empty until each kind was listed once.
     pub fn start(mut self, supervisor: &mut Supervisor) -> Feed {
-        // Routes before policies: a policy that is created in between is seen, not missed.
+        // Everything else is listed after the Ingresses: what was there before an Ingress that we
+        // see, its policy above all, is seen, too. Two watches have no common order of their own.
         self.ingresses = self.everywhere("ingresses", &config(), supervisor);
         self.ingress_classes = vec![self.cluster_wide("ingressclasses", supervisor)];
         self.known_namespaces = vec![self.cluster_wide("namespaces", supervisor)];
@@ -133,7 +134,7 @@ impl Cluster {
         };
         let slots = apis.into_iter().map(|(namespace, api)| {
             let place = Place { what, namespace };
-            Self::follow(
+            self.follow(
                 Slot::new(place, &self.admin, self.notify(what), ()),
                 api,
                 config,
@@ -151,7 +152,7 @@ impl Cluster {
     {
         let slot = Slot::new(Place { what, namespace: None }, &self.admin, self.notify(what), ());
         let config = config();
-        Self::follow(slot, Api::all(self.client.clone()), &config, None, supervisor)
+        self.follow(slot, Api::all(self.client.clone()), &config, None, supervisor)
     }
 
     /// A kind of ours, whose definition may be missing, too old, or removed while we run.
@@ -175,7 +176,7 @@ impl Cluster {
         let slots = apis.into_iter().map(|(namespace, api)| {
             let place = Place { what: plural, namespace };
             let slot = Slot::new(place, &self.admin, Arc::clone(&self.changed), resource.clone());
-            Self::follow(slot, api, &config, Some(definition.clone()), supervisor)
+            self.follow(slot, api, &config, Some(definition.clone()), supervisor)
         });
         slots.collect()
     }
@@ -185,6 +186,7 @@ impl Cluster {
     }
 
     fn follow<K: slot::Stored>(
+        &self,
         slot: Slot<K>,
         api: Api<K>,
         config: &watcher::Config,
@@ -193,8 +195,16 @@ impl Cluster {
     ) -> Arc<Slot<K>> {
         let slot = Arc::new(slot);
         let (followed, config) = (Arc::clone(&slot), config.clone());
+        let before = self.ingresses.clone();
         supervisor.keep("watch", move || {
-            Arc::clone(&followed).follow(api.clone(), config.clone(), definition.clone())
+            let (before, followed) = (before.clone(), Arc::clone(&followed));
+            let (api, config, definition) = (api.clone(), config.clone(), definition.clone());
+            async move {
+                while !before.iter().all(|slot| slot.is_settled()) {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                followed.follow(api, config, definition).await
+            }
         });
         slot
     }

@@ -8,12 +8,21 @@ use std::{
 };
 
 use compile::{Finding, Resources, manifest::Manifests};
-use tokio::{sync::watch, task::spawn_blocking, time::sleep};
+use tokio::{
+    sync::watch,
+    task::{JoinError, spawn_blocking},
+    time::sleep,
+};
 
 use crate::pipeline::{Feed, Slices};
 
 /// How often the directory is looked at.
 const INTERVAL: Duration = Duration::from_millis(250);
+/// How long files must stay the same before they count: an editor empties a file before it writes
+/// it, and a policy that seems to be gone would open its routes.
+const CALM: Duration = Duration::from_millis(50);
+/// So often calm is waited for; somebody may write without a pause.
+const PATIENCE: usize = 8;
 /// Directories within directories, at most; a link that points upwards ends here.
 const DEPTH: usize = 16;
 
@@ -142,28 +151,25 @@ impl Directory {
     ///
     /// # Errors
     /// If reading panicked.
-    pub async fn follow(self, mut last: Files) -> Result<(), tokio::task::JoinError> {
+    pub async fn follow(self, mut last: Files) -> Result<(), JoinError> {
+        let Some(root) = self.root.clone() else { return std::future::pending().await };
         let mut unreadable = false;
         loop {
             sleep(INTERVAL).await;
-            let Some(root) = self.root.clone() else {
-                std::future::pending::<()>().await;
-                continue;
-            };
-            match spawn_blocking(move || read(&root)).await? {
-                Ok(files) => {
+            match changed(&root, &last).await? {
+                Ok(Some(files)) => {
                     unreadable = false;
-                    if files != last {
-                        last.clone_from(&files);
-                        let this = self.clone();
-                        spawn_blocking(move || this.publish(files)).await?;
+                    last.clone_from(&files);
+                    let this = self.clone();
+                    spawn_blocking(move || this.publish(files)).await?;
+                }
+                Ok(None) => unreadable = false,
+                Err(error) => {
+                    if !unreadable {
+                        tracing::warn!(%error, "Manifests cannot be read; the last ones stay in force");
                     }
-                }
-                Err(error) if !unreadable => {
                     unreadable = true;
-                    tracing::warn!(%error, "Manifests cannot be read; the last ones stay in force");
                 }
-                Err(_) => {}
             }
         }
     }
@@ -177,5 +183,94 @@ impl Directory {
         self.manifests.send_replace(Some(Arc::new(places)));
         self.slices.send_replace(Some(slices));
         self.resources.send_replace(Some(resources));
+    }
+}
+
+/// The files, if they are others than before and nobody is writing them just now.
+async fn changed(root: &Path, last: &Files) -> Result<Result<Option<Files>, ReadError>, JoinError> {
+    let read_once = || {
+        let root = root.to_owned();
+        spawn_blocking(move || read(&root))
+    };
+    let mut files = match read_once().await? {
+        Ok(files) if files == *last => return Ok(Ok(None)),
+        Ok(files) => files,
+        Err(error) => return Ok(Err(error)),
+    };
+    for _ in 0..PATIENCE {
+        sleep(CALM).await;
+        match read_once().await? {
+            Ok(again) if again == files => break,
+            Ok(again) => files = again,
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    Ok(Ok(Some(files).filter(|files| files != last)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+
+    use super::*;
+
+    const POLICY: &str = "apiVersion: whygate.dev/v1alpha1\nkind: AccessPolicy\n\
+                          metadata: { name: one, namespace: shop }\n";
+
+    /// A directory of this test alone.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = env::temp_dir().join(format!("whygate-{name}-{}", std::process::id()));
+            fs::create_dir_all(path.join("below/.hidden")).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            // A folder that is left behind harms nobody.
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn manifests_are_read_below_directories_and_nothing_else_is() {
+        let folder = Folder::new("read");
+        for name in ["a.yaml", "below/b.yml", "c.txt", ".d.yaml", "below/.hidden/e.yaml"] {
+            fs::write(folder.0.join(name), POLICY).unwrap();
+        }
+        let files = read(&folder.0).unwrap();
+        let names: Vec<_> = files.iter().map(|(path, _)| path.rsplit('/').next()).collect();
+        assert_eq!(names, [Some("a.yaml"), Some("b.yml")]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_changed_file_is_read_again_and_a_lost_directory_changes_nothing() {
+        let folder = Folder::new("follow");
+        fs::write(folder.0.join("a.yaml"), POLICY).unwrap();
+        let (directory, files) = Directory::open(&folder.0).unwrap();
+        let mut resources = directory.feed().resources;
+        let count = |resources: &mut watch::Receiver<Option<Arc<Resources>>>| {
+            resources.borrow_and_update().as_ref().unwrap().access_policies.len()
+        };
+        assert_eq!(count(&mut resources), 1);
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(directory.follow(files));
+        fs::write(folder.0.join("b.yaml"), POLICY.replace("one", "two")).unwrap();
+        resources.changed().await.unwrap();
+        assert_eq!(count(&mut resources), 2);
+        fs::remove_dir_all(&folder.0).unwrap();
+        for _ in 0..10 {
+            sleep(INTERVAL).await;
+        }
+        assert!(!resources.has_changed().unwrap());
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_named() {
+        let error = read(Path::new("/nowhere/at/all")).unwrap_err().to_string();
+        assert!(error.contains("/nowhere/at/all"), "{error}");
     }
 }

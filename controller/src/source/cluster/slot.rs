@@ -20,7 +20,7 @@ use kube::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::definition::Definition;
 use crate::admin::{Admin, Readiness};
@@ -35,24 +35,29 @@ const SHORTEST: Duration = Duration::from_millis(500);
 /// Longest pause, so that an API server that is back is found soon.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// The pause after the next error.
-#[derive(Debug)]
-struct Pause(Duration);
+/// So long without an error, and the next pause is the first again.
+const PEACE: Duration = Duration::from_secs(30);
+
+/// The pause after an error. A list that is begun is no sign of peace: it may fail again.
+#[derive(Debug, Default)]
+struct Pause {
+    last: Option<(Instant, Duration)>,
+}
 
 impl Iterator for Pause {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        let pause = self.0;
-        self.0 = pause.saturating_mul(2).min(LONGEST);
+        let now = Instant::now();
+        let recent = self.last.filter(|(at, _)| now.saturating_duration_since(*at) < PEACE);
+        let pause = recent.map_or(SHORTEST, |(_, pause)| pause.saturating_mul(2).min(LONGEST));
+        self.last = Some((now, pause));
         Some(pause)
     }
 }
 
 impl Backoff for Pause {
-    fn reset(&mut self) {
-        self.0 = SHORTEST;
-    }
+    fn reset(&mut self) {}
 }
 
 /// What a store can hold.
@@ -180,7 +185,7 @@ impl<K: Stored> Slot<K> {
         if let Some(definition) = &definition {
             definition.wait(|sentence| self.lack(sentence)).await;
         }
-        let events = watcher::watcher(api, config).backoff(Pause(SHORTEST));
+        let events = watcher::watcher(api, config).backoff(Pause::default());
         let mut events = std::pin::pin!(events.ready_chunks(CHUNK));
         while let Some(chunk) = events.next().await {
             // Asked after the events came: deletions that follow from the removal of the
@@ -331,4 +336,89 @@ fn short(error: &(dyn std::error::Error + 'static)) -> String {
         cause = deeper;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::networking::v1::Ingress;
+    use serde_json::json;
+
+    use super::*;
+
+    fn slot() -> Slot<Ingress> {
+        let place = Place { what: "ingresses", namespace: None };
+        Slot::new(place, &Admin::default(), Arc::new(Notify::new()), ())
+    }
+
+    fn ingress(version: &str, host: &str, address: &str) -> Ingress {
+        serde_json::from_value(json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+            "metadata": { "name": "web", "namespace": "shop", "resourceVersion": version },
+            "spec": { "rules": [{ "host": host }] },
+            "status": { "loadBalancer": { "ingress": [{ "ip": address }] } },
+        }))
+        .unwrap()
+    }
+
+    fn is_changed(slot: &Slot<Ingress>) -> bool {
+        let mut notified = std::pin::pin!(slot.changed.notified());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        notified.as_mut().poll(&mut context).is_ready()
+    }
+
+    fn list(slot: &Slot<Ingress>, objects: Vec<Ingress>) {
+        slot.apply(Event::Init);
+        for object in objects {
+            slot.apply(Event::InitApply(object));
+        }
+        slot.apply(Event::InitDone);
+    }
+
+    #[test]
+    fn a_status_that_we_wrote_is_no_change() {
+        let slot = slot();
+        list(&slot, vec![ingress("1", "a.example.com", "192.0.2.1")]);
+        assert!(is_changed(&slot));
+        slot.apply(Event::Apply(ingress("2", "a.example.com", "192.0.2.2")));
+        assert!(!is_changed(&slot));
+        slot.apply(Event::Apply(ingress("3", "b.example.com", "192.0.2.2")));
+        assert!(is_changed(&slot));
+    }
+
+    #[test]
+    fn an_error_in_the_middle_of_a_list_takes_nothing_away() {
+        let slot = slot();
+        list(&slot, vec![ingress("1", "a.example.com", "192.0.2.1")]);
+        slot.apply(Event::Init);
+        slot.fail(&watcher::Error::NoResourceVersion);
+        assert_eq!(slot.objects().len(), 1);
+        assert!(slot.is_settled());
+    }
+
+    #[test]
+    fn nothing_is_settled_before_the_list_is_complete() {
+        let slot = slot();
+        slot.apply(Event::Init);
+        slot.apply(Event::InitApply(ingress("1", "a.example.com", "192.0.2.1")));
+        assert!(!slot.is_settled());
+        assert_eq!(slot.admin.readiness.missing(), ["ingresses are not listed yet"]);
+        slot.apply(Event::InitDone);
+        assert!(slot.is_settled());
+        assert!(slot.admin.readiness.missing().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_grow_while_errors_follow_each_other() {
+        let mut pause = Pause::default();
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            let next = pause.next().unwrap();
+            pauses.push(next.as_millis());
+            tokio::time::sleep(next).await;
+            pause.reset();
+        }
+        assert_eq!(pauses, [500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000]);
+        tokio::time::sleep(PEACE).await;
+        assert_eq!(pause.next(), Some(SHORTEST));
+    }
 }
