@@ -2,6 +2,7 @@
 
 mod definition;
 mod raw;
+mod right;
 mod slot;
 
 use std::{convert::Infallible, fmt, sync::Arc, time::Duration};

@@ -4,11 +4,14 @@ use std::{
     collections::HashMap,
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use kube::{
     Api, Resource, ResourceExt,
     runtime::{
@@ -20,9 +23,12 @@ use kube::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 
-use super::definition::Definition;
+use super::{definition::Definition, right};
 use crate::admin::{Admin, Readiness};
 
 /// Most events that are looked at together.
@@ -35,6 +41,8 @@ const SHORTEST: Duration = Duration::from_millis(500);
 /// Longest pause, so that an API server that is back is found soon.
 const LONGEST: Duration = Duration::from_secs(10);
 
+/// Between two looks for a right that is missing.
+const RETRY: Duration = Duration::from_secs(2);
 /// So long without an error, and the next pause is the first again.
 const PEACE: Duration = Duration::from_secs(30);
 
@@ -42,6 +50,10 @@ const PEACE: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 struct Pause {
     last: Option<(Instant, Duration)>,
+    /// Whether the last error was an answer of the API server.
+    answered: Arc<AtomicBool>,
+    /// The same of the error before.
+    was_answered: bool,
 }
 
 impl Iterator for Pause {
@@ -49,7 +61,12 @@ impl Iterator for Pause {
 
     fn next(&mut self) -> Option<Duration> {
         let now = Instant::now();
+        let answered = self.answered.load(Ordering::Relaxed);
+        // Whoever answers again after an outage, if only that its memory begins anew, is back:
+        // pauses that grew while nobody answered would keep old policies in force.
+        let is_back = !std::mem::replace(&mut self.was_answered, answered) && answered;
         let recent = self.last.filter(|(at, _)| now.saturating_duration_since(*at) < PEACE);
+        let recent = recent.filter(|_| !is_back);
         let pause = recent.map_or(SHORTEST, |(_, pause)| pause.saturating_mul(2).min(LONGEST));
         self.last = Some((now, pause));
         Some(pause)
@@ -185,7 +202,17 @@ impl<K: Stored> Slot<K> {
         if let Some(definition) = &definition {
             definition.wait(|sentence| self.lack(sentence)).await;
         }
-        let events = watcher::watcher(api, config).backoff(Pause::default());
+        while let Some(verb) = self.missing_verb(&api).await {
+            self.refuse(missing_right(verb, &self.place));
+            sleep(RETRY).await;
+        }
+        let pause = Pause::default();
+        let answered = Arc::clone(&pause.answered);
+        let events = watcher::watcher(api, config)
+            .inspect_err(move |error| {
+                answered.store(status_of(error).is_some(), Ordering::Relaxed);
+            })
+            .backoff(pause);
         let mut events = std::pin::pin!(events.ready_chunks(CHUNK));
         while let Some(chunk) = events.next().await {
             // Asked after the events came: deletions that follow from the removal of the
@@ -243,49 +270,51 @@ impl<K: Stored> Slot<K> {
         }
     }
 
+    async fn missing_verb(&self, api: &Api<K>) -> Option<&'static str> {
+        let client = api.clone().into_client();
+        right::missing::<K>(client, &self.dynamic_type, self.place.namespace.as_deref()).await
+    }
+
     fn fail(&self, error: &watcher::Error) {
         self.admin.watch_errors.inc();
-        let status = status_of(error);
-        let forbidden = status == Some(403);
-        let sentence = match status {
-            Some(403) => format!(
-                "the right to list and watch {} is missing; grant the ServiceAccount the verbs get, list and watch",
-                self.place
-            ),
-            Some(404) => format!(
+        match status_of(error) {
+            Some(403) => self.refuse(missing_right("list and watch", &self.place)),
+            Some(404) => self.lack(format!(
                 "the API server does not know {}; install the definitions of whygate.dev",
                 self.place
-            ),
-            Some(_) | None => format!("{} cannot be watched: {}", self.place, short(error)),
-        };
+            )),
+            Some(_) | None => {
+                self.lack(format!("{} cannot be watched: {}", self.place, short(error)));
+            }
+        }
+    }
+
+    /// The kind may not be read. In a single namespace that is an answer: its routes are closed.
+    fn refuse(&self, sentence: String) {
         let mut inner = self.lock();
-        if forbidden && self.place.namespace.is_some() && inner.state == State::Waiting {
+        if self.place.namespace.is_some() && inner.state == State::Waiting {
             inner.state = State::Forbidden;
             self.changed.notify_one();
         }
+        drop(inner);
+        self.lack(sentence);
+    }
+
+    /// Something is wrong; as long as nothing was ever listed, the program is not ready.
+    fn lack(&self, sentence: String) {
+        let mut inner = self.lock();
         let state = inner.state;
         let news = inner.said.as_ref() != Some(&sentence);
         inner.said = Some(sentence.clone());
         drop(inner);
-        match state {
-            State::Waiting => self.readiness().lacks(&self.place.to_string(), sentence.clone()),
-            State::Forbidden => self.readiness().has(&self.place.to_string()),
-            State::Listed => {}
-        }
         if news {
             tracing::warn!(resource = %self.place, error = sentence, "Watch failed and is tried again");
         }
-    }
-
-    fn lack(&self, sentence: String) {
-        let mut inner = self.lock();
-        let news = inner.said.as_ref() != Some(&sentence);
-        inner.said = Some(sentence.clone());
-        drop(inner);
-        if news {
-            tracing::warn!(resource = %self.place, error = sentence, "Not ready");
+        match state {
+            State::Waiting => self.readiness().lacks(&self.place.to_string(), sentence),
+            State::Forbidden => self.readiness().has(&self.place.to_string()),
+            State::Listed => {}
         }
-        self.readiness().lacks(&self.place.to_string(), sentence);
     }
 }
 
@@ -310,6 +339,12 @@ fn meaning<K: Stored>(object: &K) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.to_string().hash(&mut hasher);
     hasher.finish()
+}
+
+fn missing_right(verbs: &str, place: &Place) -> String {
+    format!(
+        "the right to {verbs} {place} is missing; grant the ServiceAccount the verbs get, list and watch"
+    )
 }
 
 /// The status of the API server's answer, if there was one.
@@ -420,5 +455,27 @@ mod tests {
         assert_eq!(pauses, [500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000]);
         tokio::time::sleep(PEACE).await;
         assert_eq!(pause.next(), Some(SHORTEST));
+    }
+
+    #[test]
+    fn pauses_begin_anew_when_the_api_server_answers_again() {
+        let mut pause = Pause::default();
+        let mut pauses = Vec::new();
+        for answered in [false, false, false, true, true, false] {
+            pause.answered.store(answered, Ordering::Relaxed);
+            pauses.push(pause.next().unwrap().as_millis());
+        }
+        assert_eq!(pauses, [500, 1_000, 2_000, 500, 1_000, 2_000]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_answers_again_is_asked_soon() {
+        let mut pause = Pause::default();
+        for _ in 0..6 {
+            pause.next();
+        }
+        pause.answered.store(true, Ordering::Relaxed);
+        assert_eq!(pause.next(), Some(SHORTEST));
+        assert_eq!(pause.next(), Some(SHORTEST * 2));
     }
 }
