@@ -12,7 +12,10 @@ use decision::{
 use k8s_openapi::api::core::v1::Secret;
 use rustls::{
     crypto::aws_lc_rs::sign::any_supported_type,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject},
+    },
     sign::CertifiedKey,
 };
 
@@ -202,6 +205,21 @@ fn certificate(
     })
 }
 
+/// What is wrong with a PEM text, in words of ours: those of the library quote the text, and a key on
+/// one line is all in that line.
+fn unreadable(name: &str, error: &pem::Error) -> String {
+    let problem = if matches!(error, pem::Error::NoItemsFound) {
+        "nothing of the kind is in it"
+    } else if matches!(error, pem::Error::MissingSectionEnd { .. }) {
+        "its END line is missing, or is on the line of its BEGIN"
+    } else if matches!(error, pem::Error::IllegalSectionStart { .. }) {
+        "its BEGIN line does not stand by itself"
+    } else {
+        "its content is no base64"
+    };
+    format!("`{name}` is not readable: {problem}")
+}
+
 fn load(secret: &Secret) -> Result<CertifiedKey, String> {
     if secret.type_.as_deref() != Some("kubernetes.io/tls") {
         return Err("it is not of type kubernetes.io/tls".to_owned());
@@ -211,12 +229,12 @@ fn load(secret: &Secret) -> Result<CertifiedKey, String> {
         data.map(|data| data.0.as_slice()).ok_or_else(|| format!("it has no `{name}`"))
     };
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(part("tls.crt")?).collect();
-    let chain = chain.map_err(|error| format!("`tls.crt` is not readable: {error}"))?;
+    let chain = chain.map_err(|error| unreadable("tls.crt", &error))?;
     if chain.is_empty() {
         return Err("`tls.crt` holds no certificate".to_owned());
     }
     let key = PrivateKeyDer::from_pem_slice(part("tls.key")?);
-    let key = key.map_err(|error| format!("`tls.key` is not readable: {error}"))?;
+    let key = key.map_err(|error| unreadable("tls.key", &error))?;
     let key = any_supported_type(&key).map_err(|_| "the key in `tls.key` cannot be used")?;
     let certified = CertifiedKey::new(chain, key);
     match certified.keys_match() {

@@ -139,10 +139,12 @@ impl Manifests {
                 return decode(value, &mut resources.services, |one| one.metadata = metadata);
             }
             Kind::Secret => {
-                return decode(value, &mut resources.secrets, |one: &mut Secret| {
+                let fault = decode(value, &mut resources.secrets, |one: &mut Secret| {
                     one.metadata = metadata;
                     merge_string_data(one);
                 });
+                // What the decoder says quotes the value, and that may be the secret.
+                return fault.map(|_| "`data` holds base64, `stringData` texts".to_owned());
             }
             Kind::EndpointSlice => {
                 return decode(value, &mut self.endpoint_slices, |one| one.metadata = metadata);

@@ -6,6 +6,7 @@ mod bypasses;
 mod certificates;
 mod closed;
 mod endpoints;
+mod hostile;
 mod hosts;
 mod ingresses;
 mod keys;
