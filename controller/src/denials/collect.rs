@@ -61,8 +61,8 @@ impl Collector {
         Self { begun: Instant::now(), totals, samples, aggregate, counts, rests_until: None }
     }
 
-    /// Waits for the next samples, or a while, and counts.
-    pub async fn collect(&mut self, findings: &[Finding]) {
+    /// Waits for the next samples, or a while, and counts. `findings` are given when they changed.
+    pub async fn collect(&mut self, findings: Option<&[Finding]>) {
         // An error only says that nothing came.
         let first = timeout(INTERVAL, self.samples.recv()).await.ok().flatten();
         if first.is_some() {
@@ -73,7 +73,7 @@ impl Collector {
     }
 
     /// Counts what is there now.
-    fn count(&mut self, first: Option<DenialSample>, findings: &[Finding]) {
+    fn count(&mut self, first: Option<DenialSample>, findings: Option<&[Finding]>) {
         let mut samples: Vec<_> = first.into_iter().collect();
         while let Ok(sample) = self.samples.try_recv() {
             samples.push(sample);
@@ -83,13 +83,15 @@ impl Collector {
         for sample in &samples {
             self.aggregate.observe(sample);
         }
-        self.aggregate.find(findings, now);
+        if let Some(findings) = findings {
+            self.aggregate.find(findings, now);
+        }
         self.counts.groups.set(i64::try_from(self.aggregate.groups()).unwrap_or(i64::MAX));
     }
 
     /// Counts a last time; from now on nothing is held back but by the budget.
-    pub fn close(&mut self, findings: &[Finding]) {
-        self.count(None, findings);
+    pub fn close(&mut self) {
+        self.count(None, None);
         self.aggregate.close();
     }
 

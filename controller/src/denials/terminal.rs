@@ -21,7 +21,7 @@ use crate::{
 pub async fn refusals(collector: Arc<Mutex<Collector>>) -> Result<(), Infallible> {
     loop {
         let mut collector = collector.lock().await;
-        collector.collect(&[]).await;
+        collector.collect(None).await;
         print(&mut collector);
     }
 }
@@ -29,7 +29,7 @@ pub async fn refusals(collector: Arc<Mutex<Collector>>) -> Result<(), Infallible
 /// Prints what is left when the program ends.
 pub async fn last_refusals(collector: &Mutex<Collector>) {
     let mut collector = collector.lock().await;
-    collector.close(&[]);
+    collector.close();
     print(&mut collector);
 }
 

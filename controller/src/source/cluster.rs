@@ -1,6 +1,7 @@
 //! A cluster as a source: one reflector store a kind, nothing before each was listed once.
 
 mod definition;
+mod pause;
 mod raw;
 mod right;
 mod slot;

@@ -4,10 +4,7 @@ use std::{
     collections::HashMap,
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -17,18 +14,14 @@ use kube::{
     runtime::{
         WatchStreamExt,
         reflector::{Lookup, ObjectRef, Store, store::Writer},
-        utils::Backoff,
         watcher::{self, Event},
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep},
-};
+use tokio::{sync::Notify, time::sleep};
 
-use super::{definition::Definition, right};
+use super::{definition::Definition, pause::Pause, right};
 use crate::admin::{Admin, Readiness};
 
 /// Most events that are looked at together.
@@ -36,46 +29,8 @@ const CHUNK: usize = 256;
 /// Annotation of kubectl that repeats the whole object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// First pause after an error; it doubles up to [`LONGEST`].
-const SHORTEST: Duration = Duration::from_millis(500);
-/// Longest pause, so that an API server that is back is found soon.
-const LONGEST: Duration = Duration::from_secs(10);
-
 /// Between two looks for a right that is missing.
 const RETRY: Duration = Duration::from_secs(2);
-/// So long without an error, and the next pause is the first again.
-const PEACE: Duration = Duration::from_secs(30);
-
-/// The pause after an error. A list that is begun is no sign of peace: it may fail again.
-#[derive(Debug, Default)]
-struct Pause {
-    last: Option<(Instant, Duration)>,
-    /// Whether the last error was an answer of the API server.
-    answered: Arc<AtomicBool>,
-    /// The same of the error before.
-    was_answered: bool,
-}
-
-impl Iterator for Pause {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let now = Instant::now();
-        let answered = self.answered.load(Ordering::Relaxed);
-        // Whoever answers again after an outage, if only that its memory begins anew, is back:
-        // pauses that grew while nobody answered would keep old policies in force.
-        let is_back = !std::mem::replace(&mut self.was_answered, answered) && answered;
-        let recent = self.last.filter(|(at, _)| now.saturating_duration_since(*at) < PEACE);
-        let recent = recent.filter(|_| !is_back);
-        let pause = recent.map_or(SHORTEST, |(_, pause)| pause.saturating_mul(2).min(LONGEST));
-        self.last = Some((now, pause));
-        Some(pause)
-    }
-}
-
-impl Backoff for Pause {
-    fn reset(&mut self) {}
-}
 
 /// What a store can hold.
 pub(super) trait Stored:
@@ -374,108 +329,4 @@ fn short(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use k8s_openapi::api::networking::v1::Ingress;
-    use serde_json::json;
-
-    use super::*;
-
-    fn slot() -> Slot<Ingress> {
-        let place = Place { what: "ingresses", namespace: None };
-        Slot::new(place, &Admin::default(), Arc::new(Notify::new()), ())
-    }
-
-    fn ingress(version: &str, host: &str, address: &str) -> Ingress {
-        serde_json::from_value(json!({
-            "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
-            "metadata": { "name": "web", "namespace": "shop", "resourceVersion": version },
-            "spec": { "rules": [{ "host": host }] },
-            "status": { "loadBalancer": { "ingress": [{ "ip": address }] } },
-        }))
-        .unwrap()
-    }
-
-    fn is_changed(slot: &Slot<Ingress>) -> bool {
-        let mut notified = std::pin::pin!(slot.changed.notified());
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        notified.as_mut().poll(&mut context).is_ready()
-    }
-
-    fn list(slot: &Slot<Ingress>, objects: Vec<Ingress>) {
-        slot.apply(Event::Init);
-        for object in objects {
-            slot.apply(Event::InitApply(object));
-        }
-        slot.apply(Event::InitDone);
-    }
-
-    #[test]
-    fn a_status_that_we_wrote_is_no_change() {
-        let slot = slot();
-        list(&slot, vec![ingress("1", "a.example.com", "192.0.2.1")]);
-        assert!(is_changed(&slot));
-        slot.apply(Event::Apply(ingress("2", "a.example.com", "192.0.2.2")));
-        assert!(!is_changed(&slot));
-        slot.apply(Event::Apply(ingress("3", "b.example.com", "192.0.2.2")));
-        assert!(is_changed(&slot));
-    }
-
-    #[test]
-    fn an_error_in_the_middle_of_a_list_takes_nothing_away() {
-        let slot = slot();
-        list(&slot, vec![ingress("1", "a.example.com", "192.0.2.1")]);
-        slot.apply(Event::Init);
-        slot.fail(&watcher::Error::NoResourceVersion);
-        assert_eq!(slot.objects().len(), 1);
-        assert!(slot.is_settled());
-    }
-
-    #[test]
-    fn nothing_is_settled_before_the_list_is_complete() {
-        let slot = slot();
-        slot.apply(Event::Init);
-        slot.apply(Event::InitApply(ingress("1", "a.example.com", "192.0.2.1")));
-        assert!(!slot.is_settled());
-        assert_eq!(slot.admin.readiness.missing(), ["ingresses are not listed yet"]);
-        slot.apply(Event::InitDone);
-        assert!(slot.is_settled());
-        assert!(slot.admin.readiness.missing().is_empty());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn pauses_grow_while_errors_follow_each_other() {
-        let mut pause = Pause::default();
-        let mut pauses = Vec::new();
-        for _ in 0..7 {
-            let next = pause.next().unwrap();
-            pauses.push(next.as_millis());
-            tokio::time::sleep(next).await;
-            pause.reset();
-        }
-        assert_eq!(pauses, [500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000]);
-        tokio::time::sleep(PEACE).await;
-        assert_eq!(pause.next(), Some(SHORTEST));
-    }
-
-    #[test]
-    fn pauses_begin_anew_when_the_api_server_answers_again() {
-        let mut pause = Pause::default();
-        let mut pauses = Vec::new();
-        for answered in [false, false, false, true, true, false] {
-            pause.answered.store(answered, Ordering::Relaxed);
-            pauses.push(pause.next().unwrap().as_millis());
-        }
-        assert_eq!(pauses, [500, 1_000, 2_000, 500, 1_000, 2_000]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_api_server_that_answers_again_is_asked_soon() {
-        let mut pause = Pause::default();
-        for _ in 0..6 {
-            pause.next();
-        }
-        pause.answered.store(true, Ordering::Relaxed);
-        assert_eq!(pause.next(), Some(SHORTEST));
-        assert_eq!(pause.next(), Some(SHORTEST * 2));
-    }
-}
+mod tests;

@@ -1,0 +1,68 @@
+//! What a change is, and what an error takes away: nothing.
+
+use k8s_openapi::api::networking::v1::Ingress;
+use serde_json::json;
+
+use super::*;
+
+fn slot() -> Slot<Ingress> {
+    let place = Place { what: "ingresses", namespace: None };
+    Slot::new(place, &Admin::default(), Arc::new(Notify::new()), ())
+}
+
+fn ingress(version: &str, host: &str, address: &str) -> Ingress {
+    serde_json::from_value(json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+        "metadata": { "name": "web", "namespace": "shop", "resourceVersion": version },
+        "spec": { "rules": [{ "host": host }] },
+        "status": { "loadBalancer": { "ingress": [{ "ip": address }] } },
+    }))
+    .unwrap()
+}
+
+fn is_changed(slot: &Slot<Ingress>) -> bool {
+    let mut notified = std::pin::pin!(slot.changed.notified());
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    notified.as_mut().poll(&mut context).is_ready()
+}
+
+fn list(slot: &Slot<Ingress>, objects: Vec<Ingress>) {
+    slot.apply(Event::Init);
+    for object in objects {
+        slot.apply(Event::InitApply(object));
+    }
+    slot.apply(Event::InitDone);
+}
+
+#[test]
+fn a_status_that_we_wrote_is_no_change() {
+    let slot = slot();
+    list(&slot, vec![ingress("1", "a.example.com", "192.0.2.1")]);
+    assert!(is_changed(&slot));
+    slot.apply(Event::Apply(ingress("2", "a.example.com", "192.0.2.2")));
+    assert!(!is_changed(&slot));
+    slot.apply(Event::Apply(ingress("3", "b.example.com", "192.0.2.2")));
+    assert!(is_changed(&slot));
+}
+
+#[test]
+fn an_error_in_the_middle_of_a_list_takes_nothing_away() {
+    let slot = slot();
+    list(&slot, vec![ingress("1", "a.example.com", "192.0.2.1")]);
+    slot.apply(Event::Init);
+    slot.fail(&watcher::Error::NoResourceVersion);
+    assert_eq!(slot.objects().len(), 1);
+    assert!(slot.is_settled());
+}
+
+#[test]
+fn nothing_is_settled_before_the_list_is_complete() {
+    let slot = slot();
+    slot.apply(Event::Init);
+    slot.apply(Event::InitApply(ingress("1", "a.example.com", "192.0.2.1")));
+    assert!(!slot.is_settled());
+    assert_eq!(slot.admin.readiness.missing(), ["ingresses are not listed yet"]);
+    slot.apply(Event::InitDone);
+    assert!(slot.is_settled());
+    assert!(slot.admin.readiness.missing().is_empty());
+}
