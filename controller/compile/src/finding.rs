@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use decision::refs::{FieldRef, ResourceRef};
+use decision::{
+    escape::printable,
+    refs::{FieldRef, ResourceRef},
+};
 
 /// A problem in one field of one object.
 ///
@@ -106,12 +109,14 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
+    /// A problem; what a stranger wrote into the manifest cannot break the line that tells of it.
     pub(crate) fn new(
         path: impl Into<String>,
-        message: impl Into<String>,
-        remedy: impl Into<String>,
+        message: impl AsRef<str>,
+        remedy: impl AsRef<str>,
     ) -> Self {
-        Self { path: path.into(), message: message.into(), remedy: remedy.into() }
+        let shown = |text: &str| printable(text).to_string();
+        Self { path: path.into(), message: shown(message.as_ref()), remedy: shown(remedy.as_ref()) }
     }
 
     pub(crate) fn field(&self, resource: &ResourceRef) -> FieldRef {

@@ -6,7 +6,10 @@ mod object;
 
 use std::{collections::HashMap, sync::Arc};
 
-use decision::refs::{FieldRef, ResourceRef};
+use decision::{
+    escape::printable,
+    refs::{FieldRef, ResourceRef},
+};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::resources::{Lost, Resources};
@@ -48,6 +51,7 @@ pub struct Problem {
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { path, line, column, message, remedy } = self;
+        let (message, remedy) = (printable(message), printable(remedy));
         write!(f, "{path}:{line}:{column}: {message}. {remedy}")
     }
 }

@@ -27,6 +27,18 @@ pub fn quoted(text: &str, limit: usize) -> impl fmt::Display + '_ {
     })
 }
 
+/// Shows a text of a manifest as printable ASCII: what an object is called, what stands in a field.
+///
+/// An API server lets nobody call an object `a\nb`, but a file does.
+pub fn printable(text: &str) -> impl fmt::Display + '_ {
+    fmt::from_fn(move |f| {
+        text.chars().try_for_each(|character| match character {
+            ' '..='~' => write!(f, "{character}"),
+            other => write!(f, "{}", other.escape_unicode()),
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

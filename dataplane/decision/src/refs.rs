@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use crate::escape::printable;
+
 /// The kinds of object that a decision can point at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -72,9 +74,9 @@ impl ResourceRef {
     pub fn path(&self) -> impl fmt::Display + '_ {
         fmt::from_fn(|f| {
             if !self.namespace.is_empty() {
-                write!(f, "{}/", self.namespace)?;
+                write!(f, "{}/", printable(&self.namespace))?;
             }
-            f.write_str(&self.name)
+            write!(f, "{}", printable(&self.name))
         })
     }
 }
@@ -104,6 +106,6 @@ impl FieldRef {
 
 impl fmt::Display for FieldRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {}", self.resource, self.path)
+        write!(f, "{} at {}", self.resource, printable(&self.path))
     }
 }

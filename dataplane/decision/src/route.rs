@@ -3,6 +3,7 @@
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use crate::{
+    escape::printable,
     host::{Host, HostPattern},
     path::segments,
     protection::Posture,
@@ -37,7 +38,8 @@ pub struct RouteName {
 
 impl fmt::Display for RouteName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}{}", self.field.resource.path(), self.host, self.path)
+        let Self { field, host, path } = self;
+        write!(f, "{} {}{}", field.resource.path(), printable(host), printable(path))
     }
 }
 
