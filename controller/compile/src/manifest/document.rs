@@ -1,6 +1,8 @@
 //! The text of a file, cut into documents that are read one by one, so that a broken one takes no
 //! other with it.
 
+use std::collections::BTreeSet;
+
 use serde_saphyr::{MessageFormatter, UserMessageFormatter, from_multiple_with_options, options};
 
 use super::node::{At, Node};
@@ -68,27 +70,38 @@ impl Document<'_> {
     }
 
     /// The namespaces that a broken document may have protected, by a policy or by a posture.
-    pub(super) fn protected_namespaces(&self) -> Vec<String> {
-        let mut namespaces = Vec::new();
+    ///
+    /// Where the value of a `namespace` is not one plain word behind it, or where there is none,
+    /// every word of the document counts: which of them is a namespace, only a reader could tell.
+    pub(super) fn protected_namespaces(&self) -> BTreeSet<String> {
+        let mut namespaces = BTreeSet::new();
         if self.text.contains("AccessPolicy") || self.text.contains("whygate.dev/v") {
-            namespaces.extend(self.values_of("namespace"));
-            if namespaces.is_empty() {
-                namespaces.push(super::DEFAULT_NAMESPACE.to_owned());
+            let named: Option<BTreeSet<_>> = self.values_of("namespace").collect();
+            if let Some(named) = named.filter(|named| !named.is_empty()) {
+                namespaces.extend(named);
+            } else {
+                namespaces.extend(self.text.split(is_no_name).map(str::to_owned));
+                namespaces.insert(super::DEFAULT_NAMESPACE.to_owned());
             }
         }
         if self.text.contains("whygate.dev/posture") {
-            namespaces.extend(self.values_of("name"));
+            namespaces.extend(self.values_of("name").flatten());
         }
         namespaces
     }
 
-    /// What stands behind a name and a colon, wherever the text has that.
-    fn values_of(&self, name: &str) -> impl Iterator<Item = String> {
+    /// What stands behind a name and a colon, wherever the text has that; none where it is no plain
+    /// word.
+    fn values_of(&self, name: &str) -> impl Iterator<Item = Option<String>> {
         self.text.split(name).skip(1).filter_map(|after| {
             let after = after.trim_start_matches(['"', '\'', ' ']).strip_prefix(':')?;
             let after = after.trim_start_matches(['"', '\'', ' ']);
-            let end = |c: char| !c.is_ascii_alphanumeric() && c != '-';
-            after.split(end).next().filter(|value| !value.is_empty()).map(str::to_owned)
+            let value = after.split(is_no_name).next().filter(|value| !value.is_empty());
+            Some(value.map(str::to_owned))
         })
     }
+}
+
+fn is_no_name(character: char) -> bool {
+    !character.is_ascii_alphanumeric() && character != '-'
 }

@@ -72,6 +72,25 @@ impl Node {
         }
     }
 
+    /// The names of a map.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        let entries = match &self.content {
+            Content::Map(entries) => entries.as_slice(),
+            Content::Scalar(_) | Content::List(_) => &[],
+        };
+        entries.iter().map(|entry| entry.name.as_str())
+    }
+
+    /// Every text in it, however deep.
+    pub(super) fn texts(&self) -> Vec<&str> {
+        match &self.content {
+            Content::Scalar(Value::String(text)) => vec![text],
+            Content::Scalar(_) => Vec::new(),
+            Content::List(items) => items.iter().flat_map(Self::texts).collect(),
+            Content::Map(entries) => entries.iter().flat_map(|entry| entry.node.texts()).collect(),
+        }
+    }
+
     /// The items of a list.
     pub(super) fn items(&self) -> &[Self] {
         match &self.content {

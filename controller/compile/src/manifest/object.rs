@@ -1,6 +1,6 @@
 //! One document: which kind it is, and the resource that it becomes.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use decision::refs::{Kind, ResourceRef};
 use k8s_openapi::{
@@ -63,13 +63,12 @@ impl Manifests {
             }
             Known::Unused => {}
             Known::Problem { message, remedy } => {
-                let ours = version.starts_with(GROUP) || kind.to_lowercase().contains("access");
-                let ours = ours && is_like_a_policy(kind);
-                let namespace = namespace(&node);
+                let ours = version.starts_with(GROUP)
+                    || kind.to_lowercase().contains("access")
+                    || (version.is_empty() || kind.is_empty()) && has_targets(&node);
                 let problem = problem(path, before, &node, message, remedy);
-                if ours {
-                    let place = format!("{path}:{}", problem.line);
-                    self.resources.lost.push(Lost { namespace, place });
+                if ours && is_like_a_policy(kind) {
+                    self.lose_policy(&node, &problem);
                 }
                 self.problems.push(problem);
             }
@@ -82,12 +81,20 @@ impl Manifests {
             let message = format!("{kind} without `metadata.name`");
             let problem = problem(&path, before, &node, message, "Give it a name.".to_owned());
             if kind == Kind::AccessPolicy {
-                let place = format!("{path}:{}", problem.line);
-                self.resources.lost.push(Lost { namespace: namespace(&node), place });
+                self.lose_policy(&node, &problem);
             }
             self.problems.push(problem);
             return;
         };
+        if kind == Kind::AccessPolicy
+            && let Some(unknown) = unknown_metadata(&node)
+        {
+            let message = format!("`{unknown}` is not a field of `metadata`");
+            let remedy = meant_name(unknown, &METADATA, "Remove the field.");
+            let problem = problem(&path, before, &node, message, remedy);
+            self.lose_policy(&node, &problem);
+            self.problems.push(problem);
+        }
         let namespace = if is_namespaced(kind) { namespace(&node) } else { String::new() };
         let resource = ResourceRef::new(kind, namespace.as_str(), name);
         if let Some(first) = self.places.get(&resource) {
@@ -114,6 +121,14 @@ impl Manifests {
             self.problems.push(problem(&path, before, &node, message, remedy));
         }
         self.places.entry(resource).or_insert(Place { path, before, node });
+    }
+
+    /// Closes the namespaces that a policy may be for that is none as written.
+    fn lose_policy(&mut self, node: &Node, problem: &Problem) {
+        let place = format!("{}:{}", problem.path, problem.line);
+        let lost = possible_namespaces(node).into_iter();
+        let lost = lost.map(|namespace| Lost { namespace, place: place.clone() });
+        self.resources.lost.extend(lost);
     }
 
     /// Puts the object among its like. Returns why it cannot be decoded, unless compiling says so.
@@ -238,6 +253,9 @@ fn near(written: &str, meant: &str) -> bool {
 
 /// Whether an object of an unknown kind may have been meant as a policy.
 fn is_like_a_policy(kind: &str) -> bool {
+    if kind.is_empty() {
+        return true;
+    }
     let other = [Kind::AccessPlan, Kind::AccessSubscription].map(Kind::as_str);
     let distance = |known: &str| strsim::osa_distance(&kind.to_lowercase(), &known.to_lowercase());
     let policy = distance(Kind::AccessPolicy.as_str());
@@ -275,6 +293,48 @@ fn is_namespaced(kind: Kind) -> bool {
 fn namespace(node: &Node) -> String {
     let named = node.get("metadata").and_then(|metadata| metadata.text("namespace"));
     named.filter(|name| !name.is_empty()).unwrap_or(DEFAULT_NAMESPACE).to_owned()
+}
+
+/// The fields of `metadata` (`ObjectMeta` of the Kubernetes API).
+const METADATA: [&str; 15] = [
+    "annotations",
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generateName",
+    "generation",
+    "labels",
+    "managedFields",
+    "name",
+    "namespace",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
+
+/// A field that `metadata` does not have, if it may have been meant as the namespace.
+fn unknown_metadata(node: &Node) -> Option<&str> {
+    let metadata = node.get("metadata").filter(|metadata| metadata.get("namespace").is_none())?;
+    metadata.names().find(|name| !METADATA.contains(name))
+}
+
+/// The namespace, or everything outside of `spec` that may have been meant as it.
+fn possible_namespaces(node: &Node) -> BTreeSet<String> {
+    let named = node.get("metadata").and_then(|metadata| metadata.text("namespace"));
+    if let Some(named) = named.filter(|name| !name.is_empty()) {
+        return BTreeSet::from([named.to_owned()]);
+    }
+    let head = node.names().filter(|name| *name != "spec").filter_map(|name| node.get(name));
+    let mut namespaces: BTreeSet<String> = head.flat_map(Node::texts).map(str::to_owned).collect();
+    namespaces.insert(DEFAULT_NAMESPACE.to_owned());
+    namespaces
+}
+
+/// Whether a document that does not say what it is has what only policies have.
+fn has_targets(node: &Node) -> bool {
+    node.get("spec").is_some_and(|spec| spec.get("targetRefs").is_some())
 }
 
 /// The metadata; of metadata that cannot be decoded what can be read, and why.
