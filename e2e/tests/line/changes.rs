@@ -88,7 +88,7 @@ stringData: {{ jwks.json: '${{jwks}}' }}
     shop.world
         .apply(&(secret("keys") + &shop.policy("login", &[], rules) + &shop.ingress(None)))?;
     shop.programmed("login").await?;
-    let token = shop.world.credentials.token(&TokenSpec::default())?;
+    let token = shop.world.credentials().token(&TokenSpec::default())?;
     let bearer = format!("Bearer {token}");
     let signed_in = async |status: u16| {
         eventually(LONG, &format!("a good token is answered {status}"), async || {

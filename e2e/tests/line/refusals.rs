@@ -117,7 +117,7 @@ pub(crate) async fn refusals_of_each_kind_stand_in_describe_with_their_exact_cou
     let client = open_kinds(&shop, &pages).await?;
 
     // Each kind of credential admits its owner, to the Service of the path.
-    let token = shop.world.credentials.token(&token("orders.read"))?;
+    let token = shop.world.credentials().token(&token("orders.read"))?;
     let key = Credentials::api_key("mobile");
     for (path, name, value, upstream) in [
         ("/office", "accept", "*/*".to_owned(), "api"),
@@ -129,7 +129,7 @@ pub(crate) async fn refusals_of_each_kind_stand_in_describe_with_their_exact_cou
     }
 
     let stranger = client.from(shop.address(99));
-    let kinds = kinds(&shop.world.credentials.token(&self::token("profile"))?);
+    let kinds = kinds(&shop.world.credentials().token(&self::token("profile"))?);
     let before = shop.upstream.requests() + pages.requests();
     for kind in &kinds {
         refuse(&shop, &stranger, kind).await?;

@@ -1,6 +1,7 @@
 //! What the tests share: the cluster, the program, the credentials.
 
 use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -27,7 +28,7 @@ pub(crate) struct World {
     pub(crate) cluster: Cluster,
     pub(crate) whygate: Whygate,
     pub(crate) authority: Authority,
-    pub(crate) credentials: Credentials,
+    credentials: Mutex<Credentials>,
 }
 
 pub(crate) async fn world() -> anyhow::Result<&'static World> {
@@ -52,13 +53,19 @@ impl World {
             cluster,
             whygate,
             authority: Authority::new("line")?,
-            credentials: Credentials::new()?,
+            credentials: Mutex::new(Credentials::new()?),
         })
     }
 
     /// Applies manifests with the credentials filled in.
     pub(crate) fn apply(&self, manifests: &str) -> anyhow::Result<String> {
-        self.cluster.server.apply(&self.credentials.fill(manifests))
+        let manifests = self.credentials().fill(manifests)?;
+        self.cluster.server.apply(&manifests)
+    }
+
+    /// Keys, tokens and API keys of this run.
+    pub(crate) fn credentials(&self) -> MutexGuard<'_, Credentials> {
+        self.credentials.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What kubectl prints.
