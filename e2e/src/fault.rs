@@ -100,8 +100,10 @@ impl FaultProxy {
 
     async fn order(&mut self, fault: Fault) -> anyhow::Result<()> {
         self.orders.send_modify(|orders| orders.fault = fault);
-        let obeyed = self.obeyed.wait_for(|obeyed| *obeyed == fault).await;
-        obeyed.map(|_| ()).context("the fault proxy has ended")
+        if self.obeyed.wait_for(|obeyed| *obeyed == fault).await.is_err() {
+            (&mut self.task).await?.context("the fault proxy has ended")?;
+        }
+        Ok(())
     }
 }
 
