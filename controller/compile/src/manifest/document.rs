@@ -69,13 +69,15 @@ impl Document<'_> {
         At { line: at.line.saturating_add(self.before), ..at }
     }
 
-    /// The namespaces that a broken document may have protected, by a policy or by a posture.
+    /// The namespaces that a broken document may have protected: by a policy, by a posture, or by an
+    /// Ingress whose requests would now fall through to a wider route.
     ///
     /// Where the value of a `namespace` is not one plain word behind it, or where there is none,
     /// every word of the document counts: which of them is a namespace, only a reader could tell.
     pub(super) fn protected_namespaces(&self) -> BTreeSet<String> {
         let mut namespaces = BTreeSet::new();
-        if self.text.contains("AccessPolicy") || self.text.contains("whygate.dev/v") {
+        let protects = ["Ingress", "AccessPolicy", "whygate.dev/"];
+        if protects.iter().any(|word| self.text.contains(word)) {
             let named: Option<BTreeSet<_>> = self.values_of("namespace").collect();
             if let Some(named) = named.filter(|named| !named.is_empty()) {
                 namespaces.extend(named);
