@@ -8,7 +8,7 @@ use std::{
     collections::HashMap, convert::Infallible, fmt, future::Future, sync::Arc, time::Duration,
 };
 
-use compile::{Finding, Resources};
+use compile::Resources;
 use decision::refs::{Kind, ResourceRef};
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -56,8 +56,9 @@ pub struct Publisher {
     replica: String,
     /// Tells this run of the program from an earlier one of the same name.
     instance: String,
-    /// What the Events of this run stand on: counts of an earlier run of this replica.
-    events: HashMap<NoteId, Standing>,
+    /// The Events that exist, by name, and what they stand on: counts of an earlier run of this
+    /// replica.
+    events: HashMap<String, Standing>,
     identities: Identities,
     pause: Duration,
 }
@@ -114,9 +115,11 @@ impl Publisher {
     pub async fn follow(this: Arc<Mutex<Self>>) -> Result<(), Infallible> {
         loop {
             let mut this = this.lock().await;
-            let outcome = this.outcome.borrow().clone();
-            let findings = findings(outcome.as_deref());
-            this.collector.collect(findings).await;
+            let changed =
+                this.outcome.has_changed().unwrap_or(false) || this.identities.of.is_none();
+            let outcome = this.outcome.borrow_and_update().clone();
+            let findings = outcome.as_ref().map(|outcome| &*outcome.findings);
+            this.collector.collect(findings.filter(|_| changed)).await;
             this.write_due(outcome.as_deref()).await;
         }
     }
@@ -127,8 +130,7 @@ impl Publisher {
         let close = async {
             let mut this = this.lock().await;
             let outcome = this.outcome.borrow().clone();
-            let findings = findings(outcome.as_deref());
-            this.collector.close(findings);
+            this.collector.close();
             this.write_due(outcome.as_deref()).await;
         };
         if timeout(PATIENCE, close).await.is_err() {
@@ -169,13 +171,13 @@ impl Publisher {
     /// Updates the Event if it should exist, and creates it otherwise; an Event that somebody
     /// deleted, or that expired, is created anew.
     async fn write(&mut self, note: &Note, identity: &Identity) -> Written {
-        let name = self.name(&note.id);
+        let name = self.name(&note.id, identity);
         let api: Api<Event> = Api::namespaced(self.client.clone(), &note.id.object.namespace);
-        let standing = self.events.get(&note.id).copied();
+        let standing = self.events.get(&name).copied();
         if let Some(standing) = standing {
             match self.update(&api, &name, note, standing).await {
                 Err(kube::Error::Api(status)) if status.code == 404 => {
-                    self.events.remove(&note.id);
+                    self.events.remove(&name);
                     return Written::Again;
                 }
                 result => return ended(result),
@@ -184,12 +186,10 @@ impl Publisher {
         let event = self.event(name.clone(), note, identity);
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), dry_run: false };
         match within(api.create(&params, &event)).await {
-            Err(kube::Error::Api(status)) if status.code == 409 => {
-                self.take_over(&api, &name, &note.id).await
-            }
+            Err(kube::Error::Api(status)) if status.code == 409 => self.take_over(&api, name).await,
             result => {
                 if result.is_ok() {
-                    self.events.insert(note.id.clone(), Standing::default());
+                    self.events.insert(name, Standing::default());
                 }
                 ended(result.map(drop))
             }
@@ -198,14 +198,14 @@ impl Publisher {
 
     /// An Event of this name is there: an earlier run of this replica wrote it, and its count goes
     /// on; or this run did and the answer was lost.
-    async fn take_over(&mut self, api: &Api<Event>, name: &str, id: &NoteId) -> Written {
-        let before = match within(api.get(name)).await {
+    async fn take_over(&mut self, api: &Api<Event>, name: String) -> Written {
+        let before = match within(api.get(&name)).await {
             Ok(before) => before,
             Err(error) => return ended(Err(error)),
         };
         let own = before.reporting_instance.as_deref() == Some(&self.instance);
         let base = if own { 0 } else { u64::try_from(before.count.unwrap_or(0)).unwrap_or(0) };
-        self.events.insert(id.clone(), Standing { base });
+        self.events.insert(name, Standing { base });
         Written::Again
     }
 
@@ -260,9 +260,11 @@ impl Publisher {
         }
     }
 
-    /// `NAME.HASH`: the hash is of group, object and replica.
-    fn name(&self, id: &NoteId) -> String {
-        let text = format!("{:?}|{}|{}", Named(&id.group), id.object, self.replica);
+    /// `NAME.HASH`: the hash is of group, object and replica. An object that was created anew under
+    /// its old name gets Events of its own, or `kubectl describe` would not find them.
+    fn name(&self, id: &NoteId, identity: &Identity) -> String {
+        let uid = identity.uid.as_deref().unwrap_or_default();
+        let text = format!("{:?}|{}|{uid}|{}", Named(&id.group), id.object, self.replica);
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
         let start = digest.as_ref().first_chunk::<8>().copied().unwrap_or_default();
         let hash = format!("{:016x}", u64::from_be_bytes(start));
@@ -290,10 +292,6 @@ impl fmt::Debug for Named<'_> {
     }
 }
 
-fn findings(outcome: Option<&Outcome>) -> &[Finding] {
-    outcome.map(|outcome| outcome.findings.as_slice()).unwrap_or_default()
-}
-
 /// A call that takes too long is one that failed.
 async fn within<T>(call: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
     match timeout(PATIENCE, call).await {
@@ -314,10 +312,9 @@ fn ended(result: kube::Result<()>) -> Written {
 
 /// How long an Event rests after a refusal.
 fn rest(error: &kube::Error) -> Duration {
-    match error {
-        kube::Error::Api(status) if matches!(status.code, 401 | 403) => FORBIDDEN,
-        _ => REFUSED,
-    }
+    let is_forbidden =
+        matches!(error, kube::Error::Api(status) if matches!(status.code, 401 | 403));
+    if is_forbidden { FORBIDDEN } else { REFUSED }
 }
 
 fn count(number: u64) -> i32 {
