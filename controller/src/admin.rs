@@ -5,7 +5,7 @@ use std::{
     fmt::Write,
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak, atomic::AtomicU64},
 };
 
 use axum::{
@@ -58,6 +58,8 @@ pub struct Admin {
     pub events: Counts,
     /// Problems in manifests.
     pub findings: Gauge,
+    /// How long the newest snapshot took to compile, in seconds.
+    pub compile_seconds: Gauge<f64, AtomicU64>,
     /// Watches that ended with an error.
     pub watch_errors: Counter,
     /// Deletions that were ignored because the definition itself is being deleted.
@@ -117,6 +119,11 @@ impl Admin {
         registry.register("events_waiting", "Events without budget", events.waiting.clone());
         registry.register("denial_groups", "Groups of equal refusals", events.groups.clone());
         registry.register("findings", "Problems in manifests", self.findings.clone());
+        registry.register(
+            "compile_seconds",
+            "Time to compile the newest snapshot",
+            self.compile_seconds.clone(),
+        );
         registry.register("watch_errors", "Watches that ended early", self.watch_errors.clone());
         registry.register(
             "deletions_ignored",

@@ -1,13 +1,16 @@
 //! The parts put together: what `run`, `serve` and `demo` have in common, from the admin port to
 //! the last request.
 
-use std::{convert::Infallible, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use dataplane::{Addresses, BindError, Dataplane, DenialSample, StartError};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
-    sync::{mpsc, watch::error::RecvError},
+    sync::{
+        mpsc,
+        watch::{self, error::RecvError},
+    },
     time::sleep,
 };
 
@@ -18,7 +21,7 @@ use crate::{
         collect::{Collector, Totals},
     },
     inspect::{Access, Inspect},
-    pipeline::{Feed, HoldOff, Pipeline},
+    pipeline::{Feed, HoldOff, Outcome, Pipeline},
     ready_file::{Ready, WriteError},
     settings::{ServeFlags, SettingsError, Surroundings},
     supervise::Supervisor,
@@ -119,19 +122,8 @@ impl Gateway {
         self.supervisor.keep("configuration", move || line.clone().configure(source.clone()));
         let (line, source) = (self.pipeline.clone(), feed.clone());
         self.supervisor.keep("endpoints", move || line.clone().place_endpoints(source.clone()));
-        let (outcome, gauge) = (self.pipeline.outcome(), self.admin.findings.clone());
-        self.supervisor.keep("findings-metric", move || {
-            let (mut outcome, gauge) = (outcome.clone(), gauge.clone());
-            async move {
-                outcome.mark_changed();
-                while outcome.changed().await.is_ok() {
-                    let count =
-                        outcome.borrow_and_update().as_ref().map_or(0, |it| it.findings.len());
-                    gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
-                }
-                Err::<Infallible, _>("the pipeline is gone").map(drop)
-            }
-        });
+        let (outcome, admin) = (self.pipeline.outcome(), self.admin.clone());
+        self.supervisor.keep("measures", move || measure(outcome.clone(), admin.clone()));
     }
 
     /// Waits until everything was listed once and compiled, then binds the listeners.
@@ -157,6 +149,21 @@ impl Gateway {
         // Set once: there is one data plane.
         let _ = self.admin.dataplane.set(Arc::downgrade(&dataplane));
         Ok(Some(Serving { gateway: self, dataplane, samples: Some(samples), inspect: None }))
+    }
+}
+
+/// Keeps the gauges of the newest snapshot.
+async fn measure(
+    mut outcome: watch::Receiver<Option<Arc<Outcome>>>,
+    admin: Admin,
+) -> Result<(), RecvError> {
+    outcome.mark_changed();
+    loop {
+        outcome.changed().await?;
+        if let Some(outcome) = outcome.borrow_and_update().as_ref() {
+            admin.findings.set(i64::try_from(outcome.findings.len()).unwrap_or(i64::MAX));
+            admin.compile_seconds.set(outcome.took.as_secs_f64());
+        }
     }
 }
 

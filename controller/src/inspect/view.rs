@@ -1,20 +1,22 @@
 //! What `/snapshot` shows: types of its own, so that nothing is shown by accident.
 
+use std::{collections::HashMap, sync::Arc};
+
 use compile::{
-    Protection,
+    IngressSummary, Protection,
     conditions::{Condition, Details},
     finding::Effect,
 };
 use decision::{
     host::{Host, HostPattern},
     protection::Posture,
-    refs::Kind,
+    refs::{Kind, ResourceRef},
     route::{Backend, Route},
 };
 use k8s_openapi::api::networking::v1::{HTTPIngressPath, Ingress};
 use serde::Serialize;
 
-use crate::pipeline::Outcome;
+use crate::{pipeline::Outcome, status::reference};
 
 /// What is in force.
 #[derive(Debug, Serialize)]
@@ -73,42 +75,41 @@ struct FindingView {
     effect: &'static str,
 }
 
+/// The Ingresses by name.
+type Objects<'a> = HashMap<ResourceRef, &'a Ingress>;
+
 impl Snapshot {
     pub(super) fn of(outcome: &Outcome) -> Self {
+        let named = |ingress: &'_ Arc<Ingress>| reference(Kind::Ingress, &ingress.metadata);
+        let objects = outcome.resources.ingresses.iter();
+        let objects: Objects<'_> = objects.map(|it| (named(it), &**it)).collect();
+        let ingresses = outcome.ingresses.iter();
         Self {
             generation: outcome.snapshot.generation,
-            ingresses: outcome
-                .ingresses
-                .iter()
-                .map(|ingress| ingress_view(outcome, ingress))
-                .collect(),
+            ingresses: ingresses.map(|ingress| view(outcome, ingress, &objects)).collect(),
             policies: policies(outcome),
             findings: findings(outcome),
         }
     }
 }
 
-fn ingress_view(outcome: &Outcome, summary: &compile::IngressSummary) -> IngressView {
-    let (namespace, name) = (&*summary.resource.namespace, &*summary.resource.name);
-    let object = outcome.resources.ingresses.iter().find(|ingress| {
-        ingress.metadata.namespace.as_deref() == Some(namespace)
-            && ingress.metadata.name.as_deref() == Some(name)
-    });
+fn view(outcome: &Outcome, summary: &IngressSummary, objects: &Objects<'_>) -> IngressView {
     let protection = match summary.protection {
         Protection::Enforced => "enforced",
         Protection::Open => "open",
         Protection::Refused => "refused",
     };
-    let routes = object.map(|ingress| routes(outcome, ingress, summary)).unwrap_or_default();
-    IngressView { namespace: namespace.to_owned(), name: name.to_owned(), protection, routes }
+    let object = objects.get(&summary.resource);
+    IngressView {
+        namespace: summary.resource.namespace.to_string(),
+        name: summary.resource.name.to_string(),
+        protection,
+        routes: object.map(|ingress| routes(outcome, ingress, summary)).unwrap_or_default(),
+    }
 }
 
 /// The routes of an Ingress that requests really reach: another Ingress may have won a place.
-fn routes(
-    outcome: &Outcome,
-    ingress: &Ingress,
-    summary: &compile::IngressSummary,
-) -> Vec<RouteView> {
+fn routes(outcome: &Outcome, ingress: &Ingress, summary: &IngressSummary) -> Vec<RouteView> {
     let rules = ingress.spec.iter().flat_map(|spec| spec.rules.iter().flatten());
     let mut found = Vec::new();
     for rule in rules {
