@@ -54,7 +54,7 @@ endpoints: [{ addresses: [127.0.0.1] }]
 ports: [{ name: '', port: PORT }]
 ";
 
-const SPELLINGS: [&str; 72] = [
+const SPELLINGS: [&str; 77] = [
     "/admin/secret",
     "/admin",
     "/admin/",
@@ -100,6 +100,11 @@ const SPELLINGS: [&str; 72] = [
     "/admin;a=b/secret",
     "/admin;a=b",
     "/x/%2e%2e;/admin/secret",
+    "/admin%3b/secret",
+    "/admin%3Ba=b/secret",
+    "/x/..%3b/admin/secret",
+    "/x/%2e%2e%3Ba=b/admin/secret",
+    "/%3b/admin/secret",
     "/%2561dmin/secret",
     "/%252fadmin/secret",
     "/x/%252e%252e/admin/secret",

@@ -225,7 +225,7 @@ fn narrowing(index: usize, reference: &TargetRef, problems: &mut Vec<Problem>) -
         }
     }
     for (position, text) in reference.paths.iter().enumerate() {
-        let fine = |canonical: &str| canonical == text && !text.contains(';');
+        let fine = |canonical: &str| canonical == text && !path::has_parameters(text);
         if !path::canonical(text).is_ok_and(|canonical| fine(&canonical)) {
             problems.push(Problem::new(
                 format!("spec.targetRefs[{index}].paths[{position}]"),

@@ -259,13 +259,16 @@ fn read_path(field: String, path: &HTTPIngressPath) -> Path<'_> {
 fn place(field: &str, written: &str, path_match: PathMatch) -> (Place, Option<Problem>) {
     let canonical = path::canonical(written);
     match &canonical {
-        Ok(canonical) if canonical.as_ref() == written && !written.contains(';') => {
+        Ok(canonical) if canonical.as_ref() == written && !path::has_parameters(written) => {
             let path = written.to_owned();
             (Place { path_match, path, stands_in: false }, None)
         }
         Ok(canonical) => {
-            let path: String =
-                canonical.split('/').map(without_parameters).collect::<Vec<_>>().join("/");
+            let mut path: String =
+                path::segments(canonical).flat_map(|segment| ["/", segment]).collect();
+            if path.is_empty() || canonical.ends_with('/') {
+                path.push('/');
+            }
             let message = format!("`{written}` is not a path as requests are compared with");
             let problem = Problem::new(field, message, format!("Write `{path}`."));
             (Place { path_match, path, stands_in: false }, Some(problem))
@@ -282,10 +285,6 @@ fn unplaceable(field: &str, written: &str, message: String) -> (Place, Option<Pr
     let path = readable(written);
     let place = Place { path_match: PathMatch::Prefix, path, stands_in: true };
     (place, Some(Problem::new(field, message, remedy)))
-}
-
-fn without_parameters(segment: &str) -> &str {
-    segment.split_once(';').map_or(segment, |(name, _)| name)
 }
 
 /// The path down to the first segment that cannot be read; the usual `(/|$)(.*)` behind a segment

@@ -62,15 +62,28 @@ pub fn canonical(text: &str) -> Result<Cow<'_, str>, PathProblem> {
     normalize(&decode(text)?).map(Cow::Owned)
 }
 
-/// The elements between the slashes of a canonical path, parameters (`;x=1`) left out: what routes
-/// and policies match. A trailing slash adds none.
+/// The elements between the slashes of a canonical path, parameters (`;x=1`, `%3Bx=1`) left out:
+/// what routes and policies match. A trailing slash adds none.
 pub fn segments(path: &str) -> impl Iterator<Item = &str> {
     let inner = path.strip_prefix('/').unwrap_or(path);
     let inner = inner.strip_suffix('/').unwrap_or(inner);
     inner
         .split('/')
         .filter(move |_| !inner.is_empty())
-        .map(|segment| segment.split_once(';').map_or(segment, |(name, _)| name))
+        .map(|segment| parameters(segment).map_or(segment, |(name, _)| name))
+}
+
+/// Whether some segment of a canonical path has parameters, which are no part of what is matched.
+pub fn has_parameters(path: &str) -> bool {
+    parameters(path).is_some()
+}
+
+/// A segment's name and its parameters. `%3B` counts as `;`, as it does for a server that decodes a
+/// path before it cuts the parameters off.
+fn parameters(segment: &str) -> Option<(&str, &str)> {
+    let plain = segment.split_once(';');
+    let name = plain.map_or(segment, |(name, _)| name);
+    name.split_once("%3B").or(plain)
 }
 
 /// Whether `path` lies at or below `prefix`, element by element: `/v1` holds `/v1/x`, not `/v10`.
@@ -194,7 +207,7 @@ fn normalize(text: &str) -> Result<String, PathProblem> {
 }
 
 fn is_dot_with_parameter(segment: &str) -> bool {
-    segment.split_once(';').is_some_and(|(name, _)| matches!(name, "" | "." | ".."))
+    parameters(segment).is_some_and(|(name, _)| matches!(name, "" | "." | ".."))
 }
 
 #[cfg(test)]
@@ -243,6 +256,8 @@ mod tests {
         check("/%ff", Err(PathProblem::InvalidUtf8));
         check("/a/..;x/b", Err(PathProblem::DotSegmentParameter));
         check("/a/;x/b", Err(PathProblem::DotSegmentParameter));
+        check("/a/..%3bx/b", Err(PathProblem::DotSegmentParameter));
+        check("/a/.%3Bx;y/b", Err(PathProblem::DotSegmentParameter));
         check("/..", Err(PathProblem::AboveRoot));
         check("/%2e%2e/a", Err(PathProblem::AboveRoot));
     }
@@ -252,6 +267,7 @@ mod tests {
         let within = |path, prefix| is_within(&canonical(path).unwrap(), prefix);
         assert!(within("/v1", "/v1") && within("/v1/", "/v1") && within("/v1/x", "/v1/"));
         assert!(within("/v1;x=1/y", "/v1"));
+        assert!(within("/v1%3bx=1;y/y", "/v1") && within("/v1;y%3B/y", "/v1"));
         assert!(within("/anything", "/"));
         assert!(!within("/v10", "/v1") && !within("/v", "/v1"));
     }
