@@ -192,6 +192,11 @@ fn check_framing(parts: &Parts) -> Result<(), DenialReason> {
     if matches!(parts.method, Method::CONNECT | Method::TRACE) {
         return Err(malformed("method"));
     }
+    // Methods are case-sensitive (RFC 9110 section 9.1), but not to every server: to some of them
+    // `delete` is `DELETE`, which a rule on methods would not have seen.
+    if parts.method.as_str().bytes().any(|byte| byte.is_ascii_lowercase()) {
+        return Err(malformed("method"));
+    }
     let mut encodings = parts.headers.get_all(header::TRANSFER_ENCODING).iter();
     if let Some(encoding) = encodings.next() {
         let chunked = encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");

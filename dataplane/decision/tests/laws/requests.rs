@@ -79,6 +79,8 @@ fn a_request_that_can_be_read_in_two_ways_is_refused_by_the_name_of_the_rule() {
     assert_eq!(broken(get("/a%2fb")), "encoded-slash");
     assert_eq!(broken(get("/a/../../b")), "dot-segment");
     assert_eq!(broken(get("/").method("TRACE")), "method");
+    assert_eq!(broken(get("/").method("delete")), "method");
+    assert_eq!(broken(get("/").method("Get")), "method");
     let twice = |name: &'static str| get("/").header(name, "a").header(name, "a");
     assert_eq!(broken(twice("authorization")), "duplicate-authorization");
     assert_eq!(broken(twice("x-api-key")), "duplicate-x-api-key");
