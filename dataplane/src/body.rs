@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
+use decision::denial::Slow;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -31,6 +32,9 @@ pub(crate) enum BodyError {
     /// No progress for too long.
     #[error("the body made no progress for {} s", .0.as_secs())]
     Stalled(Duration),
+    /// A request's body came slower than the limits allow.
+    #[error("the body came too slowly")]
+    TooSlow,
 }
 
 /// What a client gets: text of ours, or what the upstream sends.
@@ -157,10 +161,10 @@ impl Body for RequestBody {
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                let limit = upload.patience();
+                let (limit, slow) = upload.patience();
                 std::task::ready!(this.patience.poll(context, limit));
-                upload.failure.set(Some(UploadFailure::TooSlow(limit)));
-                Poll::Ready(Some(Err(BodyError::Stalled(limit))))
+                upload.failure.set(Some(UploadFailure::TooSlow(slow)));
+                Poll::Ready(Some(Err(BodyError::TooSlow)))
             }
         }
     }
@@ -190,7 +194,7 @@ pub(crate) enum UploadFailure {
     /// Its framing is wrong.
     Malformed,
     /// It was slower than the limits allow.
-    TooSlow(Duration),
+    TooSlow(Slow),
 }
 
 impl UploadFailure {
@@ -268,21 +272,21 @@ impl Upload {
         self.progress.progressed();
     }
 
-    /// How long the next bytes may take.
-    fn patience(&self) -> Duration {
+    /// How long the next bytes may take, and what the body is if they take longer.
+    fn patience(&self) -> (Duration, Slow) {
         if self.waiting_since.get().is_none() {
             self.waiting_since.set(Some(Instant::now()));
         }
         let limits = &self.settings.limits;
         if self.response_began.get() {
-            return limits.transfer_idle;
+            return (limits.transfer_idle, Slow::Paused(limits.transfer_idle));
         }
-        if limits.body_rate_bytes == 0 {
-            return limits.body_idle;
-        }
-        let earned = Duration::from_secs(self.bytes.get() / limits.body_rate_bytes);
-        let allowed = earned.max(limits.body_rate_grace);
-        limits.body_idle.min(allowed.saturating_sub(self.waited.get()))
+        let paused = (limits.body_idle, Slow::Paused(limits.body_idle));
+        let rate = limits.body_rate_bytes;
+        let Some(earned) = self.bytes.get().checked_div(rate) else { return paused };
+        let allowed = Duration::from_secs(earned).max(limits.body_rate_grace);
+        let left = allowed.saturating_sub(self.waited.get());
+        if left < limits.body_idle { (left, Slow::Trickled(rate)) } else { paused }
     }
 }
 

@@ -90,8 +90,8 @@ fn failed(
         Some(UploadFailure::Left) => return Ok(respond::to_nobody()),
         // What anybody can provoke with garbage is not told of the route.
         Some(UploadFailure::Malformed) => (DenialReason::RequestMalformed { rule: "body" }, None),
-        Some(UploadFailure::TooSlow(limit)) => {
-            (DenialReason::RequestTimeout { limit }, case.route.clone())
+        Some(UploadFailure::TooSlow(slow)) => {
+            (DenialReason::RequestTimeout { slow }, case.route.clone())
         }
         None => {
             let (code, route) = (error.code(), case.route.clone());

@@ -6,6 +6,7 @@ use std::{
 };
 
 use decision::{
+    check::Lack,
     denial::DenialReason,
     policy::{Attachment, Narrowing, Uncovered},
     protection::{Posture, Protection, Required},
@@ -196,9 +197,13 @@ impl<'a> Attached<'a> {
                 let problem = Problem::new(path.as_str(), format!("{policy}: {problem}"), *remedy);
                 findings.add(&ingress.resource, Reason::PolicyMissing, Effect::Closes, problem);
             }
-            let problem = problem.map_or("it does not cover this request", |(problem, _)| problem);
+            let (problem, remedy) = problem.unwrap_or((
+                "it does not cover this request",
+                "Let its `targetRefs` cover the request's host and path, and enforce one of its rules.",
+            ));
             let field = FieldRef::new(ingress.resource.clone(), path.as_str());
-            Required { policy, field, problem: problem.into() }
+            let lack = Arc::new(Lack { problem: problem.into(), remedy: remedy.into() });
+            Required { policy, field, lack }
         });
         required.collect()
     }

@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use crds::{AccessPolicySpec, Jwks, JwtProvider, SecretKeyRef};
 use decision::{
+    check::Lack,
     refs::{Kind, ResourceRef},
     token::{Audiences, KeySet, Provider},
 };
@@ -44,14 +45,15 @@ pub(crate) fn providers(
             Jwks::Inline(text) => KeySet::from_jwks(text, &algorithms).map_err(|problem| {
                 let remedy = "Put the issuer's JSON Web Key Set there, with public keys only.";
                 problems.push(Problem::new(format!("{field}.jwks.inline"), &*problem, remedy));
-                (policy.clone(), problem.into())
+                (policy.clone(), Lack { problem: problem.into(), remedy: remedy.into() })
             }),
             Jwks::SecretRef(reference) => from_secret(policy, reference, &algorithms, index)
                 .map_err(|(secret, problem, remedy)| {
                     let message = format!("{secret}: {problem}");
                     let field = format!("{field}.jwks.secretRef");
+                    let lack = Lack { problem: problem.into(), remedy: remedy.as_str().into() };
                     unresolved.push(Problem::new(field, message, remedy));
-                    (secret, problem.into())
+                    (secret, lack)
                 }),
         };
         let provider = Arc::new(provider(raw, algorithms, keys));
@@ -69,7 +71,7 @@ pub(crate) fn providers(
 fn provider(
     raw: &JwtProvider,
     algorithms: Box<[Algorithm]>,
-    keys: Result<KeySet, (ResourceRef, Arc<str>)>,
+    keys: Result<KeySet, (ResourceRef, Lack)>,
 ) -> Provider {
     let audiences = raw.audiences.iter().map(|audience| audience.as_str().into());
     Provider {

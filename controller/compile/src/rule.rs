@@ -6,7 +6,7 @@ use crds::{Checks, ClaimTest as RawTest, ClaimValue, JwtCheck};
 use decision::{
     address::{NetworkSet, parse_network},
     check::{
-        Check, Demand, Site,
+        Check, Demand, Lack, Site,
         address::AddressCheck,
         method::MethodCheck,
         subscription::{AcceptedPlan, SubscriptionCheck},
@@ -159,15 +159,14 @@ fn plans(
     let mut plans = Vec::with_capacity(raw.plans.len());
     for (index, name) in raw.plans.iter().enumerate() {
         let plan = ResourceRef::new(Kind::AccessPlan, Arc::clone(namespace), name.as_str());
-        let problem = surroundings.plans.problem(&plan);
-        if let Some(problem) = &problem {
-            surroundings.unresolved.push(Problem::new(
-                format!("{field}.plans[{index}]"),
-                format!("{plan}: {problem}"),
-                "Create or correct the plan, or correct the name; the check cannot be judged until then.",
-            ));
-        }
-        plans.push(AcceptedPlan { plan, problem: problem.map(Into::into) });
+        let lack = surroundings.plans.problem(&plan).map(|problem| {
+            let remedy = "Create or correct the plan, or correct the name; the check cannot be judged until then.";
+            let field = format!("{field}.plans[{index}]");
+            let message = format!("{plan}: {problem}");
+            surroundings.unresolved.push(Problem::new(field, message, remedy));
+            Lack { problem: problem.into(), remedy: remedy.into() }
+        });
+        plans.push(AcceptedPlan { plan, lack });
     }
     Demand::Subscription(SubscriptionCheck { plans: plans.into() })
 }

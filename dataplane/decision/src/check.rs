@@ -45,6 +45,23 @@ pub enum Demand {
     Subscription(subscription::SubscriptionCheck),
 }
 
+/// What keeps an object from being used to judge by, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lack {
+    /// What is wrong with it: `it does not exist`.
+    pub problem: Arc<str>,
+    /// What to do about it: whole sentences.
+    pub remedy: Arc<str>,
+}
+
+impl Lack {
+    /// The refusal of who presented a credential that only `resource` could verify.
+    fn of(&self, resource: &ResourceRef) -> DenialReason {
+        let (problem, remedy) = (Arc::clone(&self.problem), Arc::clone(&self.remedy));
+        DenialReason::CredentialStoreUnavailable { resource: resource.clone(), problem, remedy }
+    }
+}
+
 /// What a check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {

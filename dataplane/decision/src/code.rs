@@ -199,7 +199,7 @@ codes! {
     PolicyMissing SERVICE_UNAVAILABLE Us {
         client: "The access rules of this service are incomplete.",
         meaning: "The Ingress demands a policy by `whygate.dev/require-policy` that does not exist, is not accepted, is in shadow, or does not cover the request.",
-        remedy: "Apply the policy that the refusal names with this Ingress among its `targetRefs`, or correct the annotation.",
+        remedy: "Do what the refusal says to the policy that it names: apply it, correct it, add this Ingress to its `targetRefs`, or enforce it.",
     }
     PolicyUnenforceable SERVICE_UNAVAILABLE Us {
         client: "The access rules of this service cannot be enforced.",
@@ -214,7 +214,7 @@ codes! {
     CredentialStoreUnavailable SERVICE_UNAVAILABLE Us {
         client: "Credentials cannot be verified at the moment.",
         meaning: "A credential was presented, and the Secret or plan to verify it with is missing or unreadable.",
-        remedy: "Create or correct the object that the refusal names; a Secret needs the label `whygate.dev/use`.",
+        remedy: "Do what the refusal says to the object that it names: create or correct it, grant the right to read it, or give a Secret the label `whygate.dev/use`.",
     }
     JudgementFailed SERVICE_UNAVAILABLE Us {
         client: "The request could not be judged.",
@@ -238,13 +238,13 @@ codes! {
     }
     HeadersTooLarge REQUEST_HEADER_FIELDS_TOO_LARGE Client {
         client: "The request has too many or too large header fields.",
-        meaning: "The request has more header fields than `--header-limit-count` or more bytes than `--header-limit-bytes`.",
-        remedy: "Send fewer or smaller header fields (cookies, mostly), or raise the limit.",
+        meaning: "The request has more header fields than `--header-limit-count`. Counted without this code are heads that end in the HTTP parser with a bare 431: larger than `--header-limit-bytes`, or on HTTP/1.1 with too many fields.",
+        remedy: "Send fewer or smaller header fields (cookies, mostly), or raise `--header-limit-count`.",
     }
     RequestTimeout REQUEST_TIMEOUT Client {
         client: "The request's body did not arrive in time.",
-        meaning: "The body made no progress for `--body-idle-seconds`, or came slower than the minimum rate.",
-        remedy: "Send the body without pauses; a slow network needs a higher `--body-idle-seconds`.",
+        meaning: "The body made no progress for `--body-idle-seconds`, or came in fewer bytes a second than `--body-rate-bytes-per-second`.",
+        remedy: "Send the body without pauses; for a slow network change the flag that the refusal names.",
     }
     EncodingNotSupported NOT_IMPLEMENTED Client {
         client: "The request's transfer encoding is not supported.",
@@ -278,8 +278,8 @@ codes! {
     }
     UpstreamTimeout GATEWAY_TIMEOUT Upstream {
         client: "The service behind this route did not answer in time.",
-        meaning: "The endpoint accepted the request and sent no answer within `--upstream-first-byte-seconds`.",
-        remedy: "Look at the pod that the message names; raise the limit if the service is slow by design.",
+        meaning: "The endpoint accepted the request and sent no answer within `--upstream-first-byte-seconds`, or paused in the middle of its answer for `--transfer-idle-seconds`; then the client has the status already, and its connection is closed.",
+        remedy: "Look at the pod that the message names; raise the limit that was reached if the service is slow by design.",
     }
     UpstreamMalformed BAD_GATEWAY Upstream {
         client: "The service behind this route gave an unreadable answer.",

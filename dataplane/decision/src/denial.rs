@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 
 use crate::{
-    check::Site,
+    check::{Lack, Site},
     client::ClientAddress,
     code::Code,
     host::Host,
@@ -78,13 +78,13 @@ pub enum DenialReason {
     /// See [`Code::PolicyInvalid`].
     PolicyInvalid { field: FieldRef, problem: Arc<str> },
     /// See [`Code::PolicyMissing`].
-    PolicyMissing { policy: ResourceRef, field: FieldRef, problem: Arc<str> },
+    PolicyMissing { policy: ResourceRef, field: FieldRef, lack: Arc<Lack> },
     /// See [`Code::PolicyUnenforceable`].
     PolicyUnenforceable { field: FieldRef, problem: Arc<str>, remedy: Arc<str> },
     /// See [`Code::RouteInvalid`].
     RouteInvalid { field: FieldRef, problem: Arc<str> },
     /// See [`Code::CredentialStoreUnavailable`].
-    CredentialStoreUnavailable { resource: ResourceRef, problem: Arc<str> },
+    CredentialStoreUnavailable { resource: ResourceRef, problem: Arc<str>, remedy: Arc<str> },
     /// See [`Code::JudgementFailed`].
     JudgementFailed,
     /// See [`Code::MisdirectedRequest`].
@@ -96,9 +96,18 @@ pub enum DenialReason {
     /// See [`Code::HeadersTooLarge`].
     HeadersTooLarge { count: usize, limit: usize },
     /// See [`Code::RequestTimeout`].
-    RequestTimeout { limit: Duration },
+    RequestTimeout { slow: Slow },
     /// See [`Code::EncodingNotSupported`].
     EncodingNotSupported { encoding: Box<str> },
+}
+
+/// In which way a request's body was too slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slow {
+    /// It paused for this long: `--body-idle-seconds`.
+    Paused(Duration),
+    /// It came in fewer bytes a second than this: `--body-rate-bytes-per-second`.
+    Trickled(u64),
 }
 
 /// A refusal of one request.

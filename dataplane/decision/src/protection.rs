@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    check::Demand,
+    check::{Demand, Lack},
     denial::DenialReason,
     policy::{Attachment, OpenBy, Policy, Refusal, Rule, Section, Uncovered},
     refs::{FieldRef, ResourceRef},
@@ -28,13 +28,13 @@ pub struct Required {
     /// The annotation that demands it.
     pub field: FieldRef,
     /// What keeps it from covering anything, if that is known: it does not exist, is not accepted.
-    pub problem: Arc<str>,
+    pub lack: Arc<Lack>,
 }
 
 impl Required {
     pub(crate) fn refusal(&self) -> Refusal {
-        let Self { policy, field, problem } = self.clone();
-        DenialReason::PolicyMissing { policy, field, problem }.into()
+        let Self { policy, field, lack } = self.clone();
+        DenialReason::PolicyMissing { policy, field, lack }.into()
     }
 }
 

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use jsonwebtoken::DecodingKey;
 
-use crate::{claims::Claims, refs::ResourceRef};
+use crate::{check::Lack, claims::Claims, refs::ResourceRef};
 
 pub use jsonwebtoken::Algorithm;
 pub use key_set::{KEY_COUNT_LIMIT, KEY_SET_LIMIT};
@@ -55,7 +55,7 @@ pub struct Provider {
     /// How far clocks may differ.
     pub skew: Duration,
     /// The keys, or the object that should hold them and what is wrong with it.
-    pub keys: Result<KeySet, (ResourceRef, Arc<str>)>,
+    pub keys: Result<KeySet, (ResourceRef, Lack)>,
 }
 
 /// Whom tokens must be for.
@@ -70,7 +70,7 @@ pub enum Audiences {
 /// The keys of a provider.
 #[derive(Debug)]
 pub struct KeySet {
-    /// Hash of the provider and its keys: tokens that were verified under another one are verified anew.
+    /// Hash of the key set's text and the provider's algorithms: tokens that were verified under another one are verified anew.
     pub generation: u64,
     /// The keys that can verify signatures.
     pub keys: Box<[VerificationKey]>,

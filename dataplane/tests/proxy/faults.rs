@@ -144,10 +144,12 @@ async fn an_answer_that_breaks_off_is_broken_off_and_counted() {
 async fn a_body_that_stops_is_a_408_and_its_upstream_connection_is_not_used_again() {
     let upstream = Upstream::echo().await;
     let limits = Limits { body_idle: SHORT, ..Limits::default() };
-    let proxy = impatient(&[upstream.address], limits);
+    let mut proxy = impatient(&[upstream.address], limits);
     let request = "POST / HTTP/1.1\r\nhost: shop.test\r\ncontent-length: 10\r\n\r\nhalf";
     let answer = proxy.raw(request).await;
     check_code(&answer, "408", "RequestTimeout");
+    let observed = proxy.samples.recv().await.unwrap().observed;
+    assert!(observed.contains("made no progress"), "{observed}");
     assert!(proxy.get("shop.test", "/", "").await.starts_with("HTTP/1.1 200"));
     assert_eq!((upstream.requests(), upstream.connections()), (1, 2));
 }
@@ -156,7 +158,7 @@ async fn a_body_that_stops_is_a_408_and_its_upstream_connection_is_not_used_agai
 async fn a_body_that_trickles_is_a_408() {
     let upstream = Upstream::echo().await;
     let limits = Limits { body_rate_grace: SHORT, body_rate_bytes: 1_000_000, ..Limits::default() };
-    let proxy = impatient(&[upstream.address], limits);
+    let mut proxy = impatient(&[upstream.address], limits);
     let mut client = TcpStream::connect(proxy.http()).await.unwrap();
     client
         .write_all(b"POST / HTTP/1.1\r\nhost: shop.test\r\ncontent-length: 1000000\r\n\r\n")
@@ -174,6 +176,8 @@ async fn a_body_that_trickles_is_a_408() {
         read = tokio::io::AsyncReadExt::read_to_string(&mut answers, &mut answer) => drop(read),
     }
     check_code(&answer, "408", "RequestTimeout");
+    let observed = proxy.samples.recv().await.unwrap().observed;
+    assert!(observed.contains("fewer than 1000000 bytes a second"), "{observed}");
 }
 
 #[tokio::test]

@@ -27,6 +27,10 @@ fn a_required_policy_must_exist_be_accepted_and_name_the_ingress() {
     check(&(text.clone() + &elsewhere), &closed);
     let shadow = policy("office", &format!("  enforcement: Shadow\n{OFFICE}"));
     check(&(text.clone() + &shadow), &closed);
+    let remedy = |policy: &str| World::of(&(text.clone() + policy)).remedy(closed[0].0);
+    assert_eq!(remedy(&shadow), "Set its `enforcement: Enforce`.");
+    assert_eq!(remedy(&elsewhere), "Add the Ingress to its `targetRefs`.");
+    assert_eq!(remedy(""), "Apply it, or correct the name.");
     let invalid = policy("office", "  requires: []");
     check(&(text.clone() + &invalid), &[("GET api.example.com/", "PolicyInvalid")]);
     let there = text + &policy("office", OFFICE);
@@ -184,6 +188,7 @@ fn a_missing_plan_makes_the_check_unknown() {
         api() + &policy("plans", "  require: [{ name: a, subscription: { plans: [gold] } }]");
     let key = format!("GET api.example.com/ x-api-key=wg_aaaaaaaa_{}", crate::world::SECRET);
     check(&text, &[(&key, "CredentialStoreUnavailable")]);
+    assert!(World::of(&text).remedy(&key).starts_with("Create or correct the plan"));
     check_findings(
         &text,
         &[

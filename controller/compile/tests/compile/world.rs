@@ -57,6 +57,12 @@ impl World {
         }
     }
 
+    /// What a request needs, as its refusal says; empty if it is not refused.
+    pub(crate) fn remedy(&self, request: &str) -> String {
+        let decision = decide(&self.compiled.snapshot, read(request), &NoTokens, NOW);
+        if let Decision::Deny(_, denial) = decision { denial.remedy() } else { String::new() }
+    }
+
     /// Every finding and problem, one a line, without remedies.
     pub(crate) fn findings(&self) -> Vec<String> {
         let findings = self.compiled.findings.iter();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Evidence, Facts, Outcome};
+use super::{Evidence, Facts, Lack, Outcome};
 use crate::{
     canonical::API_KEY,
     denial::DenialReason,
@@ -23,7 +23,7 @@ pub struct AcceptedPlan {
     /// The plan, in the policy's namespace.
     pub plan: ResourceRef,
     /// Why subscriptions to it cannot be told, if it is missing or invalid.
-    pub problem: Option<Arc<str>>,
+    pub lack: Option<Lack>,
 }
 
 impl SubscriptionCheck {
@@ -44,18 +44,14 @@ impl SubscriptionCheck {
     fn accepts(&self, subscription: &Subscription) -> bool {
         self.plans
             .iter()
-            .any(|accepted| accepted.problem.is_none() && accepted.plan == subscription.plan)
+            .any(|accepted| accepted.lack.is_none() && accepted.plan == subscription.plan)
     }
 
     fn refuse(&self, key: Option<&ApiKey<'_>>, found: Option<&Subscription>) -> Outcome {
-        if let Some(AcceptedPlan { plan, problem: Some(problem) }) =
-            self.plans.iter().find(|accepted| accepted.problem.is_some())
+        if let Some(AcceptedPlan { plan, lack: Some(lack) }) =
+            self.plans.iter().find(|accepted| accepted.lack.is_some())
         {
-            let (resource, problem) = (plan.clone(), Arc::clone(problem));
-            return Outcome::Unknown(Box::new(DenialReason::CredentialStoreUnavailable {
-                resource,
-                problem,
-            }));
+            return Outcome::Unknown(Box::new(lack.of(plan)));
         }
         unmet(match found {
             Some(subscription) => DenialReason::PlanNotAccepted {

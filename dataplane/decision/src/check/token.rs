@@ -112,10 +112,8 @@ fn verify(token: &str, provider: &Provider, facts: Facts<'_>) -> Result<Arc<Clai
     let unverified = Unverified::read(token).map_err(malformed)?;
     let algorithm = accepted(&unverified.algorithm, provider)?;
     registered::judge(&unverified.claims, provider, facts.now)?;
-    let keys = provider.keys.as_ref().map_err(|(resource, problem)| {
-        let (resource, problem) = (resource.clone(), Arc::clone(problem));
-        Stop::Unknown(DenialReason::CredentialStoreUnavailable { resource, problem })
-    })?;
+    let keys =
+        provider.keys.as_ref().map_err(|(resource, lack)| Stop::Unknown(lack.of(resource)))?;
     let key_id = || unverified.key_id.as_deref().map(shortened);
     let key = select(keys, unverified.key_id.as_deref(), algorithm)
         .ok_or_else(|| DenialReason::TokenKeyUnknown { key_id: key_id(), keys: keys.keys.len() })?;

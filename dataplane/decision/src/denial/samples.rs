@@ -30,6 +30,11 @@ fn field() -> FieldRef {
     FieldRef::new(resource(Kind::AccessPolicy), "spec.require[0]")
 }
 
+fn lack() -> Arc<Lack> {
+    let (problem, remedy) = ("it only counts".into(), "Set its `enforcement: Enforce`.".into());
+    Arc::new(Lack { problem, remedy })
+}
+
 fn host(text: &str) -> Host {
     Host::parse(text).unwrap()
 }
@@ -68,21 +73,22 @@ samples! {
     PolicyRequired { by: ClosedBy::Flag },
     PolicyInvalid { field: field(), problem: "unknown field".into() },
     PolicyMissing {
-        policy: resource(Kind::AccessPolicy), field: field(), problem: "it does not exist".into(),
+        policy: resource(Kind::AccessPolicy), field: field(), lack: lack(),
     },
     PolicyUnenforceable {
         field: field(), problem: "of another controller".into(), remedy: "Remove it.".into(),
     },
     RouteInvalid { field: field(), problem: "no path".into() },
     CredentialStoreUnavailable {
-        resource: resource(Kind::Secret), problem: "it does not exist".into(),
+        resource: resource(Kind::Secret), problem: "it has no label".into(),
+        remedy: "Add the label.".into(),
     },
     JudgementFailed,
     MisdirectedRequest { sni: host("a.example.com"), host: host("b.example.com") },
     RequestMalformed { rule: "encoded-slash" },
     UriTooLong { length: 9_000, limit: 8_192 },
     HeadersTooLarge { count: 101, limit: 100 },
-    RequestTimeout { limit: MINUTE },
+    RequestTimeout { slow: Slow::Paused(MINUTE) },
     EncodingNotSupported { encoding: "`gzip`".into() },
 }
 
@@ -117,6 +123,34 @@ fn every_reason_says_what_was_observed_and_what_to_do() {
             assert!(observed.is_ascii() || observed.contains('\u{2026}'), "{observed}");
         }
     }
+}
+
+#[test]
+fn what_the_configuration_lacks_is_remedied_as_its_compiler_said() {
+    let (policy, remedy) = (resource(Kind::AccessPolicy), "Set its `enforcement: Enforce`.");
+    let reasons = [
+        DenialReason::PolicyMissing { policy: policy.clone(), field: field(), lack: lack() },
+        DenialReason::CredentialStoreUnavailable {
+            resource: policy,
+            problem: "x".into(),
+            remedy: remedy.into(),
+        },
+    ];
+    assert_eq!(reasons.map(|reason| denial(reason, None).remedy()), [remedy, remedy]);
+}
+
+#[test]
+fn a_body_that_pauses_and_one_that_trickles_are_told_apart_and_name_their_flags() {
+    let told = |slow| {
+        let denial = denial(DenialReason::RequestTimeout { slow }, None);
+        (denial.operator_sentence(), denial.remedy())
+    };
+    let (paused, idle) = told(Slow::Paused(MINUTE));
+    assert!(paused.contains("no progress for 1m"), "{paused}");
+    assert!(idle.contains("`--body-idle-seconds`") && !idle.contains("rate"), "{idle}");
+    let (trickled, rate) = told(Slow::Trickled(1024));
+    assert!(trickled.contains("fewer than 1024 bytes a second"), "{trickled}");
+    assert!(rate.contains("`--body-rate-bytes-per-second`") && !rate.contains("idle"), "{rate}");
 }
 
 #[test]

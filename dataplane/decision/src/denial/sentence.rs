@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use super::DenialReason;
+use super::{DenialReason, Slow};
 use crate::{
     client::{ClientAddress, Derivation},
     escape::quoted,
@@ -156,9 +156,9 @@ fn configuration(reason: &DenialReason) -> String {
         R::PolicyInvalid { field, problem } | R::RouteInvalid { field, problem } => {
             format!("{}: {problem}", field.path)
         }
-        R::PolicyMissing { policy, problem, .. } => format!("{policy} is required: {problem}"),
+        R::PolicyMissing { policy, lack, .. } => format!("{policy} is required: {}", lack.problem),
         R::PolicyUnenforceable { field, problem, .. } => format!("{}: {problem}", field.path),
-        R::CredentialStoreUnavailable { resource, problem } => {
+        R::CredentialStoreUnavailable { resource, problem, .. } => {
             format!("{resource} cannot be used: {problem}")
         }
         _ => reason.code().meaning().trim_end_matches('.').into(),
@@ -184,7 +184,12 @@ fn request(reason: &DenialReason) -> String {
         R::HeadersTooLarge { count, limit } => {
             format!("the request has {count} header fields, the limit is {limit}")
         }
-        R::RequestTimeout { limit } => format!("the body made no progress for {}", human(*limit)),
+        R::RequestTimeout { slow: Slow::Paused(limit) } => {
+            format!("the body made no progress for {}", human(*limit))
+        }
+        R::RequestTimeout { slow: Slow::Trickled(rate) } => {
+            format!("the body came in fewer than {rate} bytes a second")
+        }
         R::EncodingNotSupported { encoding } => format!("Transfer-Encoding is {encoding}"),
         _ => reason.code().meaning().trim_end_matches('.').into(),
     }
@@ -222,18 +227,21 @@ pub(super) fn remedy(reason: &DenialReason, field: Option<&FieldRef>) -> String 
             format!("Set spec.suspend: false on {subscription}.")
         }
         (R::SubscriptionInvalid { subscription, .. }, _) => format!("Correct {subscription}."),
-        (R::CredentialStoreUnavailable { resource, .. }, _) => {
-            format!("Create or correct {resource}.")
-        }
-        (R::PolicyUnenforceable { remedy, .. }, _) => remedy.to_string(),
+        (
+            R::CredentialStoreUnavailable { remedy, .. } | R::PolicyUnenforceable { remedy, .. },
+            _,
+        ) => remedy.to_string(),
+        (R::PolicyMissing { lack, .. }, _) => lack.remedy.to_string(),
         (R::PolicyInvalid { field, .. } | R::RouteInvalid { field, .. }, _) => {
             format!("Correct {field}.")
         }
-        (R::PolicyMissing { policy, field, .. }, _) => {
-            format!(
-                "Apply {policy} with this Ingress among its targetRefs, or correct {}.",
-                field.path
-            )
+        (R::RequestTimeout { slow: Slow::Paused(_) }, _) => {
+            "Send the body without pauses; a slow network needs a higher `--body-idle-seconds`."
+                .into()
+        }
+        (R::RequestTimeout { slow: Slow::Trickled(_) }, _) => {
+            "Send the body faster; a slow network needs a lower `--body-rate-bytes-per-second` or a higher `--body-rate-grace-seconds`."
+                .into()
         }
         _ => reason.code().remedy().into(),
     }

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use decision::{
     address::parse_network,
     canonical::{CanonicalRequest, Connection, RequestLimits, Scheme},
+    check::Lack,
     client::AddressSource,
     code::Code,
     decide::{Decision, decide},
@@ -187,7 +188,7 @@ fn protected(policies: &[PolicyText]) -> Decision {
     let required = Required {
         policy: resource(Kind::AccessPolicy, "office"),
         field: FieldRef::new(resource(Kind::Ingress, "web"), "metadata.annotations"),
-        problem: "it does not cover the request".into(),
+        lack: Arc::new(Lack { problem: "it does not".into(), remedy: "Cover it.".into() }),
     };
     let attachments = policies.iter().map(attachment).collect();
     let uncovered = Uncovered::Open(OpenBy::Flag);

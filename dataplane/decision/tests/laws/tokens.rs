@@ -264,7 +264,7 @@ fn a_token_that_was_not_verified_is_not_remembered() {
 #[test]
 fn without_keys_a_token_is_unknown_and_one_that_cannot_be_good_is_not() {
     let lost = || {
-        let problem = (resource(Kind::Secret, "jwks"), "it does not exist".into());
+        let problem = (resource(Kind::Secret, "jwks"), crate::world::lost());
         token_check(provider(Err(problem)), &[])
     };
     let good = format!("Bearer {}", ED.token(&payload("")));

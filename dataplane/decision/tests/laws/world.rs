@@ -7,7 +7,7 @@ use decision::{
     address::parse_network,
     canonical::{CanonicalRequest, Connection, RequestLimits, Scheme},
     check::{
-        Check, Demand, Site,
+        Check, Demand, Lack, Site,
         address::AddressCheck,
         method::MethodCheck,
         subscription::{AcceptedPlan, SubscriptionCheck},
@@ -134,7 +134,7 @@ pub(crate) fn subscriptions() -> Subscriptions {
     ])
 }
 
-pub(crate) fn provider(keys: Result<KeySet, (ResourceRef, Arc<str>)>) -> Provider {
+pub(crate) fn provider(keys: Result<KeySet, (ResourceRef, Lack)>) -> Provider {
     Provider {
         name: "id".into(),
         issuer: ISSUER.into(),
@@ -154,6 +154,10 @@ pub(crate) fn token_check(provider: Provider, scopes: &[&str]) -> TokenCheck {
     }
 }
 
+pub(crate) fn lost() -> Lack {
+    Lack { problem: "it does not exist".into(), remedy: "Create it.".into() }
+}
+
 fn demand(asked: &Asked) -> Demand {
     match asked {
         Asked::Networks(networks, infrastructure) => Demand::Address(AddressCheck {
@@ -164,14 +168,14 @@ fn demand(asked: &Asked) -> Demand {
         Asked::Plans(plans) => {
             let accepted = |at: &usize| AcceptedPlan {
                 plan: resource(Kind::AccessPlan, PLANS[*at]),
-                problem: (PLANS[*at] == "lost").then(|| "it does not exist".into()),
+                lack: (PLANS[*at] == "lost").then(lost),
             };
             Demand::Subscription(SubscriptionCheck { plans: plans.iter().map(accepted).collect() })
         }
         Asked::Token(scope, known) => {
             let text = format!(r#"{{"keys":[{}]}}"#, ED.jwk(""));
             let keys = KeySet::from_jwks(&text, &[Algorithm::EdDSA]).unwrap();
-            let lost = (resource(Kind::Secret, "jwks"), "it does not exist".into());
+            let lost = (resource(Kind::Secret, "jwks"), lost());
             let provider = provider(if *known { Ok(keys) } else { Err(lost) });
             Demand::Token(token_check(provider, if *scope { &["read"] } else { &[] }))
         }
