@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use http::{HeaderMap, HeaderName, Method, Version, header, request::Parts, uri::PathAndQuery};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts, uri::PathAndQuery,
+};
 
 use crate::{
     client::{AddressSource, ClientAddress},
@@ -14,6 +16,10 @@ use crate::{
 
 /// The header in which an API key arrives.
 pub const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// How often a request may have passed through this program already (RFC 9110 section 7.6.3): 8. One
+/// that has goes round in circles, because the endpoints of its Service are our own address.
+pub const LOOP_LIMIT: usize = 8;
 
 /// Plain or encrypted: how the request reached the listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -170,6 +176,7 @@ fn read_line(
     check_single(&parts.headers, &API_KEY, "duplicate-x-api-key")?;
     let client = ClientAddress::derive(connection.peer, &parts.headers, source);
     let peer_is_trusted = source.trusted_proxies.contains(connection.peer.ip());
+    check_loop(&parts.headers)?;
     let (method, version) = (parts.method.clone(), parts.version);
     Ok(Line { method, version, host, target, client, connection, peer_is_trusted })
 }
@@ -242,6 +249,14 @@ fn read_target(parts: &Parts) -> Result<PathAndQuery, DenialReason> {
         None => path.into_owned(),
     };
     PathAndQuery::try_from(rebuilt).map_err(|_| malformed("target"))
+}
+
+/// Counts the entries of `Via` that are ours.
+fn check_loop(headers: &HeaderMap) -> Result<(), DenialReason> {
+    let values = headers.get_all(header::VIA).iter().map(HeaderValue::as_bytes);
+    let entries = values.flat_map(|value| value.split(|byte| *byte == b','));
+    let ours = entries.filter(|entry| entry.trim_ascii().ends_with(b" whygate")).count();
+    if ours < LOOP_LIMIT { Ok(()) } else { Err(malformed("loop")) }
 }
 
 fn check_single(
