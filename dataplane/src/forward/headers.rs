@@ -1,6 +1,6 @@
 //! The headers that we write, and those that end here.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use decision::canonical::{Line, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
@@ -14,6 +14,24 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The other end of a connection, with its address written out once for all requests.
+pub(crate) struct Peer {
+    address: IpAddr,
+    text: HeaderValue,
+}
+
+impl Peer {
+    pub(crate) fn new(peer: SocketAddr) -> Self {
+        let address = peer.ip().to_canonical();
+        Self { address, text: text(&address.to_string()) }
+    }
+
+    /// The text of an address, which is the peer's mostly.
+    fn text_of(&self, address: IpAddr) -> HeaderValue {
+        if address == self.address { self.text.clone() } else { text(&address.to_string()) }
+    }
+}
 
 /// Makes one `cookie` of several: HTTP/2 splits it, HTTP/1.1 knows only one (RFC 9113 section 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
@@ -36,16 +54,17 @@ fn join_cookies(headers: &mut HeaderMap) {
 pub(super) fn of_request(
     headers: &mut HeaderMap,
     line: &Line,
+    peer: &Peer,
     id: RequestId,
     https_port: Option<u16>,
 ) {
-    headers.insert(header::HOST, text(line.host.as_str()));
+    let host = text(line.host.as_str());
+    headers.insert(header::HOST, host.clone());
     headers.remove(header::FORWARDED);
     join_cookies(headers);
-    let peer = line.connection.peer.ip().to_canonical();
     let addresses = continued(headers, &FORWARDED_FOR, peer);
     headers.insert(FORWARDED_FOR, addresses);
-    headers.insert(REAL_IP, text(&line.client.for_logs().to_string()));
+    headers.insert(REAL_IP, peer.text_of(line.client.for_logs()));
     let scheme = line.connection.scheme;
     let port = match scheme {
         Scheme::Http => 80,
@@ -53,7 +72,7 @@ pub(super) fn of_request(
     };
     let ours = [
         (FORWARDED_PROTO, HeaderValue::from_static(scheme.as_str())),
-        (FORWARDED_HOST, text(line.host.as_str())),
+        (FORWARDED_HOST, host),
         (FORWARDED_PORT, HeaderValue::from(port)),
         (REQUEST_ID, id.header()),
     ];
@@ -66,18 +85,22 @@ pub(super) fn of_request(
 }
 
 /// The list of addresses that a trusted proxy sent, continued by its own.
-fn continued(headers: &HeaderMap, name: &HeaderName, peer: IpAddr) -> HeaderValue {
+fn continued(headers: &HeaderMap, name: &HeaderName, peer: &Peer) -> HeaderValue {
+    if !headers.contains_key(name) {
+        return peer.text.clone();
+    }
     let mut list = Vec::new();
     for value in headers.get_all(name) {
         list.extend_from_slice(value.as_bytes());
         list.extend_from_slice(b", ");
     }
-    list.extend_from_slice(peer.to_string().as_bytes());
+    list.extend_from_slice(peer.text.as_bytes());
     // Joined from header values, so it is one.
-    HeaderValue::from_bytes(&list).unwrap_or_else(|_| text(&peer.to_string()))
+    HeaderValue::from_bytes(&list).unwrap_or_else(|_| peer.text.clone())
 }
 
-/// RFC 9110 section 7.6.3: how the request reached us, and who we are.
+/// RFC 9110 section 7.6.3: how the request reached us, and who we are. Requests that were here too
+/// often are told by it, see [`decision::canonical::LOOP_LIMIT`].
 fn via(version: Version) -> &'static str {
     match version {
         Version::HTTP_2 => "2.0 whygate",
@@ -124,12 +147,21 @@ pub(super) fn of_response(headers: &mut HeaderMap, is_head: bool, status: Status
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }
-    if !is_head && status != StatusCode::NOT_MODIFIED {
+    if !is_head && status != StatusCode::NOT_MODIFIED || !has_one_length(headers) {
         headers.remove(header::CONTENT_LENGTH);
     }
     while let Some(name) = headers.keys().find(|name| is_ours(name)).cloned() {
         headers.remove(name);
     }
+}
+
+/// Whether the length is told once, as a number: nothing has read it where there is no body.
+fn has_one_length(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let is_number = |length: &HeaderValue| {
+        !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit)
+    };
+    lengths.next().is_some_and(is_number) && lengths.next().is_none()
 }
 
 fn strip_named_by_connection(headers: &mut HeaderMap) {

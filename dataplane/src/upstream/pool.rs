@@ -26,6 +26,9 @@ const READ_BYTES: usize = 64 * 1024;
 /// How often connections that were kept too long are looked for.
 const SWEEP: Duration = Duration::from_secs(10);
 
+/// How long a kept connection may take to be ready for the next request.
+const SETTLE: Duration = Duration::from_millis(500);
+
 /// One thread's endpoints with their connections.
 pub(crate) struct Upstream {
     pub(super) settings: Arc<Settings>,
@@ -180,8 +183,8 @@ impl Endpoint {
                 return Some(sender);
             }
             // Both messages have ended, so the connection's task needs but a turn to say whether
-            // it goes on.
-            if !sender.is_closed() && sender.ready().await.is_ok() {
+            // it goes on; unless its upstream answered early and leaves the request unread.
+            if !sender.is_closed() && matches!(timeout(SETTLE, sender.ready()).await, Ok(Ok(()))) {
                 return Some(sender);
             }
         }
