@@ -23,7 +23,8 @@ const INTERVAL: Duration = Duration::from_millis(250);
 const CALM: Duration = Duration::from_millis(50);
 /// So often calm is waited for; somebody may write without a pause.
 const PATIENCE: usize = 8;
-/// Directories within directories, at most; a link that points upwards ends here.
+/// Directories within directories, at most; a link that points upwards ends here. What lies deeper
+/// is an error: a policy that is left out in silence would open its routes.
 const DEPTH: usize = 16;
 
 /// Why a directory cannot be read.
@@ -37,6 +38,11 @@ pub enum ReadError {
         /// What the system said.
         source: io::Error,
     },
+    /// Somebody's policy may lie there.
+    #[error(
+        "`{0}` is more than {DEPTH} directories deep and cannot be read; move it up, or remove the link that leads back upwards"
+    )]
+    TooDeep(PathBuf),
 }
 
 /// A name and a text for each file, in the order of the names.
@@ -45,7 +51,7 @@ pub type Files = Vec<(String, String)>;
 /// Reads every `*.yaml` and `*.yml` below a directory, or one file.
 ///
 /// # Errors
-/// If a file or directory cannot be read. Text that is not UTF-8 is read with replacement
+/// If a file or directory cannot be read, or lies too deep. Text that is not UTF-8 is read with replacement
 /// characters and becomes a finding of the manifest.
 pub fn read(root: &Path) -> Result<Files, ReadError> {
     let mut files = Vec::new();
@@ -64,15 +70,29 @@ fn walk(directory: &Path, depth: usize, files: &mut Files) -> Result<(), ReadErr
     for entry in fs::read_dir(directory).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if path.is_dir() {
-            if !hidden && depth < DEPTH {
-                walk(&path, depth + 1, files)?;
+        if hidden {
+            continue;
+        }
+        if is_directory(&path)? {
+            if depth >= DEPTH {
+                return Err(ReadError::TooDeep(path));
             }
-        } else if !hidden && path.extension().is_some_and(|it| it == "yaml" || it == "yml") {
+            walk(&path, depth + 1, files)?;
+        } else if path.extension().is_some_and(|it| it == "yaml" || it == "yml") {
             files.push(read_file(&path)?);
         }
     }
     Ok(())
+}
+
+/// What cannot be looked at may be a directory of policies. Only what is gone, or a link to
+/// nothing, is none.
+fn is_directory(path: &Path) -> Result<bool, ReadError> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(metadata.is_dir()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(ReadError::Unreadable { path: path.to_owned(), source }),
+    }
 }
 
 fn read_file(path: &Path) -> Result<(String, String), ReadError> {
@@ -244,6 +264,24 @@ mod tests {
         let files = read(&folder.0).unwrap();
         let names: Vec<_> = files.iter().map(|(path, _)| path.rsplit('/').next()).collect();
         assert_eq!(names, [Some("a.yaml"), Some("b.yml")]);
+    }
+
+    #[test]
+    fn a_directory_that_lies_too_deep_is_an_error_and_not_left_out() {
+        let folder = Folder::new("deep");
+        let mut path = folder.0.clone();
+        for _ in 0..DEPTH {
+            path.push("d");
+        }
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("a.yaml"), POLICY).unwrap();
+        assert_eq!(read(&folder.0).unwrap().len(), 1);
+        let (directory, _) = Directory::open(&folder.0).unwrap();
+        fs::create_dir(path.join("e")).unwrap();
+        let error = Directory::open(&folder.0).unwrap_err().to_string();
+        assert!(error.contains("16 directories deep") && error.contains("d/e`"), "{error}");
+        // Whoever follows keeps what was there.
+        assert!(directory.feed().resources.borrow().is_some());
     }
 
     #[tokio::test(start_paused = true)]
