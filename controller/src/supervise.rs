@@ -5,17 +5,18 @@ use std::{
     collections::BTreeMap,
     fmt,
     future::Future,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{task::JoinSet, time::sleep};
 
 /// First pause before a task is started again; it doubles up to [`LONGEST`].
 const SHORTEST: Duration = Duration::from_millis(100);
 /// Longest pause before a task is started again.
 const LONGEST: Duration = Duration::from_secs(10);
-/// After so long a life an end is no part of a row of failures.
+/// After so long a life a task is well again: the row of its failures is over.
 const SETTLED: Duration = Duration::from_mins(1);
 /// So many failures in a row make the process unhealthy.
 const FAILURES: u32 = 5;
@@ -24,23 +25,30 @@ const FAILURES: u32 = 5;
 #[derive(Debug, Default)]
 pub struct Supervisor {
     tasks: JoinSet<()>,
+    kept: usize,
     health: Health,
 }
 
 /// Which tasks keep failing.
 #[derive(Clone, Debug, Default)]
-pub struct Health(Arc<Mutex<BTreeMap<&'static str, u32>>>);
+pub struct Health(Arc<Mutex<BTreeMap<Task, u32>>>);
+
+/// A task by its name, which others may bear, too, and its number, which is its own.
+type Task = (&'static str, usize);
 
 impl Health {
-    /// The names of tasks that failed too often in a row.
+    /// The names of tasks that failed too often in a row, each of them once.
     pub fn failing(&self) -> Vec<&'static str> {
         let tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.iter().filter(|(_, row)| **row >= FAILURES).map(|(name, _)| *name).collect()
+        let failing = tasks.iter().filter(|(_, row)| **row >= FAILURES);
+        let mut names: Vec<_> = failing.map(|((name, _), _)| *name).collect();
+        names.dedup();
+        names
     }
 
     /// How often each task ended since it last was well.
-    fn record(&self, name: &'static str, row: u32) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, row);
+    fn record(&self, task: Task, row: u32) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(task, row);
     }
 }
 
@@ -57,17 +65,26 @@ impl Supervisor {
         E: fmt::Display + Send + 'static,
     {
         let health = self.health.clone();
-        health.record(name, 0);
+        let task = (name, self.kept);
+        self.kept += 1;
+        health.record(task, 0);
         self.tasks.spawn(async move {
             let mut row = 0_u32;
             loop {
-                let begun = Instant::now();
-                let why = outcome(start()).await;
-                row = if begun.elapsed() >= SETTLED { 1 } else { row.saturating_add(1) };
-                health.record(name, row);
+                let mut life = pin!(outcome(start()));
+                let why = tokio::select! {
+                    why = &mut life => why,
+                    () = sleep(SETTLED) => {
+                        row = 0;
+                        health.record(task, row);
+                        life.await
+                    }
+                };
+                row = row.saturating_add(1);
+                health.record(task, row);
                 tracing::error!(task = name, error = %why, "Task ended and is started again");
                 let doubled = SHORTEST.saturating_mul(1 << row.min(10));
-                tokio::time::sleep(doubled.min(LONGEST)).await;
+                sleep(doubled.min(LONGEST)).await;
             }
         });
     }
@@ -97,8 +114,11 @@ where
 mod tests {
     use std::{
         convert::Infallible,
+        future::{pending, ready},
         sync::atomic::{AtomicU32, Ordering},
     };
+
+    use futures::{FutureExt, future::BoxFuture};
 
     use super::*;
 
@@ -119,6 +139,29 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(30)).await;
         assert!(runs.load(Ordering::Relaxed) >= FAILURES);
         assert_eq!(supervisor.health().failing(), ["panicking"]);
+    }
+
+    /// A task that ends so often, and then lives.
+    fn ends(times: u32) -> impl FnMut() -> BoxFuture<'static, Result<(), &'static str>> {
+        let mut left = times;
+        move || {
+            let ends = left > 0;
+            left = left.saturating_sub(1);
+            if ends { ready(Err("refused")).boxed() } else { pending().boxed() }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_lives_again_is_healthy_while_another_of_its_name_fails() {
+        let mut supervisor = Supervisor::default();
+        supervisor.keep("watch", ends(FAILURES - 1));
+        sleep(Duration::from_secs(30)).await;
+        assert!(supervisor.health().failing().is_empty(), "one less than a row");
+        supervisor.keep("watch", ends(FAILURES));
+        sleep(Duration::from_secs(30)).await;
+        assert_eq!(supervisor.health().failing(), ["watch"]);
+        sleep(SETTLED).await;
+        assert!(supervisor.health().failing().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
