@@ -4,7 +4,7 @@
 mod samples;
 mod sentence;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
@@ -134,6 +134,13 @@ pub struct Failure {
     pub reason: DenialReason,
     /// The check.
     pub site: Arc<Site>,
+}
+
+impl Failure {
+    /// The one field to look at.
+    pub fn field(&self) -> Option<FieldRef> {
+        self.reason.field(Some(&self.site))
+    }
 }
 
 impl DenialReason {
@@ -272,9 +279,12 @@ impl Denial {
     }
 
     /// The challenge of a 401 (RFC 9110 section 11.6.1, RFC 6750 section 3), and of a 403 that
-    /// another token could turn (RFC 6750 section 3.1).
+    /// another token could turn (RFC 6750 section 3.1). Under disclosure `None` it is the scheme
+    /// alone, which a 401 must have, and a 403 has none: its error would tell the cause.
     pub fn challenge(&self) -> Option<HeaderValue> {
-        let value = if let DenialReason::TokenMissing { .. } = &self.reason {
+        let value = if self.disclosure == Disclosure::None {
+            return self.bare_challenge();
+        } else if let DenialReason::TokenMissing { .. } = &self.reason {
             "Bearer"
         } else if let DenialReason::TokenScopeMissing { .. } = &self.reason {
             "Bearer error=\"insufficient_scope\""
@@ -290,14 +300,9 @@ impl Denial {
         Some(HeaderValue::from_static(value))
     }
 
-    /// The client's address, where the refusal is about it.
-    pub fn address(&self) -> Option<IpAddr> {
-        let (DenialReason::AddressDenied { client, .. }
-        | DenialReason::AddressNotAllowed { client, .. }
-        | DenialReason::ClientAddressUnknown { client }) = &self.reason
-        else {
-            return None;
-        };
-        Some(client.for_logs())
+    fn bare_challenge(&self) -> Option<HeaderValue> {
+        let asks_for_key = matches!(self.code(), Code::KeyMissing | Code::KeyUnknown);
+        let scheme = if asks_for_key { "ApiKey" } else { "Bearer" };
+        (self.code().status() == StatusCode::UNAUTHORIZED).then(|| HeaderValue::from_static(scheme))
     }
 }

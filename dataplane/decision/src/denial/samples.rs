@@ -173,6 +173,21 @@ fn a_challenge_goes_with_every_401_and_with_a_scope_that_is_missing() {
 }
 
 #[test]
+fn under_disclosure_none_a_challenge_is_the_scheme_alone_and_only_with_a_401() {
+    for reason in samples() {
+        let told = Denial { disclosure: Disclosure::None, ..denial(reason, None) };
+        let challenge = told.challenge();
+        let challenge = challenge.as_ref().map(|value| value.to_str().unwrap());
+        match told.code().status() {
+            StatusCode::UNAUTHORIZED => {
+                assert!(matches!(challenge, Some("Bearer" | "ApiKey")), "{}", told.code());
+            }
+            _ => assert_eq!(challenge, None, "{}", told.code()),
+        }
+    }
+}
+
+#[test]
 fn what_a_stranger_wrote_cannot_make_a_line_say_something_else() {
     let evil = || "x\n\u{1b}[31m` \u{202e}".to_owned();
     let reasons = [
