@@ -253,7 +253,7 @@ impl Serving {
         let drain = async {
             sleep(delay).await;
             last().await;
-            let stopped = alone(dataplane).await.stop(grace).await;
+            let stopped = dataplane.stop(grace).await;
             if stopped.lost > 0 {
                 tracing::warn!(lost = stopped.lost, "Requests were cut off by the grace");
             }
@@ -263,17 +263,6 @@ impl Serving {
             () = gateway.signals.wait() => tracing::warn!("Ended without draining"),
         }
         gateway.supervisor.stop().await;
-    }
-}
-
-/// The data plane once nobody else looks at it; looks are short.
-async fn alone(mut dataplane: Arc<Dataplane>) -> Dataplane {
-    loop {
-        match Arc::try_unwrap(dataplane) {
-            Ok(dataplane) => return dataplane,
-            Err(shared) => dataplane = shared,
-        }
-        sleep(Duration::from_millis(1)).await;
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{
     runtime::{Builder, LocalOptions},
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -66,7 +66,8 @@ pub struct Dataplane {
 #[derive(Debug)]
 struct Thread {
     handle: thread::JoinHandle<()>,
-    lost: oneshot::Receiver<usize>,
+    /// Once it has stopped, the number of requests that did not end in time.
+    lost: watch::Receiver<Option<usize>>,
 }
 
 impl Dataplane {
@@ -133,13 +134,21 @@ impl Dataplane {
         self.phase.send_replace(Phase::Draining);
     }
 
-    /// Accepts what is waiting, closes the listeners, and gives requests in flight at most `grace`.
-    pub async fn stop(self, grace: Duration) -> Stopped {
-        self.phase.send_replace(Phase::Stopping(grace));
+    /// Accepts what is waiting, closes the listeners, and gives requests in flight at most `grace`,
+    /// that of the first call if there are several.
+    pub async fn stop(&self, grace: Duration) -> Stopped {
+        self.phase.send_if_modified(|phase| {
+            let stops = !matches!(phase, Phase::Stopping(_));
+            if stops {
+                *phase = Phase::Stopping(grace);
+            }
+            stops
+        });
         let mut lost = 0;
-        for thread in self.threads {
+        for thread in &self.threads {
+            let mut told = thread.lost.clone();
             // A thread that has died has nothing to say.
-            lost += thread.lost.await.unwrap_or(0);
+            lost += told.wait_for(Option::is_some).await.map_or(0, |lost| lost.unwrap_or(0));
         }
         Stopped { lost }
     }
@@ -170,7 +179,7 @@ fn spawn(
     certificates: Option<Arc<Resolver>>,
 ) -> io::Result<Thread> {
     let (ready, started) = std_mpsc::sync_channel(1);
-    let (done, lost) = oneshot::channel();
+    let (done, lost) = watch::channel(None);
     let body = move || {
         let runtime =
             Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
@@ -187,7 +196,7 @@ fn spawn(
             ended
         });
         match ended {
-            Ok(lost) => drop(done.send(lost)),
+            Ok(lost) => drop(done.send(Some(lost))),
             Err(error) => tracing::error!(%error, "Data thread ended"),
         }
     };

@@ -24,7 +24,7 @@ async fn stopping_waits_for_the_request_in_flight() {
     client.write_all(REQUEST).await.unwrap();
     let (mut upstream, _) = listener.accept().await.unwrap();
     read_until(&mut upstream, "\r\n\r\n").await;
-    let stopping = tokio::spawn(proxy.dataplane.stop(HANGS));
+    let stopping = tokio::spawn(async move { proxy.dataplane.stop(HANGS).await });
     while TcpStream::connect(address).await.is_ok() {}
     upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone").await.unwrap();
     let answer = read_to_end(&mut client).await;
@@ -42,6 +42,7 @@ async fn what_outlives_the_grace_is_counted_as_lost() {
     read_until(&mut upstream, "\r\n\r\n").await;
     let stopped = timeout(HANGS, proxy.dataplane.stop(Duration::from_millis(50))).await.unwrap();
     assert_eq!(stopped.lost, 1);
+    assert_eq!(timeout(HANGS, proxy.dataplane.stop(HANGS)).await.unwrap(), stopped);
 }
 
 #[tokio::test]
