@@ -6,7 +6,6 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -19,8 +18,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
     serve::progress::{InFlight, Progress},
-    settings::Settings,
     upstream::Download,
+    worker::Worker,
 };
 
 /// Why a body could not be passed on to its end.
@@ -121,11 +120,11 @@ impl RequestBody {
     /// A body with the account of its progress, or none of both if it is empty.
     pub(crate) fn new(
         incoming: Incoming,
-        settings: &Arc<Settings>,
+        worker: &Rc<Worker>,
         progress: &Rc<Progress>,
     ) -> (Self, Option<Rc<Upload>>) {
         let upload = (!incoming.is_end_stream())
-            .then(|| Rc::new(Upload::new(Arc::clone(settings), Rc::clone(progress))));
+            .then(|| Rc::new(Upload::new(Rc::clone(worker), Rc::clone(progress))));
         (Self { incoming, upload: upload.clone(), patience: Patience::default() }, upload)
     }
 }
@@ -214,7 +213,7 @@ impl UploadFailure {
 
 /// The account of a request's body, shared by the body and whoever waits for the response.
 pub(crate) struct Upload {
-    settings: Arc<Settings>,
+    worker: Rc<Worker>,
     progress: Rc<Progress>,
     done: Cell<bool>,
     failure: Cell<Option<UploadFailure>>,
@@ -226,9 +225,9 @@ pub(crate) struct Upload {
 }
 
 impl Upload {
-    fn new(settings: Arc<Settings>, progress: Rc<Progress>) -> Self {
+    fn new(worker: Rc<Worker>, progress: Rc<Progress>) -> Self {
         Self {
-            settings,
+            worker,
             progress,
             done: Cell::new(false),
             failure: Cell::new(None),
@@ -277,7 +276,7 @@ impl Upload {
         if self.waiting_since.get().is_none() {
             self.waiting_since.set(Some(Instant::now()));
         }
-        let limits = &self.settings.limits;
+        let limits = &self.worker.settings.limits;
         if self.response_began.get() {
             return (limits.transfer_idle, Slow::Paused(limits.transfer_idle));
         }

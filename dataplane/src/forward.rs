@@ -1,6 +1,6 @@
 //! A permitted request on its way to an upstream, and the answer on its way back.
 
-mod headers;
+pub(crate) mod headers;
 
 use std::rc::Rc;
 
@@ -12,7 +12,7 @@ use crate::{
     body::{RequestBody, ResponseBody, Upload, UploadFailure},
     quota::{Permit, Used},
     respond::{self, Refused, Unserved},
-    serve::progress::Progress,
+    serve::Origin,
     upstream::{Case, Choice, Download, UpstreamError},
     worker::Worker,
 };
@@ -24,19 +24,20 @@ pub(crate) async fn forward(
     choice: Choice,
     exchange: Exchange<'_>,
 ) -> Result<Response<ResponseBody>, Refused> {
-    let Exchange { body, progress, case } = exchange;
-    let (body, upload) = RequestBody::new(body, &worker.settings, progress);
+    let Exchange { body, origin, case } = exchange;
+    let (body, upload) = RequestBody::new(body, worker, &origin.progress);
     let is_head = case.witness.method == Method::HEAD;
-    let (used, request) = head(permit, body, worker, case);
+    let (used, request) = head(permit, body, worker, origin, case);
     match worker.upstream.send(used, choice, request, upload.as_deref()).await {
         Ok(answer) => {
             if let Some(upload) = &upload {
                 upload.response_began();
             }
-            progress.progressed();
+            origin.progress.progressed();
             let (mut parts, incoming, lease) = answer.into_parts();
             headers::of_response(&mut parts.headers, is_head, parts.status);
-            let download = Download::new(incoming, lease, upload, Rc::clone(worker), case.clone());
+            let download =
+                Download::new(incoming, lease, upload, Rc::clone(worker), Rc::clone(case));
             Ok(downstream(parts.status, parts.headers, download))
         }
         Err(error) => failed(&error, upload.as_deref(), case),
@@ -46,8 +47,8 @@ pub(crate) async fn forward(
 /// What a permit is used for.
 pub(crate) struct Exchange<'a> {
     pub(crate) body: Incoming,
-    pub(crate) progress: &'a Rc<Progress>,
-    pub(crate) case: &'a Case,
+    pub(crate) origin: &'a Origin,
+    pub(crate) case: &'a Rc<Case>,
 }
 
 /// The request as the upstream gets it: the canonical one, with headers of ours.
@@ -55,11 +56,13 @@ fn head(
     permit: Permit,
     body: RequestBody,
     worker: &Worker,
+    origin: &Origin,
     case: &Case,
 ) -> (Used, Request<RequestBody>) {
     let (used, request) = permit.spend();
     let (line, mut headers) = request.into_parts();
-    headers::of_request(&mut headers, &line, case.id, worker.settings.redirect_port);
+    let port = worker.settings.redirect_port;
+    headers::of_request(&mut headers, &line, &origin.peer, case.id, port);
     headers::frame(&mut headers, &line.method, &body);
     let mut request = Request::new(body);
     *request.method_mut() = line.method;
@@ -91,10 +94,10 @@ fn failed(
         // What anybody can provoke with garbage is not told of the route.
         Some(UploadFailure::Malformed) => (DenialReason::RequestMalformed { rule: "body" }, None),
         Some(UploadFailure::TooSlow(slow)) => {
-            (DenialReason::RequestTimeout { slow }, case.route.clone())
+            (DenialReason::RequestTimeout { slow }, case.route().cloned())
         }
         None => {
-            let (code, route) = (error.code(), case.route.clone());
+            let (code, route) = (error.code(), case.route().cloned());
             let observed = error.to_string().into();
             return Err(Refused::Unserved(Unserved { code, route, field: None, observed }));
         }

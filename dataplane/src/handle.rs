@@ -26,7 +26,7 @@ use crate::{
     quota,
     respond::{self, Refused, Unserved},
     serve::{Origin, progress::InFlight},
-    upstream::{Case, Choice},
+    upstream::{Case, Choice, Found},
     worker::Worker,
 };
 
@@ -41,9 +41,9 @@ pub(crate) async fn handle(
     let (parts, body) = wire.into_parts();
     let has_body = !body.is_end_stream();
     let facts = facts::read(parts, origin.connection.clone(), &worker.settings);
-    let mut case = Case { id: worker.ids.next(now), witness: facts.witness, route: None };
+    let case = Rc::new(Case::new(worker.ids.next(now), facts.witness));
     let answered = match facts.request {
-        Ok(request) => answer(&worker, &origin, &mut case, request, body, now).await,
+        Ok(request) => answer(&worker, &origin, &case, request, body, now).await,
         Err(denial) => Err(Refused::Denied(denial)),
     };
     let mut is_last = origin.progress.is_last();
@@ -62,7 +62,7 @@ pub(crate) async fn handle(
     if is_last && !origin.progress.is_multiplexed() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    worker.record.answered(case.id, &case.witness, case.route.as_ref(), response.status());
+    worker.record.answered(case.id, &case.witness, case.route(), response.status());
     response.body_mut().attach(flight);
     response
 }
@@ -70,7 +70,7 @@ pub(crate) async fn handle(
 async fn answer(
     worker: &Rc<Worker>,
     origin: &Origin,
-    case: &mut Case,
+    case: &Rc<Case>,
     request: CanonicalRequest,
     body: Incoming,
     now: SystemTime,
@@ -80,19 +80,22 @@ async fn answer(
         worker.snapshot.with(|snapshot| judge(snapshot, request, &worker.tokens, timestamp(now)));
     match judged.map_err(Refused::Denied)? {
         Decision::Forward(cleared) => {
-            case.route = Some(cleared.route().clone());
             worker.record.would_deny(case.id, &case.witness, &cleared);
-            let choice = choose(worker, &cleared)?;
-            let permit = quota::take(cleared, &worker.record.counts.permits);
-            let exchange = Exchange { body, progress: &origin.progress, case };
+            let unchosen = |_: &Refused| case.found(Found::Named(cleared.route().clone()));
+            let choice = choose(worker, &cleared).inspect_err(unchosen)?;
+            let (permit, route) = quota::take(cleared, &worker.record.counts.permits);
+            case.found(Found::Admitted(route));
+            let exchange = Exchange { body, origin, case };
             forward(worker, permit, choice, exchange).await
         }
         Decision::Redirect(request, route) => {
-            case.route = Some(route);
+            case.found(Found::Named(route));
             Ok(respond::redirect(request.line(), worker.settings.redirect_port))
         }
         Decision::Deny(_, denial) => {
-            case.route.clone_from(&denial.route);
+            if let Some(route) = &denial.route {
+                case.found(Found::Named(route.clone()));
+            }
             Err(Refused::Denied(denial))
         }
         Decision::NotFound(_) => Err(Refused::Unserved(Unserved {

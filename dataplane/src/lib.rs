@@ -1,7 +1,9 @@
 //! The proxy: accepts, decides, forwards, records. Knows no Kubernetes.
 //!
-//! [`Dataplane::start`] binds the addresses and starts threads that share nothing on the path of a
-//! request but the newest snapshot. [`Inputs`] are replaced while it runs; [`Dataplane::stop`] ends
+//! [`Dataplane::start`] binds the addresses and starts threads that share the newest inputs and
+//! read them; counters, caches and connections to upstreams each thread has for itself, so that on
+//! the path of an admitted request they write to nothing in common but the reference count of its
+//! route. [`Inputs`] are replaced while it runs; [`Dataplane::stop`] ends
 //! it without losing a request.
 
 mod body;

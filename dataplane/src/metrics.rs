@@ -50,6 +50,8 @@ impl Count {
 pub(crate) enum Rejected {
     /// More connections than `connections`.
     TooManyConnections,
+    /// The TLS handshake was not complete within `handshake`.
+    HandshakeTimeout,
     /// No byte within `first_byte`.
     FirstByteTimeout,
     /// The head was not complete within `header_read`.
@@ -65,8 +67,9 @@ pub(crate) enum Rejected {
 }
 
 impl Rejected {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::TooManyConnections,
+        Self::HandshakeTimeout,
         Self::FirstByteTimeout,
         Self::HeaderTimeout,
         Self::Stalled,
@@ -78,6 +81,7 @@ impl Rejected {
     fn as_str(self) -> &'static str {
         match self {
             Self::TooManyConnections => "too-many-connections",
+            Self::HandshakeTimeout => "handshake-timeout",
             Self::FirstByteTimeout => "first-byte-timeout",
             Self::HeaderTimeout => "header-timeout",
             Self::Stalled => "stalled",
@@ -121,6 +125,11 @@ pub(crate) struct RouteCounts([Count; 5]);
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 impl RouteCounts {
+    #[cfg(test)]
+    pub(crate) fn total(&self) -> u64 {
+        self.0.iter().map(Count::value).sum()
+    }
+
     pub(crate) fn add(&self, status: http::StatusCode) {
         let class = usize::from(status.as_u16() / 100).saturating_sub(1);
         if let Some(count) = self.0.get(class) {

@@ -1,6 +1,8 @@
 //! From cleared to permitted: the only maker of permits.
 
-use decision::{canonical::CanonicalRequest, decide::Cleared};
+use std::sync::Arc;
+
+use decision::{canonical::CanonicalRequest, decide::Cleared, route::Route};
 
 use crate::metrics::Count;
 
@@ -8,7 +10,7 @@ use crate::metrics::Count;
 ///
 /// Not `Clone`; [`take`] is its only maker, and nothing reaches an upstream without one.
 pub(crate) struct Permit {
-    cleared: Cleared,
+    request: CanonicalRequest,
 }
 
 /// A permit whose request is on its way: it sends nothing but that.
@@ -17,12 +19,14 @@ pub(crate) struct Used(());
 impl Permit {
     /// Uses the permit up for its request.
     pub(crate) fn spend(self) -> (Used, CanonicalRequest) {
-        (Used(()), self.cleared.into_request())
+        (Used(()), self.request)
     }
 }
 
-/// Takes what the request costs and permits it. No limit exists in this release, so each one passes.
-pub(crate) fn take(cleared: Cleared, permits: &Count) -> Permit {
+/// Takes what the request costs and permits it, and gives its route to whoever records it. No limit
+/// exists in this release, so each one passes.
+pub(crate) fn take(cleared: Cleared, permits: &Count) -> (Permit, Arc<Route>) {
     permits.add();
-    Permit { cleared }
+    let (request, route) = cleared.into_parts();
+    (Permit { request }, route)
 }

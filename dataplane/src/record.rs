@@ -23,7 +23,7 @@ pub(crate) struct Recorder {
     pub(crate) counts: Arc<ThreadCounts>,
     shared: Arc<Shared>,
     denials: Denials,
-    routes: RefCell<HashMap<Arc<RouteName>, Arc<RouteCounts>, DefaultHashBuilder>>,
+    routes: RefCell<Routes>,
     /// Requests without a route, and those of routes beyond the limit.
     others: Arc<RouteCounts>,
     samples: mpsc::Sender<DenialSample>,
@@ -60,16 +60,12 @@ impl Recorder {
             }, "Request answered"
         );
         let Some(route) = route else { return self.others.add(status) };
-        let mut routes = self.routes.borrow_mut();
-        if let Some(counts) = routes.get(route) {
-            counts.add(status);
-        } else if routes.len() >= SERIES_LIMIT {
-            self.others.add(status);
-        } else {
-            let (_, counts) = self.shared.routes.register(Some(Arc::clone(route)), None);
-            counts.add(status);
-            routes.insert(Arc::clone(route), counts);
-        }
+        self.routes.borrow_mut().counts(route, &self.shared, &self.others).add(status);
+    }
+
+    /// Lets go of the names of an old snapshot; the counts stay.
+    pub(crate) fn snapshot_changed(&self) {
+        self.routes.borrow_mut().by_address.clear();
     }
 
     /// Counts a refusal, and offers it as a sample if its series has not had many lately.
@@ -136,12 +132,71 @@ impl Recorder {
             denial.field = sample.key.field.as_ref().map(tracing::field::display),
             shadow = sample.key.shadow,
             observed = sample.observed,
+            others = sample.denial.as_deref().and_then(others),
             }, "Request refused"
         );
         if self.samples.try_send(sample).is_err() {
             self.counts.samples_dropped.add();
         }
     }
+}
+
+/// One thread's counters of routes.
+#[derive(Default)]
+struct Routes {
+    by_name: HashMap<Arc<RouteName>, Arc<RouteCounts>, DefaultHashBuilder>,
+    /// By the address of the name in the snapshot, so that a request hashes no text. Each entry
+    /// holds the name, or its address could become another's.
+    by_address: HashMap<usize, (Arc<RouteName>, Arc<RouteCounts>), DefaultHashBuilder>,
+}
+
+impl Routes {
+    fn counts(
+        &mut self,
+        route: &Arc<RouteName>,
+        shared: &Shared,
+        others: &Arc<RouteCounts>,
+    ) -> &RouteCounts {
+        let Self { by_name, by_address } = self;
+        let address = Arc::as_ptr(route).addr();
+        if by_address.len() >= SERIES_LIMIT && !by_address.contains_key(&address) {
+            by_address.clear();
+        }
+        let named = by_address.entry(address).or_insert_with(|| {
+            let counts = match by_name.get(route) {
+                Some(counts) => Arc::clone(counts),
+                None if by_name.len() >= SERIES_LIMIT => Arc::clone(others),
+                None => {
+                    let (_, counts) = shared.routes.register(Some(Arc::clone(route)), None);
+                    by_name.insert(Arc::clone(route), Arc::clone(&counts));
+                    counts
+                }
+            };
+            (Arc::clone(route), counts)
+        });
+        &named.1
+    }
+}
+
+/// Most further failures of a request that a log line names.
+const OTHERS_LIMIT: usize = 8;
+
+/// What else would have refused the request, as `CODE at FIELD` one after the other.
+fn others(denial: &Denial) -> Option<String> {
+    let mut told: Vec<_> = denial
+        .others
+        .iter()
+        .take(OTHERS_LIMIT)
+        .map(|failure| match failure.field() {
+            Some(field) => format!("{} at {field}", failure.reason.code()),
+            None => failure.reason.code().to_string(),
+        })
+        .collect();
+    let left = denial.others.len().saturating_sub(OTHERS_LIMIT);
+    if left > 0 {
+        told.push(format!("and {left} more"));
+    }
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 fn sample(
@@ -167,4 +222,73 @@ fn sample(
 
 fn printable(text: &str) -> String {
     quoted(text, PART_LIMIT).to_string().trim_matches('`').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use decision::{
+        check::Site,
+        denial::{DenialReason, Failure},
+        refs::{FieldRef, Kind, ResourceRef},
+    };
+
+    use super::*;
+
+    fn name(path: &str) -> Arc<RouteName> {
+        let ingress = ResourceRef::new(Kind::Ingress, "shop", "web");
+        let field = FieldRef::new(ingress, "spec.rules[0].http.paths[0]");
+        Arc::new(RouteName { field, host: "*".into(), path: path.into() })
+    }
+
+    #[test]
+    fn routes_of_equal_names_in_several_snapshots_are_counted_together() {
+        let (shared, others) = (Shared::default(), Arc::default());
+        let mut routes = Routes::default();
+        for snapshot in [["/", "/a"], ["/a", "/"]] {
+            for name in snapshot.map(name) {
+                for _ in 0..3 {
+                    routes.counts(&name, &shared, &others).add(StatusCode::OK);
+                }
+            }
+        }
+        let mut totals: Vec<_> = shared
+            .routes
+            .totals(RouteCounts::total)
+            .into_iter()
+            .map(|(name, total)| ((*name).as_ref().map(|name| name.path.to_string()), total))
+            .collect();
+        totals.sort();
+        assert_eq!(totals, [(Some("/".to_owned()), 6), (Some("/a".to_owned()), 6)]);
+    }
+
+    #[test]
+    fn routes_beyond_the_limit_are_counted_together_and_the_table_stays_bounded() {
+        let (shared, others) = (Shared::default(), Arc::<RouteCounts>::default());
+        let mut routes = Routes::default();
+        for number in 0..SERIES_LIMIT + 50 {
+            routes.counts(&name(&format!("/{number}")), &shared, &others).add(StatusCode::OK);
+        }
+        assert_eq!(others.total(), 50);
+        assert!(routes.by_address.len() <= SERIES_LIMIT && routes.by_name.len() == SERIES_LIMIT);
+    }
+
+    #[test]
+    fn further_failures_are_named_with_their_fields_up_to_a_limit() {
+        let site = Arc::new(Site {
+            policy: ResourceRef::new(Kind::AccessPolicy, "shop", "office"),
+            rule: "token".into(),
+            field: "spec.require[1].jwt".into(),
+        });
+        let reason = DenialReason::TokenMissing { provider: "id".into() };
+        let told = |count| {
+            let failure = Failure { reason: reason.clone(), site: Arc::clone(&site) };
+            let denial = Denial::of_request(reason.clone());
+            others(&Denial { others: vec![failure; count], ..denial })
+        };
+        let one = "TokenMissing at AccessPolicy shop/office at spec.require[1].jwt";
+        assert_eq!((told(0), told(1)), (None, Some(one.to_owned())));
+        assert_eq!(told(2), Some(format!("{one}; {one}")));
+        let many = told(OTHERS_LIMIT + 3).unwrap();
+        assert!(many.ends_with("; and 3 more") && many.matches(one).count() == OTHERS_LIMIT);
+    }
 }

@@ -36,6 +36,7 @@ use self::{
 };
 use crate::{
     body::ResponseBody,
+    forward::headers::Peer,
     handle::handle,
     metrics::Rejected,
     worker::{Guest, Worker},
@@ -53,6 +54,7 @@ const LINGER: Duration = Duration::from_secs(2);
 /// What every request on a connection has in common.
 pub(crate) struct Origin {
     pub(crate) connection: Connection,
+    pub(crate) peer: Peer,
     pub(crate) progress: Rc<Progress>,
 }
 
@@ -121,7 +123,8 @@ async fn converse(
     progress: &Rc<Progress>,
     multiplexed: bool,
 ) -> Result<(), Close> {
-    let origin = Rc::new(Origin { connection, progress: Rc::clone(progress) });
+    let peer = Peer::new(connection.peer);
+    let origin = Rc::new(Origin { connection, peer, progress: Rc::clone(progress) });
     let requests = Requests { worker: Rc::clone(worker), origin };
     let io = TokioIo::new(stream);
     let ended = if multiplexed {

@@ -15,7 +15,7 @@ pub struct Settings {
     pub http: Vec<SocketAddr>,
     /// Addresses for HTTPS. Port 0 picks a free one; empty closes HTTPS.
     pub https: Vec<SocketAddr>,
-    /// Data threads. Each has its own listener per address and shares nothing on the request path.
+    /// Data threads. Each has its own listener per address, caches, counters and connections to upstreams.
     pub threads: NonZeroUsize,
     /// How the client's address is told.
     pub address_source: AddressSource,

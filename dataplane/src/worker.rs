@@ -165,8 +165,11 @@ pub(crate) async fn run(equipment: Equipment) -> io::Result<usize> {
 fn keep(worker: &Rc<Worker>) -> tokio::task::JoinHandle<()> {
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
-        let counts = &worker.record.counts;
-        let snapshot = worker.snapshot.follow(|newest| counts.generation.set(newest.generation));
+        let record = &worker.record;
+        let snapshot = worker.snapshot.follow(|newest| {
+            record.counts.generation.set(newest.generation);
+            record.snapshot_changed();
+        });
         let inputs = join(snapshot, worker.endpoints.follow(|_| ()));
         join(inputs, worker.upstream.sweep()).await;
     })

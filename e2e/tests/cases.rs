@@ -166,7 +166,7 @@ impl InProcess {
             }
             Backend::Service(port) => {
                 let port = port.to_string();
-                let (line, headers) = cleared.into_request().into_parts();
+                let (line, headers) = cleared.into_parts().0.into_parts();
                 Verdict {
                     forwarded: Some(format!("{port} {}", line.target)),
                     code: Some(String::new()),

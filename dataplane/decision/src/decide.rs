@@ -37,9 +37,7 @@ pub enum Decision {
 #[derive(Debug)]
 pub struct Cleared {
     request: CanonicalRequest,
-    route: Arc<RouteName>,
-    backend: Arc<Backend>,
-    generation: u64,
+    route: Arc<Route>,
     would_deny: Vec<Failure>,
 }
 
@@ -51,17 +49,12 @@ impl Cleared {
 
     /// The route.
     pub fn route(&self) -> &Arc<RouteName> {
-        &self.route
+        &self.route.name
     }
 
     /// Where it goes.
     pub fn backend(&self) -> &Arc<Backend> {
-        &self.backend
-    }
-
-    /// The generation of the snapshot that admitted it.
-    pub fn generation(&self) -> u64 {
-        self.generation
+        &self.route.backend
     }
 
     /// What rules in shadow would have refused.
@@ -69,9 +62,9 @@ impl Cleared {
         &self.would_deny
     }
 
-    /// Gives up the request for forwarding.
-    pub fn into_request(self) -> CanonicalRequest {
-        self.request
+    /// Gives up the request for forwarding, and the route for the record.
+    pub fn into_parts(self) -> (CanonicalRequest, Arc<Route>) {
+        (self.request, self.route)
     }
 }
 
@@ -148,19 +141,16 @@ pub fn decide_observed(
             {
                 request.remove_header(&API_KEY);
             }
-            let (name, backend) = (Arc::clone(&route.name), Arc::clone(&route.backend));
-            Decision::Forward(Cleared {
-                request,
-                route: name,
-                backend,
-                generation: snapshot.generation,
-                would_deny,
-            })
+            // The one reference count on the way of an admitted request that threads share.
+            Decision::Forward(Cleared { request, route: Arc::clone(route), would_deny })
         }
     }
 }
 
 /// A request on a connection that was opened for a host of another namespace (RFC 9110 section 15.5.20).
+///
+/// A handshake without a name, or with one that no Ingress names, got the default certificate and
+/// was opened for no namespace in particular: every host may be asked on it.
 fn misdirected(snapshot: &Snapshot, request: &CanonicalRequest) -> Option<Denial> {
     let line = request.line();
     let sni = line.connection.sni.as_ref().filter(|sni| **sni != line.host)?;

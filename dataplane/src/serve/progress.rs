@@ -184,7 +184,8 @@ impl Progress {
             return Due::Nothing(self.deadline(limits));
         }
         Due::Close(match self.waiting.get() {
-            Waiting::Handshake | Waiting::FirstByte => Close::Rejected(Rejected::FirstByteTimeout),
+            Waiting::Handshake => Close::Rejected(Rejected::HandshakeTimeout),
+            Waiting::FirstByte => Close::Rejected(Rejected::FirstByteTimeout),
             Waiting::Head => Close::Rejected(Rejected::HeaderTimeout),
             Waiting::Requests => Close::Rejected(Rejected::Stalled),
             Waiting::Idle => Close::Rested,
@@ -290,6 +291,19 @@ mod tests {
         assert!(matches!(progress.due(&limits), Due::Nothing(_)));
         tokio::time::advance(seconds(1)).await;
         assert_eq!(progress.due(&limits), Due::Close(Close::Rejected(Rejected::HeaderTimeout)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_that_stalls_and_silence_after_it_are_told_apart() {
+        let limits = Limits::default();
+        let progress = Progress::new(Instant::now(), seconds(1800));
+        let rejected = |why| Due::Close(Close::Rejected(why));
+        progress.handshake_began();
+        tokio::time::advance(limits.handshake).await;
+        assert_eq!(progress.due(&limits), rejected(Rejected::HandshakeTimeout));
+        progress.handshake_ended();
+        tokio::time::advance(limits.first_byte).await;
+        assert_eq!(progress.due(&limits), rejected(Rejected::FirstByteTimeout));
     }
 
     #[tokio::test(start_paused = true)]

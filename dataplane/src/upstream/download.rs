@@ -1,6 +1,7 @@
 //! The body of an upstream's answer, and the connection it comes on.
 
 use std::{
+    cell::OnceCell,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -8,7 +9,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use decision::{code::Code, route::RouteName};
+use decision::{
+    code::Code,
+    route::{Route, RouteName},
+};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -22,11 +26,37 @@ use crate::{
 };
 
 /// What a record of a request is made of.
-#[derive(Clone)]
 pub(crate) struct Case {
     pub(crate) id: RequestId,
     pub(crate) witness: Witness,
-    pub(crate) route: Option<Arc<RouteName>>,
+    found: OnceCell<Found>,
+}
+
+/// The route of a request.
+pub(crate) enum Found {
+    /// Of one that was admitted: the very reference that admitted it.
+    Admitted(Arc<Route>),
+    /// Of one that we answer ourselves.
+    Named(Arc<RouteName>),
+}
+
+impl Case {
+    pub(crate) fn new(id: RequestId, witness: Witness) -> Self {
+        Self { id, witness, found: OnceCell::new() }
+    }
+
+    /// Remembers the route; the first one stays.
+    pub(crate) fn found(&self, route: Found) {
+        // A request is routed once, so there is nothing to replace.
+        let _ = self.found.set(route);
+    }
+
+    pub(crate) fn route(&self) -> Option<&Arc<RouteName>> {
+        self.found.get().map(|found| match found {
+            Found::Admitted(route) => &route.name,
+            Found::Named(name) => name,
+        })
+    }
 }
 
 /// A body on its way from an upstream to a client.
@@ -37,7 +67,7 @@ pub(crate) struct Download {
     upload: Option<Rc<Upload>>,
     patience: Patience,
     worker: Rc<Worker>,
-    case: Case,
+    case: Rc<Case>,
 }
 
 impl Download {
@@ -46,7 +76,7 @@ impl Download {
         lease: Lease,
         upload: Option<Rc<Upload>>,
         worker: Rc<Worker>,
-        case: Case,
+        case: Rc<Case>,
     ) -> Self {
         let patience = Patience::default();
         let mut download = Self { incoming, lease: Some(lease), upload, patience, worker, case };
@@ -108,7 +138,7 @@ impl Download {
     fn broke(&mut self, code: Code, what: &str) {
         let Some(lease) = self.lease.take() else { return };
         let observed = format!("endpoint {} {what}", lease.address).into();
-        let route = self.case.route.clone();
+        let route = self.case.route().cloned();
         let unserved = Unserved { code, route, field: None, observed };
         self.worker.record.unserved(self.case.id, &self.case.witness, &unserved);
     }
