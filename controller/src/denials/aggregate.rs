@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use compile::finding::{Finding, Reason};
+use compile::finding::{Effect, Finding, Reason};
 use dataplane::{DenialKey, DenialSample};
 use decision::refs::{FieldRef, Kind, ResourceRef};
 use jiff::Timestamp;
@@ -152,47 +152,51 @@ impl Aggregate {
         }
     }
 
-    /// Takes the findings that stand: losing a host to another namespace is an Event on the
-    /// loser's Ingress, once for as long as it lasts.
+    /// Takes the findings that stand: what closes or rejects a part of an Ingress or a policy, or
+    /// gives its host to another, is an Event there, once for as long as it lasts. When the words
+    /// change, the Event is written again, at the distances of a repeat.
     pub fn find(&mut self, findings: &[Finding], now: Moment) {
-        let conflicts = || {
-            let on_ingress = |finding: &&Finding| finding.field.resource.kind == Kind::Ingress;
-            let conflicts = findings.iter().filter(|it| it.reason == Reason::HostConflict);
-            conflicts.filter(on_ingress)
-        };
-        let standing: std::collections::HashSet<&FieldRef> =
-            conflicts().map(|finding| &finding.field).collect();
+        let mut standing: HashMap<(&FieldRef, Reason), String> = HashMap::new();
+        for finding in findings.iter().filter(|finding| is_told(finding)) {
+            let text = || message::of_finding(&finding.field, &finding.message, &finding.remedy);
+            standing.entry((&finding.field, finding.reason)).or_insert_with(text);
+        }
         self.groups.retain(|group, _| match group {
             Group::Denial(_) => true,
-            Group::Finding(field, _) => standing.contains(field),
+            Group::Finding(field, reason) => standing.contains_key(&(field, *reason)),
         });
-        for finding in conflicts() {
-            let text = message::of_finding(&finding.field, &finding.message, &finding.remedy);
-            let object = finding.field.resource.clone();
-            let group = Group::Finding(finding.field.clone(), finding.reason);
-            let new = || Counted::new(Text::Finding(text), [object], now);
-            self.groups.entry(group).or_insert_with(new).grow_to(1, &self.pace, now);
+        for ((field, reason), text) in standing {
+            let group = Group::Finding(field.clone(), reason);
+            let new = || Counted::new(Text::Finding(text.clone()), [field.resource.clone()], now);
+            let counted = self.groups.entry(group).or_insert_with(new);
+            counted.grow_to(1, &self.pace, now);
+            counted.reword(text);
         }
     }
 
     /// The most urgent Event that is due and within the budget, which it takes a write from.
     /// `exists` tells whether there is such an object to write about.
     ///
-    /// A namespace that has had half of the budget waits for the others; then new groups go before
-    /// repeats; then the namespace that was written about least.
+    /// A namespace that has had half of the budget waits for the others; then new refusals go before
+    /// findings, and those before repeats; then the namespace that was written about least.
+    /// Findings leave half of the budget to refusals, which nobody can foresee.
     pub fn next(&mut self, now: Moment, exists: impl Fn(&ResourceRef) -> bool) -> Option<Note> {
         if !self.budget.has_room(now.elapsed) {
             return None;
         }
+        let at_ease = self.budget.is_at_ease(now.elapsed);
         let mut shares: HashMap<&str, usize> = HashMap::new();
-        let waiting = self.groups.iter().flat_map(|(group, counted)| {
+        let groups = self.groups.iter();
+        let groups = groups.filter(|(group, _)| at_ease || !matches!(group, Group::Finding(..)));
+        let waiting = groups.flat_map(|(group, counted)| {
             counted.waiting(now.elapsed, self.closing).map(move |told| (group, counted, told))
         });
-        let (group, counted, told) =
-            waiting.filter(|(_, _, told)| exists(&told.object)).min_by_key(|(_, _, told)| {
+        let (group, counted, told) = waiting
+            .filter(|(_, _, told)| exists(&told.object))
+            .min_by_key(|(group, _, told)| {
                 let namespace = &*told.object.namespace;
                 let share = shares.entry(namespace).or_insert_with(|| self.budget.share(namespace));
-                (self.budget.is_greedy(*share), told.written > 0, *share, told.due)
+                (self.budget.is_greedy(*share), urgency(group, told), *share, told.due)
             })?;
         let note = counted.note(group, &told.object);
         self.budget.take(&note.id.object.namespace, now.elapsed);
@@ -237,6 +241,25 @@ impl Aggregate {
     }
 }
 
+/// Whether a finding is worth an Event: not what is only probably meant otherwise.
+fn is_told(finding: &Finding) -> bool {
+    let has_events = matches!(finding.field.resource.kind, Kind::Ingress | Kind::AccessPolicy);
+    let costs = match finding.effect {
+        Effect::Closes | Effect::Rejects => true,
+        Effect::Warns => finding.reason == Reason::HostConflict,
+    };
+    has_events && costs
+}
+
+/// New refusals, new findings, repeats.
+fn urgency(group: &Group, told: &Told) -> u8 {
+    match group {
+        _ if told.written > 0 => 2,
+        Group::Finding(..) => 1,
+        Group::Denial(_) => 0,
+    }
+}
+
 impl Counted {
     fn new(text: Text, objects: impl IntoIterator<Item = ResourceRef>, now: Moment) -> Self {
         let new = |object| Told { object, written: 0, step: 0, due: now.elapsed };
@@ -265,6 +288,17 @@ impl Counted {
         self.count = total;
         self.last = now.wall;
         self.last_seen = now.elapsed;
+    }
+
+    /// A finding in other words is told again, once the distance has passed.
+    fn reword(&mut self, text: String) {
+        if matches!(&self.text, Text::Finding(before) if *before == text) {
+            return;
+        }
+        self.text = Text::Finding(text);
+        for told in &mut self.told {
+            told.written = 0;
+        }
     }
 
     fn waiting(&self, now: Duration, closing: bool) -> impl Iterator<Item = &Told> {

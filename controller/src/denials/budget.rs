@@ -33,6 +33,14 @@ impl Budget {
         self.granted.len() < self.per_minute && owed <= self.interval() * (self.burst - 1)
     }
 
+    /// Whether half of the minute's writes and half of the bucket are left: enough for what is not
+    /// urgent.
+    pub fn is_at_ease(&self, now: Duration) -> bool {
+        let owed = self.full_at.saturating_sub(now);
+        self.granted.len().saturating_mul(2) < self.per_minute
+            && owed <= self.interval() * (self.burst / 2)
+    }
+
     /// Takes what [`Budget::has_room`] promised.
     pub fn take(&mut self, namespace: &str, now: Duration) {
         self.full_at = self.full_at.max(now) + self.interval();

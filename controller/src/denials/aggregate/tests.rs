@@ -133,6 +133,55 @@ fn what_was_counted_last_is_written_when_the_program_ends() {
     assert_eq!(drain(&mut aggregate, at(1_500)).len(), 2);
 }
 
+fn finding(kind: Kind, number: usize, effect: Effect, message: &str) -> Finding {
+    let object = ResourceRef::new(kind, "shop", "office");
+    Finding {
+        field: FieldRef::new(object, format!("spec.targets[{number}]")),
+        reason: Reason::TargetNotFound,
+        message: message.to_owned(),
+        remedy: "Create it".to_owned(),
+        effect,
+    }
+}
+
+#[test]
+fn a_finding_that_costs_something_is_an_event_once_until_its_words_change() {
+    let mut aggregate = new();
+    let findings = [
+        finding(Kind::AccessPolicy, 0, Effect::Rejects, "one"),
+        finding(Kind::AccessPolicy, 1, Effect::Warns, "only probably wrong"),
+        finding(Kind::Secret, 2, Effect::Closes, "nobody describes a Secret"),
+    ];
+    aggregate.find(&findings, at(0));
+    let notes = drain(&mut aggregate, at(0));
+    let told: Vec<_> = notes.iter().map(|note| (note.reason, &*note.message, note.count)).collect();
+    assert_eq!(told, [("TargetNotFound", "spec.targets[0]: one. Create it.", 1)]);
+    aggregate.find(&findings, at(60_000));
+    assert_eq!(drain(&mut aggregate, at(60_000)), []);
+    aggregate.find(&[finding(Kind::AccessPolicy, 0, Effect::Rejects, "two")], at(61_000));
+    let notes = drain(&mut aggregate, at(61_000));
+    assert_eq!(notes.iter().map(|note| note.count).collect::<Vec<_>>(), [1]);
+    aggregate.find(&[], at(62_000));
+    assert_eq!(aggregate.groups(), 0);
+}
+
+#[test]
+fn findings_leave_half_of_the_budget_to_refusals_that_go_first() {
+    let mut aggregate = new();
+    let finding = |number| finding(Kind::Ingress, number, Effect::Closes, "wrong");
+    let findings: Vec<_> = (0..500).map(finding).collect();
+    aggregate.find(&findings, at(0));
+    let mut told = 0;
+    for second in 0..60 {
+        told += drain(&mut aggregate, at(second * 1_000)).len();
+    }
+    assert_eq!(told, 30);
+    aggregate.count(vec![(key("quiet", 0), 1)], at(60_000));
+    let notes = drain(&mut aggregate, at(60_500));
+    let first = notes.first().map(|note| note.reason);
+    assert_eq!(first, Some("AddressNotAllowed"), "{notes:?}");
+}
+
 /// Some refusals of some groups: milliseconds since the last, group, how many.
 fn bursts() -> impl Strategy<Value = Vec<(u64, usize, u64)>> {
     proptest::collection::vec((0..3_000_u64, 0..40_usize, 1..500_u64), 1..120)
