@@ -238,14 +238,15 @@ impl ServeFlags {
             Surroundings::Cluster | Surroundings::Directory => (any(8080), any(8443)),
             Surroundings::Demo => (Listener::At(loopback(8080)), Listener::Off),
         };
+        let https = addresses(&self.https_listen, https);
         Ok(dataplane::Settings {
             http: addresses(&self.http_listen, http),
-            https: addresses(&self.https_listen, https),
+            redirect_port: redirect_port(place, &https),
+            https,
             threads: self.threads.unwrap_or_else(default_threads),
             address_source: self.address_source(place)?,
             limits: self.limits.limits(),
             replica: replica(),
-            redirect_port: None,
         })
     }
 
@@ -333,6 +334,20 @@ impl ServeFlags {
 fn addresses(given: &[Listener], default: Listener) -> Vec<SocketAddr> {
     let given = if given.is_empty() { std::slice::from_ref(&default) } else { given };
     given.iter().filter_map(|listener| listener.address()).collect()
+}
+
+/// Where a redirect to https leads, unless it is the usual port. In a cluster clients reach the
+/// port of a Service, which is the usual one whatever we listen on; elsewhere they reach ours. A
+/// port that is picked at the start is not known yet.
+fn redirect_port(place: Surroundings, https: &[SocketAddr]) -> Option<u16> {
+    /// RFC 9110 section 4.2.2.
+    const HTTPS: u16 = 443;
+    match place {
+        Surroundings::Cluster => None,
+        Surroundings::Directory | Surroundings::Demo => {
+            https.first().map(SocketAddr::port).filter(|port| ![0, HTTPS].contains(port))
+        }
+    }
 }
 
 fn loopback(port: u16) -> SocketAddr {

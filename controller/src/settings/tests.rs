@@ -46,6 +46,17 @@ fn a_demo_is_served_on_loopback_alone() {
 }
 
 #[test]
+fn a_redirect_leads_to_the_port_that_clients_reach() {
+    let port = |line: &[&str], place| flags(line).dataplane(place).unwrap().redirect_port;
+    let here = Surroundings::Directory;
+    assert_eq!(port(&["--https-listen", "127.0.0.1:9443"], here), Some(9443));
+    assert_eq!(port(&["--https-listen", "127.0.0.1:443"], here), None);
+    assert_eq!(port(&["--https-listen", "127.0.0.1:0"], here), None);
+    assert_eq!(port(&["--https-listen", "off"], here), None);
+    assert_eq!(port(&["--https-listen", "127.0.0.1:9443"], Surroundings::Cluster), None);
+}
+
+#[test]
 fn a_header_without_trusted_proxies_is_refused() {
     let flags = flags(&["--client-address", "header:x-forwarded-for"]);
     let error = flags.dataplane(Surroundings::Cluster).unwrap_err().to_string();
