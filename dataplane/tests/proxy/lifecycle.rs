@@ -3,15 +3,23 @@
 use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use dataplane::{Certificates, Dataplane, EndpointTable, Inputs, Limits, Settings};
-use decision::{client::AddressSource, policy::OpenBy, protection::Posture, snapshot::Snapshot};
+use decision::{
+    client::AddressSource,
+    refs::{Kind, ResourceRef},
+    route::ServicePort,
+    snapshot::Snapshot,
+};
+use http::Method;
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
-    time::timeout,
+    time::{Instant, interval, timeout},
 };
 
-use crate::support::{HANGS, Plan, Upstream, raw, read_to_end, read_until, snapshot};
+use crate::support::{
+    HANGS, Plan, Upstream, raw, read_to_end, read_until, require_method, snapshot_of,
+};
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: shop.test\r\n\r\n";
 
@@ -115,31 +123,117 @@ async fn an_old_connection_ends_with_its_response() {
     assert!(answer.contains("connection: close\r\n"), "{answer}");
 }
 
+/// What clients saw while snapshots changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Seen {
+    served: usize,
+    refused: usize,
+    /// The policy of one generation, the backend of another.
+    mixed: usize,
+    /// Neither served nor refused by the policy.
+    lost: usize,
+}
+
+/// How long snapshots follow each other: `WHYGATE_SNAPSHOT_SECONDS`, or 2 s.
+fn storm() -> Duration {
+    let seconds = std::env::var("WHYGATE_SNAPSHOT_SECONDS").ok();
+    Duration::from_secs(seconds.map_or(2, |seconds| seconds.parse().unwrap()))
+}
+
+fn backend_of(method: &Method) -> ServicePort {
+    let name = if *method == Method::GET { "reading" } else { "writing" };
+    ServicePort { service: ResourceRef::new(Kind::Service, "shop", name), port: 80 }
+}
+
+/// An odd generation lets only GET pass, to one backend, an even one only POST, to another: of two
+/// generations mixed, a method would reach the other's backend.
+fn generation(number: u64) -> Arc<Snapshot> {
+    let method = if number % 2 == 1 { Method::GET } else { Method::POST };
+    let backend = backend_of(&method);
+    Arc::new(snapshot_of(number, vec![("shop.test", require_method(method), backend)]))
+}
+
 #[tokio::test]
+#[expect(clippy::print_stdout, reason = "the figures of a long run are its result")]
 async fn snapshots_that_follow_each_other_fast_lose_and_mix_nothing() {
-    let upstream = Upstream::echo().await;
-    let proxy = Plan::new(&[upstream.address]).start();
-    let address = proxy.http();
-    let client = tokio::spawn(async move {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        for _ in 0..500 {
-            stream.write_all(REQUEST).await.unwrap();
-            let answer = read_until(&mut stream, "\r\n\r\n").await;
-            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-            if !answer.contains("via: 1.1 whygate\r\n") {
-                read_until(&mut stream, "via: 1.1 whygate\r\n\r\n").await;
+    let named = |name: &'static str| {
+        Upstream::start(move |_| {
+            format!("HTTP/1.1 200 OK\r\nx-backend: {name}\r\ncontent-length: 0\r\n\r\n")
+        })
+    };
+    let (reading, writing) = (named("GET").await, named("POST").await);
+    let proxy = Plan::new(&[]).start();
+    let table = [(Method::GET, &reading), (Method::POST, &writing)]
+        .map(|(method, upstream)| (backend_of(&method), Arc::from([upstream.address])));
+    proxy.endpoints.send_replace(Arc::new(EndpointTable(table.into())));
+    proxy.snapshot.send_replace(generation(2));
+    proxy.metric_becomes("whygate_snapshot_generation", 2).await;
+    let ends = Instant::now() + storm();
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        clients.spawn(ask_until(proxy.http(), ends));
+    }
+    let mut number = 2;
+    let mut pace = interval(Duration::from_millis(10));
+    while Instant::now() < ends {
+        pace.tick().await;
+        number += 1;
+        proxy.snapshot.send_replace(generation(number));
+    }
+    let seen = clients.join_all().await.into_iter().fold(Seen::default(), |sum, seen| Seen {
+        served: sum.served + seen.served,
+        refused: sum.refused + seen.refused,
+        mixed: sum.mixed + seen.mixed,
+        lost: sum.lost + seen.lost,
+    });
+    println!("{} snapshots: {seen:?}", number - 2);
+    assert_eq!((seen.mixed, seen.lost), (0, 0), "{seen:?}");
+    assert!(seen.served > 0 && seen.refused > 0, "{seen:?}");
+    assert_eq!(reading.requests() + writing.requests(), seen.served as u64);
+    proxy.metric_becomes("whygate_snapshot_generation", number).await;
+}
+
+/// Asks with both methods in turn, on one connection as long as it lasts.
+async fn ask_until(address: SocketAddr, ends: Instant) -> Seen {
+    let mut seen = Seen::default();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    for method in ["GET", "POST"].into_iter().cycle() {
+        if Instant::now() >= ends {
+            break;
+        }
+        let request =
+            format!("{method} / HTTP/1.1\r\nhost: shop.test\r\ncontent-length: 0\r\n\r\n");
+        let Some(answer) = exchange(&mut stream, &request).await else {
+            seen.lost += 1;
+            stream = TcpStream::connect(address).await.unwrap();
+            continue;
+        };
+        let backend = answer.lines().find_map(|line| line.strip_prefix("x-backend: "));
+        match backend {
+            Some(backend) if backend == method => seen.served += 1,
+            Some(_) => seen.mixed += 1,
+            None if answer.contains("whygate-denial-code: MethodRefused\r\n") => seen.refused += 1,
+            None => seen.lost += 1,
+        }
+    }
+    seen
+}
+
+/// A request and the whole of its answer; none if the connection ended before.
+async fn exchange(stream: &mut TcpStream, request: &str) -> Option<String> {
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    let mut bytes = [0; 4096];
+    loop {
+        let read = timeout(HANGS, stream.read(&mut bytes)).await.ok()?.ok()?;
+        answer.push_str(std::str::from_utf8(bytes.get(..read).filter(|_| read > 0)?).ok()?);
+        if let Some((head, body)) = answer.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
+            if body.len() >= length.parse().ok()? {
+                return Some(answer);
             }
         }
-    });
-    let mut generation = 1;
-    while !client.is_finished() {
-        generation += 1;
-        let routes = vec![("shop.test", Posture::Open(OpenBy::Flag))];
-        proxy.snapshot.send_replace(Arc::new(snapshot(generation, routes)));
-        tokio::task::yield_now().await;
     }
-    client.await.unwrap();
-    proxy.metric_becomes("whygate_snapshot_generation", generation).await;
 }
 
 #[tokio::test]

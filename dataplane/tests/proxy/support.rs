@@ -13,7 +13,7 @@ use std::{
 
 use dataplane::{Certificates, Dataplane, DenialSample, EndpointTable, Inputs, Limits, Settings};
 use decision::{
-    check::{Check, Demand, Site, address::AddressCheck},
+    check::{Check, Demand, Site, address::AddressCheck, method::MethodCheck},
     client::AddressSource,
     host::HostPattern,
     policy::{Alternative, Attachment, Enforcement, OnDeny, OpenBy, Policy, Rule, Uncovered},
@@ -22,6 +22,7 @@ use decision::{
     route::{Backend, HostRoutes, PathMatch, Route, RouteName, RoutingTable, ServicePort},
     snapshot::Snapshot,
 };
+use http::Method;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -171,14 +172,23 @@ pub(crate) fn service() -> ServicePort {
 }
 
 pub(crate) fn snapshot(generation: u64, routes: Vec<(&'static str, Posture)>) -> Snapshot {
-    let hosts = routes.into_iter().enumerate().map(|(number, (host, posture))| {
+    let routes = routes.into_iter().map(|(host, posture)| (host, posture, service())).collect();
+    snapshot_of(generation, routes)
+}
+
+/// Routes, each with its own posture and backend.
+pub(crate) fn snapshot_of(
+    generation: u64,
+    routes: Vec<(&'static str, Posture, ServicePort)>,
+) -> Snapshot {
+    let hosts = routes.into_iter().enumerate().map(|(number, (host, posture, service))| {
         let ingress = ResourceRef::new(Kind::Ingress, "shop", "web");
         let field = FieldRef::new(ingress, format!("spec.rules[{number}].http.paths[0]"));
         let name =
             Arc::new(RouteName { field: field.clone(), host: host.into(), path: "/".into() });
         let backend = Arc::new(match host {
             "missing.test" => Backend::Missing { field: field.clone(), problem: "none".into() },
-            _ => Backend::Service(service()),
+            _ => Backend::Service(service),
         });
         let route = Route { name, posture, backend, redirect_to_https: host == "secure.test" };
         HostRoutes {
@@ -193,14 +203,23 @@ pub(crate) fn snapshot(generation: u64, routes: Vec<(&'static str, Posture)>) ->
 
 /// A policy that asks for a client of one network.
 pub(crate) fn require(network: &str, enforcement: Enforcement) -> Posture {
+    let networks = [network.parse().unwrap()].into_iter().collect();
+    demand(Demand::Address(AddressCheck { networks, infrastructure: false }), enforcement)
+}
+
+/// A policy that asks for one method.
+pub(crate) fn require_method(method: Method) -> Posture {
+    demand(Demand::Method(MethodCheck { methods: [method].into() }), Enforcement::Enforce)
+}
+
+/// A policy with one rule of one check.
+fn demand(demand: Demand, enforcement: Enforcement) -> Posture {
     let resource = ResourceRef::new(Kind::AccessPolicy, "shop", "office");
     let site = |field: &str| {
         let (policy, rule) = (resource.clone(), "office".into());
         Arc::new(Site { policy, rule, field: field.into() })
     };
-    let networks = [network.parse().unwrap()].into_iter().collect();
-    let demand = Demand::Address(AddressCheck { networks, infrastructure: false });
-    let check = Check { site: site("spec.require[0].ip"), demand };
+    let check = Check { site: site("spec.require[0].check"), demand };
     let alternative = Alternative::new(site("spec.require[0]"), vec![check]);
     let rule = Rule {
         name: "office".into(),
