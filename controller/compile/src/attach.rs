@@ -119,6 +119,9 @@ impl<'a> Attached<'a> {
             let problem = problem.message.as_str().into();
             let reason = DenialReason::PolicyInvalid { field, problem };
             self.impossible.entry(place).or_insert(reason);
+            // Attached to all of the closed Ingress, so that its disclosure counts.
+            let attachment = Attachment { narrowings: Box::new([]), policy: policy.policy.clone() };
+            self.by_ingress.entry(place).or_default().push(attachment);
         }
         findings.add(&policy.resource, Reason::PolicyInvalid, effect, problem);
     }
@@ -131,12 +134,12 @@ impl<'a> Attached<'a> {
         postures: &Postures,
         findings: &mut Findings,
     ) -> Posture {
-        if let Some(reason) = self.closed(ingress, index, findings) {
-            return Posture::Refuse(Arc::new(reason.into()));
-        }
         let of_ingress = self.by_ingress.get(&name(&ingress.resource)).into_iter().flatten();
         let of_namespace = self.by_namespace.get(ingress.namespace()).into_iter().flatten();
         let attachments: Vec<_> = of_ingress.chain(of_namespace).cloned().collect();
+        if let Some(reason) = self.closed(ingress, index, findings) {
+            return Posture::refusing(reason, &attachments);
+        }
         let required = self.required(ingress, findings);
         match postures.of(ingress.class, ingress.namespace()) {
             Uncovered::Open(by) if attachments.is_empty() && required.is_empty() => {

@@ -256,7 +256,7 @@ fn posture_of(
         None => posture.clone(),
         Some(problem) => {
             let reason = invalid_route(&ingress.resource, problem, findings);
-            Posture::Refuse(Arc::new(reason.into()))
+            posture.closed(reason)
         }
     }
 }
@@ -299,7 +299,7 @@ fn route(
             let posture = match problem {
                 Some(problem) => {
                     let reason = invalid_route(&ingress.resource, problem, findings);
-                    Posture::Refuse(Arc::new(reason.into()))
+                    posture.closed(reason)
                 }
                 None => posture,
             };

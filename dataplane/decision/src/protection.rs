@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     check::{Demand, Lack},
     denial::DenialReason,
-    policy::{Attachment, OpenBy, Policy, Refusal, Rule, Section, Uncovered},
+    policy::{Attachment, Disclosure, OnDeny, OpenBy, Policy, Refusal, Rule, Section, Uncovered},
     refs::{FieldRef, ResourceRef},
 };
 
@@ -18,6 +18,30 @@ pub enum Posture {
     Open(OpenBy),
     /// Something that it needs is not resolved: every request is refused.
     Refuse(Arc<Refusal>),
+}
+
+impl Posture {
+    /// Every request is refused for `reason`. The client is told no more than the strictest of the
+    /// policies allows, and never more than by default.
+    pub fn refusing(reason: DenialReason, attachments: &[Attachment]) -> Self {
+        let told = attachments.iter().map(|attachment| attachment.on_deny().disclosure).min();
+        Self::Refuse(refusal(reason, told.unwrap_or_default()))
+    }
+
+    /// The same with the policies that this posture was made of.
+    #[must_use]
+    pub fn closed(&self, reason: DenialReason) -> Self {
+        match self {
+            Self::Enforce(protection) => Self::refusing(reason, protection.attachments()),
+            Self::Open(_) => Self::refusing(reason, &[]),
+            Self::Refuse(before) => Self::Refuse(refusal(reason, before.on_deny.disclosure)),
+        }
+    }
+}
+
+fn refusal(reason: DenialReason, told: Disclosure) -> Arc<Refusal> {
+    let disclosure = told.min(Disclosure::default());
+    Arc::new(Refusal { reason, on_deny: OnDeny { disclosure, hint: None } })
 }
 
 /// `whygate.dev/require-policy`: a policy that must cover each request.

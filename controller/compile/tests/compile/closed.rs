@@ -1,7 +1,7 @@
 //! The rows of the fail-closed table that manifests decide.
 
 use compile::{Settings, resources::Unreadable, settings::Posture};
-use decision::refs::Kind;
+use decision::{policy::Disclosure, refs::Kind};
 
 use crate::world::{
     OFFICE, World, aged, api, check, check_findings, check_with, ingress, policy, rule, settings,
@@ -35,6 +35,20 @@ fn a_required_policy_must_exist_be_accepted_and_name_the_ingress() {
     check(&(text.clone() + &invalid), &[("GET api.example.com/", "PolicyInvalid")]);
     let there = text + &policy("office", OFFICE);
     check(&there, &[("GET api.example.com/ 192.0.2.7", "shop/web:80")]);
+}
+
+#[test]
+fn a_closed_ingress_tells_no_more_than_the_strictest_of_its_policies() {
+    let strict = |extra: &str| {
+        policy("office", &format!("  onDeny: {{ disclosure: None }}\n{OFFICE}"))
+            .replace("name: api }", &format!("name: api{extra} }}"))
+    };
+    let told = |text: &str| World::of(text).disclosure("GET api.example.com/ 192.0.2.7");
+    let foreign = annotated("nginx.ingress.kubernetes.io/whitelist-source-range: 10.0.0.0/8");
+    assert_eq!(told(&foreign), Some(Disclosure::Code));
+    assert_eq!(told(&(foreign + &strict(""))), Some(Disclosure::None));
+    let impossible = annotated("") + &strict(", hosts: [other.example.com]");
+    assert_eq!(told(&impossible), Some(Disclosure::None));
 }
 
 #[test]

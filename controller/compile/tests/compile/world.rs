@@ -10,6 +10,7 @@ use decision::{
     canonical::{CanonicalRequest, Connection, RequestLimits, Scheme},
     client::AddressSource,
     decide::{Decision, decide},
+    policy::Disclosure,
     route::Backend,
     time::Timestamp,
     token::NoTokens,
@@ -61,6 +62,12 @@ impl World {
     pub(crate) fn remedy(&self, request: &str) -> String {
         let decision = decide(&self.compiled.snapshot, read(request), &NoTokens, NOW);
         if let Decision::Deny(_, denial) = decision { denial.remedy() } else { String::new() }
+    }
+
+    /// How much a refused client is told; nothing if it is not refused.
+    pub(crate) fn disclosure(&self, request: &str) -> Option<Disclosure> {
+        let decision = decide(&self.compiled.snapshot, read(request), &NoTokens, NOW);
+        if let Decision::Deny(_, denial) = decision { Some(denial.disclosure) } else { None }
     }
 
     /// Every finding and problem, one a line, without remedies.
