@@ -1,5 +1,6 @@
 //! What the process is told at its start: flags and their environment variables, as values.
 
+mod ingresses;
 mod limits;
 mod parse;
 
@@ -14,13 +15,13 @@ use clap::{Args, ValueEnum};
 use decision::{
     address::{NetworkSet, parse_network},
     client::AddressSource,
-    host::HostPattern,
 };
 use ipnet::IpNet;
 
+pub use ingresses::{IngressFlags, Owner, PostureFlag};
 pub use limits::LimitFlags;
 pub(crate) use parse::name;
-use parse::{client_address, listener, networks, owner};
+use parse::{client_address, listener, networks};
 
 /// Flags of everything that serves traffic.
 #[derive(Args, Clone, Debug)]
@@ -67,32 +68,9 @@ pub struct ServeFlags {
     #[arg(long, value_name = "CIDR,…", env = "WHYGATE_INFRASTRUCTURE_CIDRS", value_parser = networks)]
     pub infrastructure_cidrs: Option<Networks>,
 
-    /// Name of the class whose Ingresses are ours, besides those that name our controller in an
-    /// `IngressClass`
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "WHYGATE_INGRESS_CLASS",
-        default_value = "whygate",
-        help_heading = "Ingresses"
-    )]
-    pub ingress_class: String,
-
-    /// Serve Ingresses without any class, too
-    #[arg(long, env = "WHYGATE_WATCH_INGRESS_WITHOUT_CLASS", help_heading = "Ingresses")]
-    pub watch_ingress_without_class: bool,
-
-    /// What happens with routes without a policy
-    #[arg(long, value_enum, env = "WHYGATE_DEFAULT_POSTURE", default_value_t = PostureFlag::Open, help_heading = "Ingresses")]
-    pub default_posture: PostureFlag,
-
-    /// Who owns a host, whatever the age of its Ingresses: `PATTERN=NAMESPACE`, separated by commas
-    #[arg(long, value_name = "PATTERN=NS", env = "WHYGATE_HOST_NAMESPACES", value_delimiter = ',', value_parser = owner, help_heading = "Ingresses")]
-    pub host_namespaces: Vec<Owner>,
-
-    /// The TLS Secret for handshakes without a name that we know. Without it they fail
-    #[arg(long, value_name = "NS/NAME", env = "WHYGATE_DEFAULT_TLS_SECRET", value_parser = name, help_heading = "Ingresses")]
-    pub default_tls_secret: Option<Name>,
+    /// Which Ingresses are ours, and how they are served
+    #[command(flatten)]
+    pub ingresses: IngressFlags,
 
     /// How long repeats of a refusal are counted before its Event is updated; later updates grow
     /// apart in a cluster. Default 30 in a cluster, otherwise half a second
@@ -165,15 +143,6 @@ pub enum ClientAddressFlag {
     Header(http::HeaderName),
 }
 
-/// `PATTERN=NAMESPACE`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// The hosts.
-    pub pattern: HostPattern,
-    /// Who owns them.
-    pub namespace: String,
-}
-
 /// `NAMESPACE/NAME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name {
@@ -181,15 +150,6 @@ pub struct Name {
     pub namespace: String,
     /// The name in it.
     pub name: String,
-}
-
-/// The value of `--default-posture`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum PostureFlag {
-    /// They pass.
-    Open,
-    /// They are refused.
-    Closed,
 }
 
 /// The value of `--log-format`.
@@ -275,24 +235,7 @@ impl ServeFlags {
 
     /// What manifests mean here.
     pub fn compile(&self, place: Surroundings) -> compile::Settings {
-        compile::Settings {
-            ingress_class: self.ingress_class.clone(),
-            watch_ingress_without_class: self.watch_ingress_without_class,
-            default_posture: match self.default_posture {
-                PostureFlag::Open => compile::settings::Posture::Open,
-                PostureFlag::Closed => compile::settings::Posture::Closed,
-            },
-            host_namespaces: self
-                .host_namespaces
-                .iter()
-                .map(|owner| (owner.pattern.clone(), owner.namespace.clone()))
-                .collect(),
-            default_tls_secret: self
-                .default_tls_secret
-                .clone()
-                .map(|secret| (secret.namespace, secret.name)),
-            namespaces_are_known: place != Surroundings::Cluster,
-        }
+        self.ingresses.compile(place)
     }
 
     /// Where the admin port listens.

@@ -1,20 +1,27 @@
 //! `whygate check`: every problem in manifests, with its place and its remedy.
 
-use std::{collections::HashMap, path::PathBuf, process::ExitCode};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use clap::Args;
-use compile::{Finding, finding::Effect, manifest::Manifests};
+use compile::{Compiled, Finding, Protection, Resources, finding::Effect, manifest::Manifests};
+use decision::{escape::quoted, refs::FieldRef};
+use k8s_openapi::api::networking::v1::Ingress;
 
 use crate::{
     output,
+    settings::{IngressFlags, Surroundings},
     source::directory::{Files, read},
 };
 
 const EXAMPLES: &str = "\
 Examples:
   whygate check ./manifests
-  whygate check ./base ./overlays/production";
+  whygate check ./base ./overlays/production --ingress-class public";
 
 /// Nothing is wrong; findings; cannot be read.
 const FINE: u8 = 0;
@@ -25,13 +32,16 @@ const UNREADABLE: u8 = 2;
 ///
 /// Prints every problem with file, line and column, what it costs, and what to do about it.
 /// Ends with 0 if nothing is closed or rejected, 1 if something is, 2 if a directory cannot be
-/// read.
+/// read. Ingresses that are open because no policy is theirs are told, but are no problem.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES, after_long_help = EXAMPLES)]
 pub(super) struct Check {
     /// Directories of manifests, or files; together they are one installation
     #[arg(required = true, value_name = "DIR")]
     directories: Vec<PathBuf>,
+
+    #[command(flatten)]
+    ingresses: IngressFlags,
 }
 
 impl Check {
@@ -48,15 +58,15 @@ impl Check {
         }
         files.sort();
         files.dedup();
-        ExitCode::from(report(files))
+        ExitCode::from(report(files, &self.ingresses))
     }
 }
 
 /// Prints what is wrong with files.
-fn report(files: Files) -> u8 {
+fn report(files: Files, flags: &IngressFlags) -> u8 {
     let texts: HashMap<String, String> = files.iter().cloned().collect();
     let manifests = compile::manifest::read(files);
-    let settings = compile::Settings { namespaces_are_known: true, ..compile::Settings::default() };
+    let settings = flags.compile(Surroundings::Directory);
     let compiled = compile::compile(&manifests.resources, &settings, 1);
     let renderer = if output::has_colour() { Renderer::styled() } else { Renderer::plain() };
     for problem in &manifests.problems {
@@ -72,6 +82,12 @@ fn report(files: Files) -> u8 {
     for finding in &compiled.findings {
         output::line(&render(finding, &manifests, &texts, &renderer));
     }
+    for line in open(&compiled, &manifests) {
+        output::line(&line);
+    }
+    if let Some(line) = none_of_ours(&compiled, &manifests.resources, &settings.ingress_class) {
+        output::line(&line);
+    }
     let closing = compiled.findings.iter().filter(|finding| finding.effect != Effect::Warns);
     let wrong = manifests.problems.len() + closing.count();
     let warnings = compiled.findings.len() + manifests.problems.len() - wrong;
@@ -82,6 +98,43 @@ fn report(files: Files) -> u8 {
         compiled.routes,
     ));
     if wrong == 0 { FINE } else { FINDINGS }
+}
+
+/// The Ingresses that everybody may reach: right for many, but somebody should know.
+fn open<'a>(compiled: &'a Compiled, manifests: &'a Manifests) -> impl Iterator<Item = String> + 'a {
+    let open = compiled.ingresses.iter().filter(|it| it.protection == Protection::Open);
+    open.map(|ingress| {
+        let at = manifests.locate(&FieldRef::new(ingress.resource.clone(), "spec"));
+        let at = at.map(|at| format!("{}:{}:{}: ", at.path, at.line, at.column));
+        format!("{}{}: open: no policy", at.unwrap_or_default(), ingress.resource)
+    })
+}
+
+/// Says which classes there are when none is ours: a check of nothing must not look like success.
+fn none_of_ours(compiled: &Compiled, resources: &Resources, ours: &str) -> Option<String> {
+    if !compiled.ingresses.is_empty() || resources.ingresses.is_empty() {
+        return None;
+    }
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for ingress in &resources.ingresses {
+        let class =
+            class(ingress).map_or_else(|| "no class".to_owned(), |it| quoted(it, 64).to_string());
+        *seen.entry(class).or_default() += 1;
+    }
+    let seen: Vec<_> = seen.iter().map(|(class, count)| format!("{class} ({count})")).collect();
+    Some(format!(
+        "none of {} Ingresses is ours, whose class is `{ours}`; there are {}; choose with --ingress-class or --watch-ingress-without-class",
+        resources.ingresses.len(),
+        seen.join(", "),
+    ))
+}
+
+/// The class that an Ingress names in its field, or else in the annotation of old.
+fn class(ingress: &Ingress) -> Option<&str> {
+    let field = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref());
+    let annotations = ingress.metadata.annotations.as_ref();
+    let annotation = annotations.and_then(|it| it.get("kubernetes.io/ingress.class"));
+    field.or(annotation.map(String::as_str))
 }
 
 fn render(
@@ -146,5 +199,48 @@ impl Report<'_> {
             }
             Some(_) | None => format!("{text}\n"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        check: Check,
+    }
+
+    const INGRESS: &str = "apiVersion: networking.k8s.io/v1\nkind: Ingress\n\
+        metadata: { name: web, namespace: shop }\n\
+        spec: { ingressClassName: public, defaultBackend: { service: { name: a, port: { number: 1 } } } }\n";
+
+    fn lines(flags: &[&str]) -> (Vec<String>, Option<String>) {
+        let line = Line::try_parse_from([&["check", "."], flags].concat()).unwrap();
+        let settings = line.check.ingresses.compile(Surroundings::Directory);
+        let manifests = compile::manifest::read(vec![("a.yaml".to_owned(), INGRESS.to_owned())]);
+        let compiled = compile::compile(&manifests.resources, &settings, 1);
+        let none = none_of_ours(&compiled, &manifests.resources, &settings.ingress_class);
+        (open(&compiled, &manifests).collect(), none)
+    }
+
+    #[test]
+    fn an_ingress_of_ours_without_a_policy_is_told() {
+        let (open, none) = lines(&["--ingress-class", "public"]);
+        assert_eq!(open, ["a.yaml:4:1: Ingress shop/web: open: no policy"]);
+        assert_eq!(none, None);
+        let closed = ["--ingress-class", "public", "--default-posture", "closed"];
+        assert_eq!(lines(&closed), (Vec::new(), None));
+    }
+
+    #[test]
+    fn classes_are_told_when_no_ingress_is_ours() {
+        let (open, none) = lines(&[]);
+        assert_eq!(open, [""; 0]);
+        let none = none.unwrap();
+        assert!(none.contains("`whygate`") && none.contains("`public` (1)"), "{none}");
     }
 }

@@ -1,0 +1,75 @@
+//! Which Ingresses are ours and what their routes are without a policy: the flags that decide what
+//! manifests mean, wherever they are read.
+
+use clap::{Args, ValueEnum};
+use decision::host::HostPattern;
+
+use super::{Name, Surroundings, name, parse::owner};
+
+/// Flags of everything that compiles manifests.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Ingresses")]
+pub struct IngressFlags {
+    /// Name of the class whose Ingresses are ours, besides those that name our controller in an
+    /// `IngressClass`
+    #[arg(long, value_name = "NAME", env = "WHYGATE_INGRESS_CLASS", default_value = "whygate")]
+    pub ingress_class: String,
+
+    /// Serve Ingresses without any class, too
+    #[arg(long, env = "WHYGATE_WATCH_INGRESS_WITHOUT_CLASS")]
+    pub watch_ingress_without_class: bool,
+
+    /// What happens with routes without a policy
+    #[arg(long, value_enum, env = "WHYGATE_DEFAULT_POSTURE", default_value_t = PostureFlag::Open)]
+    pub default_posture: PostureFlag,
+
+    /// Who owns a host, whatever the age of its Ingresses: `PATTERN=NAMESPACE`, separated by commas
+    #[arg(long, value_name = "PATTERN=NS", env = "WHYGATE_HOST_NAMESPACES", value_delimiter = ',', value_parser = owner)]
+    pub host_namespaces: Vec<Owner>,
+
+    /// The TLS Secret for handshakes without a name that we know. Without it they fail
+    #[arg(long, value_name = "NS/NAME", env = "WHYGATE_DEFAULT_TLS_SECRET", value_parser = name)]
+    pub default_tls_secret: Option<Name>,
+}
+
+/// `PATTERN=NAMESPACE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The hosts.
+    pub pattern: HostPattern,
+    /// Who owns them.
+    pub namespace: String,
+}
+
+/// The value of `--default-posture`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PostureFlag {
+    /// They pass.
+    Open,
+    /// They are refused.
+    Closed,
+}
+
+impl IngressFlags {
+    /// What manifests mean here.
+    pub fn compile(&self, place: Surroundings) -> compile::Settings {
+        compile::Settings {
+            ingress_class: self.ingress_class.clone(),
+            watch_ingress_without_class: self.watch_ingress_without_class,
+            default_posture: match self.default_posture {
+                PostureFlag::Open => compile::settings::Posture::Open,
+                PostureFlag::Closed => compile::settings::Posture::Closed,
+            },
+            host_namespaces: self
+                .host_namespaces
+                .iter()
+                .map(|owner| (owner.pattern.clone(), owner.namespace.clone()))
+                .collect(),
+            default_tls_secret: self
+                .default_tls_secret
+                .clone()
+                .map(|secret| (secret.namespace, secret.name)),
+            namespaces_are_known: place != Surroundings::Cluster,
+        }
+    }
+}
