@@ -1,8 +1,13 @@
-//! What users read in the status of their objects: written only when it changed, and slowly.
+//! What users read in the status of their objects: written only when it differs, and slowly.
 
 mod desired;
 
-use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    convert::Infallible,
+    sync::Arc,
+    time::Duration,
+};
 
 use compile::Resources;
 use decision::refs::{Kind, ResourceRef};
@@ -19,11 +24,16 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{pipeline::Outcome, settings::Name, source::cluster::api_resource};
+use crate::{
+    pipeline::Outcome,
+    settings::Name,
+    source::cluster::{Cluster, api_resource, status_right},
+};
 
 /// Who writes, as `kubectl get --show-managed-fields` shows it.
 pub const FIELD_MANAGER: &str = "whygate";
-/// Subscriptions expire and Services get addresses without any change of ours.
+/// Subscriptions expire, Services get addresses and strangers overwrite statuses without any change
+/// of ours.
 const INTERVAL: Duration = Duration::from_secs(15);
 /// Pause after a write, so that a large installation does not flood the API server.
 const PACE: Duration = Duration::from_millis(20);
@@ -52,6 +62,7 @@ pub enum Address {
 #[derive(Clone)]
 pub struct Writer {
     client: Client,
+    cluster: Arc<Cluster>,
     published: Published,
 }
 
@@ -61,13 +72,32 @@ impl std::fmt::Debug for Writer {
     }
 }
 
-/// Statuses as they were last written, by object and uid.
-type Written = HashMap<(ResourceRef, Option<String>), Value>;
+/// An object by its name and uid.
+type Key = (ResourceRef, Option<String>);
+
+/// What was written, and what was refused.
+#[derive(Debug, Default)]
+struct Memory {
+    written: HashMap<Key, Written>,
+    /// Where the right to write is missing, in this round.
+    forbidden: HashSet<(Kind, Arc<str>)>,
+    /// The kinds for which somebody was told so.
+    told: HashSet<Kind>,
+}
+
+/// A status as it was last written.
+#[derive(Clone, Debug)]
+struct Written {
+    value: Value,
+    /// The version of the object that we knew then: as long as we know no other, the watch has not
+    /// caught up with our write, or the API server saw no change in it.
+    over: Option<String>,
+}
 
 impl Writer {
     /// Writes with the rights of a client.
-    pub fn new(client: Client, published: Published) -> Self {
-        Self { client, published }
+    pub fn new(client: Client, cluster: Arc<Cluster>, published: Published) -> Self {
+        Self { client, cluster, published }
     }
 
     /// Keeps every status as it should be, for ever.
@@ -78,57 +108,75 @@ impl Writer {
         self,
         mut outcome: watch::Receiver<Option<Arc<Outcome>>>,
     ) -> Result<(), Infallible> {
-        let mut written = Written::new();
+        let mut memory = Memory::default();
         loop {
             let newest = outcome.borrow_and_update().clone();
             if let Some(newest) = newest {
-                self.write(&newest, &mut written).await;
+                self.write(&newest, &mut memory).await;
             }
             // Either way there may be something new; a source that is gone changes nothing more.
             let _ = timeout(INTERVAL, outcome.changed()).await;
         }
     }
 
-    async fn write(&self, outcome: &Outcome, written: &mut Written) {
-        let current = Current::of(&outcome.resources);
-        let mut standing = Written::new();
+    async fn write(&self, outcome: &Outcome, memory: &mut Memory) {
+        // The resources of the outcome are as old as the last change that means something.
+        let current = Current::of(&self.cluster.resources());
+        memory.forbidden.clear();
+        let mut standing = HashMap::new();
         for status in &outcome.statuses {
             let Some(object) = current.ours.get(&status.resource) else { continue };
             let key = (status.resource.clone(), object.uid.clone());
-            let before = written.get(&key).or(object.status.as_ref()).cloned();
-            let desired = desired::status(status, before.as_ref(), Timestamp::now());
-            let known = self.settle(&key.0, before, desired).await;
-            standing.extend(known.map(|value| (key, value)));
+            let before = object.status(memory.written.get(&key));
+            let desired = desired::status(status, before, Timestamp::now());
+            let known = self.settle(&key, object, desired, memory).await;
+            standing.extend(known.map(|written| (key, written)));
         }
         if let Some(addresses) = self.addresses().await {
             let desired = json!({ "loadBalancer": { "ingress": addresses } });
             for ingress in &outcome.ingresses {
                 let Some(object) = current.ingresses.get(&ingress.resource) else { continue };
                 let key = (ingress.resource.clone(), object.uid.clone());
-                let before = written.get(&key).or(object.status.as_ref()).cloned();
-                let known = self.settle(&key.0, before, desired.clone()).await;
-                standing.extend(known.map(|value| (key, value)));
+                let known = self.settle(&key, object, desired.clone(), memory).await;
+                standing.extend(known.map(|written| (key, written)));
             }
         }
         // What is gone, or could not be written, is forgotten and read from the object again.
-        *written = standing;
+        memory.written = standing;
+        let forbidden = &memory.forbidden;
+        memory.told.retain(|kind| forbidden.iter().any(|(it, _)| it == kind));
     }
 
-    /// Writes a status if it differs, and gives back what stands now.
+    /// Writes a status if another stands, and gives back what was written last.
     async fn settle(
         &self,
-        resource: &ResourceRef,
-        before: Option<Value>,
+        key: &Key,
+        object: &Object,
         desired: Value,
-    ) -> Option<Value> {
-        if before.as_ref() == Some(&desired) {
-            return before;
+        memory: &mut Memory,
+    ) -> Option<Written> {
+        let written = memory.written.get(key);
+        if object.status(written) == Some(&desired) {
+            return written.cloned();
+        }
+        let resource = &key.0;
+        let place = (resource.kind, Arc::clone(&resource.namespace));
+        if memory.forbidden.contains(&place) {
+            return None;
         }
         let result = timeout(PATIENCE, self.patch(resource, &desired)).await;
         sleep(PACE).await;
         match result {
-            Ok(Ok(())) => Some(desired),
+            Ok(Ok(())) => Some(Written { value: desired, over: object.version.clone() }),
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => None,
+            Ok(Err(kube::Error::Api(status))) if is_right_missing(&status) => {
+                memory.forbidden.insert(place);
+                if memory.told.insert(resource.kind) {
+                    let error = status_right(resource);
+                    tracing::warn!(%resource, error, "Statuses cannot be written");
+                }
+                None
+            }
             Ok(Err(error)) => {
                 tracing::warn!(%resource, %error, "Status cannot be written; it is tried again");
                 None
@@ -189,6 +237,12 @@ impl Writer {
     }
 }
 
+/// Whether the rights of our `ServiceAccount` are too few. Admission refuses single objects with
+/// 403, too.
+fn is_right_missing(status: &kube::core::Status) -> bool {
+    status.code == 403 && status.message.contains("cannot patch")
+}
+
 /// The addresses under which a Service is reached from outside.
 fn addresses_of(service: &Service) -> Vec<Value> {
     let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
@@ -213,7 +267,22 @@ struct Current {
 
 struct Object {
     uid: Option<String>,
+    version: Option<String>,
     status: Option<Value>,
+}
+
+impl Object {
+    fn new(metadata: &kube::core::ObjectMeta, status: Option<Value>) -> Self {
+        let (uid, version) = (metadata.uid.clone(), metadata.resource_version.clone());
+        Self { uid, version, status }
+    }
+
+    /// The status that stands. What we wrote counts until the object moves on: whatever it says
+    /// then is the truth, even if a stranger wrote it.
+    fn status<'a>(&'a self, written: Option<&'a Written>) -> Option<&'a Value> {
+        let ours = written.filter(|written| written.over == self.version);
+        ours.map(|written| &written.value).or(self.status.as_ref())
+    }
 }
 
 impl Current {
@@ -227,15 +296,14 @@ impl Current {
             objects.iter().map(move |object| {
                 let metadata = &object.metadata;
                 let status = object.value.get("status").cloned();
-                let uid = metadata.uid.clone();
-                (reference(kind, metadata), Object { uid, status })
+                (reference(kind, metadata), Object::new(metadata, status))
             })
         });
         let ingresses = resources.ingresses.iter().map(|ingress| {
             let entries = ingress.status.as_ref().and_then(|status| status.load_balancer.as_ref());
             let status = entries.map(|it| json!({ "loadBalancer": it }));
-            let uid = ingress.metadata.uid.clone();
-            (reference(Kind::Ingress, &ingress.metadata), Object { uid, status })
+            let metadata = &ingress.metadata;
+            (reference(Kind::Ingress, metadata), Object::new(metadata, status))
         });
         Self { ours: ours.collect(), ingresses: ingresses.collect() }
     }
@@ -245,4 +313,24 @@ impl Current {
 pub(crate) fn reference(kind: Kind, metadata: &kube::core::ObjectMeta) -> ResourceRef {
     let namespace = metadata.namespace.as_deref().unwrap_or_default();
     ResourceRef::new(kind, namespace, metadata.name.as_deref().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(version: &str, status: &Value) -> Object {
+        Object { uid: None, version: Some(version.to_owned()), status: Some(status.clone()) }
+    }
+
+    #[test]
+    fn what_a_stranger_wrote_over_our_status_is_what_stands() {
+        let (before, ours, foreign) = (json!({ "a": 1 }), json!({ "a": 2 }), json!({ "a": 3 }));
+        let written = Written { value: ours.clone(), over: Some("10".to_owned()) };
+        let status =
+            |version, status: &Value| object(version, status).status(Some(&written)).cloned();
+        assert_eq!(status("10", &before), Some(ours.clone()), "the watch is behind our write");
+        assert_eq!(status("11", &ours), Some(ours.clone()));
+        assert_eq!(status("12", &foreign), Some(foreign));
+    }
 }

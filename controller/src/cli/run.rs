@@ -87,12 +87,12 @@ impl Run {
         let mut gateway = Gateway::open(self.flags.clone(), place).await?;
         let cluster =
             Cluster::new(client.clone(), self.watch_namespace.clone(), gateway.admin.clone());
-        let feed = cluster.start(&mut gateway.supervisor);
+        let (feed, stores) = cluster.start(&mut gateway.supervisor);
         gateway.connect(&feed);
         let Some(mut serving) = gateway.start().await? else { return Ok(()) };
         open_inspect(&mut serving, &client).await?;
         let outcome = serving.gateway.pipeline.outcome();
-        let writer = Writer::new(client.clone(), self.published());
+        let writer = Writer::new(client.clone(), stores, self.published());
         let statuses = outcome.clone();
         let supervisor = &mut serving.gateway.supervisor;
         supervisor.keep("status", move || writer.clone().follow(statuses.clone()));

@@ -9,7 +9,7 @@ mod slot;
 use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
 
 use compile::{Resources, keys::USE_LABEL, resources::Unreadable};
-use decision::refs::Kind;
+use decision::refs::{Kind, ResourceRef};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
@@ -47,6 +47,17 @@ pub fn api_resource(kind: Kind) -> ApiResource {
         kind: kind.as_str().to_owned(),
         plural: plural.to_owned(),
     }
+}
+
+/// What to grant so that the status of an object, and of all others like it, can be written.
+pub fn status_right(resource: &ResourceRef) -> String {
+    let plural = OURS.iter().find(|(ours, _)| *ours == resource.kind);
+    let (group, plural) =
+        plural.map_or(("networking.k8s.io", "ingresses"), |(_, plural)| ("whygate.dev", *plural));
+    format!(
+        "the right to patch `{plural}/status` of API group {group} in namespace `{}` is missing; grant the ServiceAccount the verb patch",
+        resource.namespace
+    )
 }
 
 /// The stores of every kind, each with one slot a namespace or one for all.
@@ -90,8 +101,9 @@ impl Cluster {
         }
     }
 
-    /// Starts every watch. The feed stays empty until each kind was listed once.
-    pub fn start(mut self, supervisor: &mut Supervisor) -> Feed {
+    /// Starts every watch. The feed stays empty until each kind was listed once. The stores are for
+    /// whoever has to know objects as they are now.
+    pub fn start(mut self, supervisor: &mut Supervisor) -> (Feed, Arc<Self>) {
         // Everything else is listed after the Ingresses: what was there before an Ingress that we
         // see, its policy above all, is seen, too. Two watches have no common order of their own.
         self.ingresses = self.everywhere("ingresses", &config(), supervisor);
@@ -113,8 +125,9 @@ impl Cluster {
         let this = Arc::new(self);
         let stores = Arc::clone(&this);
         supervisor.keep("resources", move || Arc::clone(&stores).gather(resources.clone()));
-        supervisor.keep("slices", move || Arc::clone(&this).gather_slices(slices.clone()));
-        feed
+        let stores = Arc::clone(&this);
+        supervisor.keep("slices", move || Arc::clone(&stores).gather_slices(slices.clone()));
+        (feed, this)
     }
 
     /// A kind of Kubernetes' own in the watched namespaces.
@@ -249,7 +262,8 @@ impl Cluster {
             && self.ours.iter().flat_map(|(_, slots)| slots).all(|slot| slot.is_settled())
     }
 
-    fn resources(&self) -> Resources {
+    /// All objects as they are known now, also those of which only the status changed.
+    pub fn resources(&self) -> Resources {
         let ours = |kind: Kind| {
             let slots = self.ours.iter().filter(|(it, _)| *it == kind).flat_map(|(_, slots)| slots);
             let raw = slots.flat_map(|slot| slot.objects());
