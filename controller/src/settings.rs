@@ -265,10 +265,11 @@ impl ServeFlags {
 
     /// What is logged.
     pub fn log_filter(&self, place: Surroundings) -> &str {
-        // The client's own lines are left out: whoever calls it says what failed and what to do.
+        // The Kubernetes client's own lines are left out: whoever calls it says what failed and what to
+        // do. A stranger's protocol errors are counted, not logged one by one.
         let default = match place {
-            Surroundings::Cluster => "info,kube_client=off,kube_runtime=off",
-            Surroundings::Directory | Surroundings::Demo => "warn,access=off",
+            Surroundings::Cluster => "info,h2=error,kube_client=off,kube_runtime=off",
+            Surroundings::Directory | Surroundings::Demo => "warn,h2=error,access=off",
         };
         self.log.as_deref().unwrap_or(default)
     }

@@ -180,7 +180,8 @@ impl Report<'_> {
         let remedy = Level::HELP.message(self.remedy);
         let title = self.level.primary_title(self.title);
         let excerpt = at.and_then(|at| {
-            let text = texts.get(at.path)?;
+            // A file that may hold a Secret is not shown: this output ends up in the logs of pipelines.
+            let text = texts.get(at.path).filter(|text| !text.contains("Secret"))?;
             let line = text.lines().nth(at.line.checked_sub(1)?)?;
             let start = line.char_indices().nth(at.column.checked_sub(1)?)?.0;
             let end = line.trim_end().len().max(start + 1);
