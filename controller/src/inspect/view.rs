@@ -8,7 +8,9 @@ use compile::{
     finding::Effect,
 };
 use decision::{
+    denial::Denial,
     host::{Host, HostPattern},
+    policy::Refusal,
     protection::Posture,
     refs::{Kind, ResourceRef},
     route::{Backend, Route},
@@ -33,6 +35,8 @@ struct IngressView {
     namespace: String,
     name: String,
     protection: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remark: Option<&'static str>,
     routes: Vec<RouteView>,
 }
 
@@ -44,9 +48,20 @@ struct RouteView {
     path: String,
     posture: &'static str,
     policies: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    refused_policies: Vec<RefusedView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     refuses_with: Option<&'static str>,
     backend: String,
+}
+
+/// A policy that cannot be enforced: requests that it speaks of are refused.
+#[derive(Debug, Serialize)]
+struct RefusedView {
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    why: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -94,16 +109,17 @@ impl Snapshot {
 }
 
 fn view(outcome: &Outcome, summary: &IngressSummary, objects: &Objects<'_>) -> IngressView {
-    let protection = match summary.protection {
-        Protection::Enforced => "enforced",
-        Protection::Open => "open",
-        Protection::Refused => "refused",
+    let (protection, remark) = match summary.protection {
+        Protection::Enforced => ("enforced", None),
+        Protection::Open => ("open", Some("open: no policy")),
+        Protection::Refused => ("refused", None),
     };
     let object = objects.get(&summary.resource);
     IngressView {
         namespace: summary.resource.namespace.to_string(),
         name: summary.resource.name.to_string(),
         protection,
+        remark,
         routes: object.map(|ingress| routes(outcome, ingress, summary)).unwrap_or_default(),
     }
 }
@@ -123,6 +139,9 @@ fn routes(outcome: &Outcome, ingress: &Ingress, summary: &IngressSummary) -> Vec
             }
         }
     }
+    let default = outcome.snapshot.routes.default_route();
+    let default = default.filter(|route| route.name.field.resource == summary.resource);
+    found.extend(default.map(|route| route_view(route)));
     found
 }
 
@@ -146,6 +165,7 @@ fn route_view(route: &Route) -> RouteView {
         path: route.name.path.to_string(),
         posture: "enforce",
         policies: Vec::new(),
+        refused_policies: Vec::new(),
         refuses_with: None,
         backend: match &*route.backend {
             Backend::Service(port) => port.to_string(),
@@ -154,9 +174,12 @@ fn route_view(route: &Route) -> RouteView {
     };
     match &route.posture {
         Posture::Enforce(protection) => {
-            let policies = protection.attachments().iter();
-            let accepted = policies.filter_map(|attachment| attachment.policy.as_ref().ok());
-            view.policies = accepted.map(|policy| policy.resource.path().to_string()).collect();
+            for attachment in protection.attachments() {
+                match &attachment.policy {
+                    Ok(policy) => view.policies.push(policy.resource.path().to_string()),
+                    Err(refusal) => view.refused_policies.push(refused(refusal)),
+                }
+            }
         }
         Posture::Open(_) => view.posture = "open",
         Posture::Refuse(refusal) => {
@@ -165,6 +188,15 @@ fn route_view(route: &Route) -> RouteView {
         }
     }
     view
+}
+
+fn refused(refusal: &Refusal) -> RefusedView {
+    let denial = Denial::of_request(refusal.reason.clone());
+    RefusedView {
+        code: denial.code().as_str(),
+        field: denial.field().map(|field| field.to_string()),
+        why: denial.operator_sentence(),
+    }
 }
 
 fn policies(outcome: &Outcome) -> Vec<PolicyView> {
@@ -200,4 +232,72 @@ fn findings(outcome: &Outcome) -> Vec<FindingView> {
         },
     });
     findings.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use compile::Compiled;
+
+    use super::*;
+
+    const MANIFESTS: &str = "\
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: { name: web, namespace: shop }
+spec:
+  ingressClassName: whygate
+  defaultBackend: { service: { name: api, port: { number: 80 } } }
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: { name: open, namespace: other }
+spec:
+  ingressClassName: whygate
+  rules:
+    - host: open.example.com
+      http: { paths: [{ path: /, pathType: Prefix, backend: { service: { name: api, port: { number: 80 } } } }] }
+---
+apiVersion: whygate.dev/v1alpha1
+kind: AccessPolicy
+metadata: { name: office, namespace: shop }
+spec:
+  targetRefs: [{ group: networking.k8s.io, kind: Ingress, name: web }]
+  require: [{ name: office, ip: { cidrs: [10.0.0.0/33] } }]
+";
+
+    fn shown() -> serde_json::Value {
+        let manifests = compile::manifest::read(vec![("a".to_owned(), MANIFESTS.to_owned())]);
+        let settings =
+            compile::Settings { namespaces_are_known: true, ..compile::Settings::default() };
+        let compiled = compile::compile(&manifests.resources, &settings, 1);
+        let Compiled { snapshot, findings, statuses, ingresses, routes, .. } = compiled;
+        let outcome = Outcome {
+            resources: Arc::new(manifests.resources),
+            snapshot: Arc::new(snapshot),
+            findings,
+            statuses,
+            ingresses,
+            routes,
+            took: Duration::ZERO,
+        };
+        serde_json::to_value(Snapshot::of(&outcome)).unwrap()
+    }
+
+    #[test]
+    fn an_invalid_policy_and_a_default_backend_are_shown() {
+        let shown = shown();
+        let web = shown["ingresses"].as_array().unwrap().iter().find(|it| it["name"] == "web");
+        let route = &web.unwrap()["routes"][0];
+        assert_eq!(route["field"], "spec.defaultBackend", "{shown:#}");
+        assert_eq!(route["refusedPolicies"][0]["code"], "PolicyInvalid", "{shown:#}");
+    }
+
+    #[test]
+    fn an_ingress_without_a_policy_is_shown_as_open() {
+        let shown = shown();
+        let open = shown["ingresses"].as_array().unwrap().iter().find(|it| it["name"] == "open");
+        assert_eq!(open.unwrap()["remark"], "open: no policy", "{shown:#}");
+    }
 }

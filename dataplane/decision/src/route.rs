@@ -146,6 +146,11 @@ impl RoutingTable {
         route.or_else(|| self.default_for(entry))
     }
 
+    /// The route of `defaultBackend`: of what no host and path matches.
+    pub fn default_route(&self) -> Option<&Arc<Route>> {
+        self.default.as_ref().map(|(_, route)| route)
+    }
+
     /// The namespace that owns a host, if some Ingress names it.
     pub fn owner(&self, host: &Host) -> Option<&Arc<str>> {
         self.entry(host).map(|entry| &entry.owner)
