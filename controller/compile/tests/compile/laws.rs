@@ -1,9 +1,12 @@
 //! Laws that hold for any manifests.
 
 use compile::{Settings, manifest, settings::Posture};
+use decision::subscription::KeyDigest;
 use proptest::prelude::*;
 
-use crate::world::{OFFICE, SERVICES, World, aged, api, ingress, policy, rule, settings, targeted};
+use crate::world::{
+    OFFICE, SECRET, SERVICES, World, aged, api, ingress, policy, rule, settings, targeted,
+};
 
 /// Documents of all kinds, some of them wrong.
 fn documents() -> Vec<String> {
@@ -76,6 +79,95 @@ fn any_policy() -> impl Strategy<Value = String> {
         text.replace_range(at..end, &junk);
         text
     })
+}
+
+/// One protected shop: every kind that takes part in judging its requests, an object each.
+fn shop(annotations: &str) -> Vec<String> {
+    let web = format!(
+        "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{ name: web, namespace: shop{annotations} }}\nspec: {{ ingressClassName: ours, rules: [{}] }}\n---\n",
+        rule("api.example.com", "/")
+    );
+    let named = "{ group: networking.k8s.io, kind: Ingress, name: web }";
+    let anywhere = "  deny: [{ name: lab, ip: { cidrs: [203.0.113.128/25] } }]";
+    let partner = "  require: [{ name: partner, anyOf: [{ jwt: { provider: p } }, { subscription: { plans: [gold] } }] }]\n  jwtProviders: [{ name: p, issuer: a, anyAudience: true, jwks: { secretRef: { name: keys } } }]";
+    let mut objects = vec![
+        web,
+        targeted("office", named, "  require: [{ name: office, ip: { cidrs: [203.0.113.0/24] } }]"),
+        targeted("lab", named, anywhere),
+        targeted("partner", named, partner),
+    ];
+    objects.extend([
+        "apiVersion: networking.k8s.io/v1\nkind: IngressClass\nmetadata: { name: ours }\nspec: { controller: whygate.dev/ingress-controller }\n---\n".to_owned(),
+        "apiVersion: v1\nkind: Namespace\nmetadata: { name: shop, labels: { partner: yes } }\n---\n".to_owned(),
+        "apiVersion: v1\nkind: Secret\nmetadata: { name: keys, namespace: shop, labels: { whygate.dev/use: jwks } }\nstringData: { jwks.json: '{\"keys\":[]}' }\n---\n".to_owned(),
+        "apiVersion: whygate.dev/v1alpha1\nkind: AccessPlan\nmetadata: { name: gold, namespace: shop }\nspec: { approval: Automatic }\n---\n".to_owned(),
+        format!("apiVersion: whygate.dev/v1alpha1\nkind: AccessSubscription\nmetadata: {{ name: a, namespace: shop }}\nspec: {{ planRef: {{ name: gold }}, credentials: [{{ apiKey: {{ id: aaaaaaaa, sha256: {} }} }}] }}\n---\n", key_digest()),
+    ]);
+    objects.extend(SERVICES.split("---\n").map(|one| format!("{one}---\n")));
+    objects
+}
+
+/// SHA-256 of the API key that the shop admits.
+fn key_digest() -> String {
+    let digest = KeyDigest::of(format!("wg_aaaaaaaa_{SECRET}").as_bytes());
+    digest.0.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+/// Requests that the whole shop refuses, each for another reason.
+const REFUSED: [&str; 3] = [
+    "GET api.example.com/ 198.51.100.7 x-api-key=KEY",
+    "GET api.example.com/ 203.0.113.200 x-api-key=KEY",
+    "GET api.example.com/ 203.0.113.7",
+];
+
+/// Some of the objects in any order: what a program that starts may have seen at some moment.
+fn seen(objects: Vec<String>) -> impl Strategy<Value = String> {
+    let count = objects.len();
+    prop::sample::subsequence(objects, 0..=count).prop_shuffle().prop_map(|seen| seen.concat())
+}
+
+const DEMAND: &str = ", annotations: { whygate.dev/require-policy: \"office,lab,partner\" }";
+
+fn opened(text: &str, default_posture: Posture) -> Option<&'static str> {
+    let settings = Settings { default_posture, ..Settings::default() };
+    let world = World::with(text, &settings);
+    let key = format!("wg_aaaaaaaa_{SECRET}");
+    REFUSED
+        .into_iter()
+        .find(|request| world.ask(&request.replace("KEY", &key)).starts_with("shop/"))
+}
+
+#[test]
+fn the_whole_shop_admits_who_meets_everything() {
+    for (objects, posture) in [(shop(DEMAND), Posture::Open), (shop(""), Posture::Closed)] {
+        let text = objects.concat();
+        let settings = Settings { default_posture: posture, ..Settings::default() };
+        let request = format!("GET api.example.com/ 203.0.113.7 x-api-key=wg_aaaaaaaa_{SECRET}");
+        let world = World::with(&text, &settings);
+        assert_eq!(world.ask(&request), "shop/web:80", "{:#?}", world.findings());
+        assert_eq!(opened(&text, posture), None);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_moment_of_a_start_opens_a_route_that_demands_its_policies(text in seen(shop(DEMAND))) {
+        prop_assert_eq!(opened(&text, Posture::Open), None, "{}", text);
+    }
+
+    /// Under posture Closed a route needs one policy that requires something: which others there
+    /// are only the whole list tells, so policies are listed at once, and everything else in any order.
+    #[test]
+    fn no_moment_of_a_start_opens_a_closed_route(
+        rest in seen(shop("").into_iter().filter(|one| !one.contains("kind: AccessPolicy")).collect()),
+        with_policies: bool,
+    ) {
+        let policies = shop("").into_iter().filter(|one| with_policies && one.contains("kind: AccessPolicy"));
+        let text = policies.collect::<String>() + &rest;
+        prop_assert_eq!(opened(&text, Posture::Closed), None, "{}", text);
+    }
 }
 
 proptest! {
