@@ -170,7 +170,8 @@ pub enum Enforcement {
 #[derive(Serialize, Deserialize, Debug, Default, PartialEq, Eq, Clone, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OnDeny {
-    /// How much of the cause the response shows. `None`: the status alone.
+    /// How much of the cause the response shows. `None`: the status and the
+    /// request's id (a 401 still says which kind of credential it wants).
     /// `Code` (the default): also the code of the refusal, such as
     /// `AddressNotAllowed`. `Reason`: also one sentence for the caller and the
     /// hints. Events, logs and metrics always carry the whole cause. If several
@@ -191,7 +192,7 @@ pub struct OnDeny {
     Serialize, Deserialize, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Clone, Copy, JsonSchema,
 )]
 pub enum Disclosure {
-    /// The status alone.
+    /// Status and request id.
     None,
     /// Status and code.
     #[default]
