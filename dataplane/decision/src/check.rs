@@ -7,9 +7,15 @@ pub mod token;
 
 use std::sync::Arc;
 
+use http::HeaderName;
+
 use crate::{
-    canonical::CanonicalRequest, denial::DenialReason, refs::ResourceRef,
-    subscription::Subscriptions, time::Timestamp, token::VerifiedTokens,
+    canonical::{API_KEY, CanonicalRequest},
+    denial::DenialReason,
+    refs::ResourceRef,
+    subscription::Subscriptions,
+    time::Timestamp,
+    token::VerifiedTokens,
 };
 
 /// Where a check stands: what a refusal points at.
@@ -132,6 +138,22 @@ impl Demand {
             Self::Method(_) => 1,
             Self::Subscription(_) => 2,
             Self::Token(_) => 3,
+        }
+    }
+
+    /// Headers that must not reach the upstream of a judged route: a consumed API key, and what some
+    /// frameworks take for the method instead of the one that was judged.
+    pub(crate) fn withholds(&self) -> &'static [HeaderName] {
+        static KEY: [HeaderName; 1] = [API_KEY];
+        static METHODS: [HeaderName; 3] = [
+            HeaderName::from_static("x-http-method-override"),
+            HeaderName::from_static("x-http-method"),
+            HeaderName::from_static("x-method-override"),
+        ];
+        match self {
+            Self::Subscription(_) => &KEY,
+            Self::Method(_) => &METHODS,
+            Self::Address(_) | Self::Token(_) => &[],
         }
     }
 

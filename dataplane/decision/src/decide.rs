@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    canonical::{API_KEY, CanonicalRequest, Scheme},
+    canonical::{CanonicalRequest, Scheme},
     check::{Check, Demand, Evidence, Facts, Outcome, Site},
     denial::{Denial, DenialReason, Failure},
     headline::{presented, stage},
@@ -136,10 +136,8 @@ pub fn decide_observed(
     match judge_route(route, facts, observer) {
         Err(denial) => Decision::Deny(request, denial),
         Ok(would_deny) => {
-            if let Posture::Enforce(protection) = &route.posture
-                && protection.consumes_key()
-            {
-                request.remove_header(&API_KEY);
+            if let Posture::Enforce(protection) = &route.posture {
+                protection.withheld().iter().for_each(|name| request.remove_header(name));
             }
             // The one reference count on the way of an admitted request that threads share.
             Decision::Forward(Cleared { request, route: Arc::clone(route), would_deny })

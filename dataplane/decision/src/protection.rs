@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use http::HeaderName;
+
 use crate::{
-    check::{Demand, Lack},
+    check::Lack,
     denial::DenialReason,
     policy::{Attachment, Disclosure, OnDeny, OpenBy, Policy, Refusal, Rule, Section, Uncovered},
     refs::{FieldRef, ResourceRef},
@@ -68,7 +70,7 @@ pub struct Protection {
     attachments: Box<[Attachment]>,
     required: Box<[Required]>,
     uncovered: Uncovered,
-    consumes_key: bool,
+    withheld: Box<[HeaderName]>,
     sequence: Box<[Place]>,
 }
 
@@ -117,12 +119,17 @@ impl Protection {
         // Stable: the rules of one list stay in the order of their names.
         sequence.sort_by_key(|place| (place.class, place.attachment, place.section));
         let policies = attachments.iter().filter_map(|attachment| attachment.policy.as_ref().ok());
-        let mut rules = policies.flat_map(|policy| policy.deny.iter().chain(&policy.require));
-        let consumes_key = rules
-            .any(|rule| rule.checks().any(|check| matches!(check.demand, Demand::Subscription(_))));
-        let (attachments, required, sequence) =
-            (attachments.into(), required.into(), sequence.into());
-        Self { attachments, required, uncovered, consumes_key, sequence }
+        let rules = policies.flat_map(|policy| policy.deny.iter().chain(&policy.require));
+        let mut withheld: Vec<HeaderName> = rules
+            .flat_map(Rule::checks)
+            .flat_map(|check| check.demand.withholds())
+            .cloned()
+            .collect();
+        withheld.sort_by(|one, two| one.as_str().cmp(two.as_str()));
+        withheld.dedup();
+        let (attachments, required) = (attachments.into(), required.into());
+        let (withheld, sequence) = (withheld.into(), sequence.into());
+        Self { attachments, required, uncovered, withheld, sequence }
     }
 
     /// The policies.
@@ -140,9 +147,9 @@ impl Protection {
         &self.uncovered
     }
 
-    /// Whether some rule looks at API keys, so that they end here and no upstream sees them.
-    pub(crate) fn consumes_key(&self) -> bool {
-        self.consumes_key
+    /// Headers that no upstream of this route may see, because some rule judges what they say.
+    pub(crate) fn withheld(&self) -> &[HeaderName] {
+        &self.withheld
     }
 
     /// The rules in the order of judging.
