@@ -208,13 +208,14 @@ impl Denials {
         Self { hasher: DefaultHashBuilder::default(), shared, series: RefCell::default() }
     }
 
-    /// Counts one refusal. Gives its key if this one may be sampled; `key` is asked once a series.
+    /// Counts one refusal. Gives its key, and how many refusals it stands for, if this one may be
+    /// sampled; `key` is asked once a series.
     pub(crate) fn count(
         &self,
         shape: Shape<'_>,
         now: Instant,
         key: impl FnOnce() -> DenialKey,
-    ) -> Option<Arc<DenialKey>> {
+    ) -> Option<Due> {
         let mut all = self.series.borrow_mut();
         let full = all.len() >= SERIES_LIMIT;
         let hash = self.hasher.hash_one(shape);
@@ -233,17 +234,18 @@ impl Denials {
         shape: Shape<'_>,
         now: Instant,
         key: impl FnOnce() -> DenialKey,
-    ) -> Option<Arc<DenialKey>> {
+    ) -> Option<Due> {
         if let Some(series) = series.iter_mut().find(|series| series.shape.borrowed() == shape) {
             series.count.add();
-            return series.samples.take(now).then(|| Arc::clone(&series.key));
+            let count = series.samples.take(now)?;
+            return Some(Due { key: Arc::clone(&series.key), count });
         }
         let other = beyond_limit(shape.code, shape.shadow);
         let (key, count) = self.shared.denials.register(key(), other);
         count.add();
-        let samples = Samples { taken: 1, last: now };
+        let samples = Samples { taken: 1, last: now, left_out: 0 };
         series.push(Series { shape: shape.to_owned(), key: Arc::clone(&key), count, samples });
-        Some(key)
+        Some(Due { key, count: 1 })
     }
 }
 
@@ -251,21 +253,32 @@ fn beyond_limit(code: Code, shadow: bool) -> DenialKey {
     DenialKey { code, route: None, policy: None, rule: None, field: None, shadow }
 }
 
+/// A refusal that may be told.
+pub(crate) struct Due {
+    /// What it is counted under.
+    pub(crate) key: Arc<DenialKey>,
+    /// How many of its kind this thread has counted since the last one that was told, itself included.
+    pub(crate) count: u64,
+}
+
 /// A few samples at once, then one a second.
 struct Samples {
     taken: u32,
     last: Instant,
+    left_out: u64,
 }
 
 impl Samples {
-    fn take(&mut self, now: Instant) -> bool {
+    /// How many refusals this one stands for, if it may be told.
+    fn take(&mut self, now: Instant) -> Option<u64> {
         if self.taken < BURST {
             self.taken += 1;
         } else if now.saturating_duration_since(self.last) < Duration::from_secs(1) {
-            return false;
+            self.left_out = self.left_out.saturating_add(1);
+            return None;
         }
         self.last = now;
-        true
+        Some(std::mem::take(&mut self.left_out).saturating_add(1))
     }
 }
 
@@ -273,13 +286,14 @@ impl Samples {
 mod tests {
     use super::*;
 
-    fn denied(denials: &Denials, path: &str, now: Instant) -> bool {
+    fn denied(denials: &Denials, path: &str, now: Instant) -> Option<u64> {
         let field = FieldRef::new(
             ResourceRef::new(decision::refs::Kind::Ingress, "shop", "web"),
             path.to_owned(),
         );
         let denial = Denial::of_request(DenialReason::RouteInvalid { field, problem: "no".into() });
-        denials.count(Shape::of_denial(&denial), now, || key_of(&denial, false)).is_some()
+        let due = denials.count(Shape::of_denial(&denial), now, || key_of(&denial, false));
+        due.map(|due| due.count)
     }
 
     #[test]
@@ -287,14 +301,15 @@ mod tests {
         let shared = Arc::new(Shared::default());
         let threads = [Denials::new(Arc::clone(&shared)), Denials::new(Arc::clone(&shared))];
         let now = Instant::now();
-        let samples = (0..1_000).filter(|_| denied(&threads[0], "spec", now)).count();
+        let samples = (0..1_000).filter_map(|_| denied(&threads[0], "spec", now)).count();
         denied(&threads[1], "spec", now);
         denied(&threads[1], "spec.rules", now);
         let mut totals: Vec<u64> =
             shared.denials.totals(Count::value).into_iter().map(|(_, total)| total).collect();
         totals.sort_unstable();
         assert_eq!((samples, totals), (10, vec![1, 1_001]));
-        assert!(denied(&threads[0], "spec", now + Duration::from_secs(1)));
+        // 1,000 were counted and 10 told; the next one speaks for those that were not, and itself.
+        assert_eq!(denied(&threads[0], "spec", now + Duration::from_secs(1)), Some(991));
     }
 
     #[test]

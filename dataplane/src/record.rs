@@ -8,7 +8,7 @@ use quick_cache::DefaultHashBuilder;
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    denials::{DenialKey, DenialSample, Denials, Shape, denial_of, key_of},
+    denials::{DenialKey, DenialSample, Denials, Due, Shape, denial_of, key_of},
     facts::Witness,
     id::RequestId,
     metrics::{RouteCounts, SERIES_LIMIT, Shared, ThreadCounts},
@@ -74,8 +74,8 @@ impl Recorder {
         match refused {
             Refused::Denied(denial) => {
                 let shape = Shape::of_denial(denial);
-                if let Some(key) = self.denials.count(shape, now, || key_of(denial, false)) {
-                    self.offer_denial(id, witness, key, (**denial).clone());
+                if let Some(due) = self.denials.count(shape, now, || key_of(denial, false)) {
+                    self.offer_denial(id, witness, due, (**denial).clone());
                 }
             }
             Refused::Unserved(unserved) => self.unserved(id, witness, unserved),
@@ -94,9 +94,9 @@ impl Recorder {
             field: field.clone(),
             shadow: false,
         };
-        if let Some(key) = self.denials.count(shape, Instant::now(), key) {
+        if let Some(Due { key, count }) = self.denials.count(shape, Instant::now(), key) {
             let (observed, remedy) = (unserved.observed.to_string(), unserved.remedy());
-            self.offer(sample(id, witness, key, observed, remedy));
+            self.offer(sample(id, witness, key, observed, remedy), count);
         }
     }
 
@@ -106,19 +106,20 @@ impl Recorder {
         for failure in cleared.would_deny() {
             let key = || key_of(&denial_of(failure, route), true);
             let shape = Shape::of_shadow(failure, route);
-            if let Some(key) = self.denials.count(shape, Instant::now(), key) {
-                self.offer_denial(id, witness, key, denial_of(failure, route));
+            if let Some(due) = self.denials.count(shape, Instant::now(), key) {
+                self.offer_denial(id, witness, due, denial_of(failure, route));
             }
         }
     }
 
-    fn offer_denial(&self, id: RequestId, witness: &Witness, key: Arc<DenialKey>, denial: Denial) {
+    fn offer_denial(&self, id: RequestId, witness: &Witness, due: Due, denial: Denial) {
         let (observed, remedy) = (denial.operator_sentence(), denial.remedy());
-        let sample = sample(id, witness, key, observed, remedy);
-        self.offer(DenialSample { denial: Some(Box::new(denial)), ..sample });
+        let sample = sample(id, witness, due.key, observed, remedy);
+        self.offer(DenialSample { denial: Some(Box::new(denial)), ..sample }, due.count);
     }
 
-    fn offer(&self, sample: DenialSample) {
+    /// Tells one refusal in the log, for all of its kind that were left out since the last one.
+    fn offer(&self, sample: DenialSample, count: u64) {
         tracing::info!(
             target: "access", {
             request.id = %sample.id,
@@ -128,10 +129,13 @@ impl Recorder {
             client.ip = sample.client,
             route = sample.key.route.as_ref().map(tracing::field::display),
             policy = sample.key.policy.as_ref().map(tracing::field::display),
+            rule = sample.key.rule.as_deref(),
             denial.code = sample.key.code.as_str(),
+            denial.count = count,
             denial.field = sample.key.field.as_ref().map(tracing::field::display),
             shadow = sample.key.shadow,
             observed = sample.observed,
+            remedy = sample.remedy,
             others = sample.denial.as_deref().and_then(others),
             }, "Request refused"
         );
