@@ -132,5 +132,9 @@ fn case(folder: &Path, file: &PathBuf) -> anyhow::Result<Case> {
     let mut case: Case =
         serde_saphyr::from_str(&text).with_context(|| format!("{}", file.display()))?;
     case.name = file.strip_prefix(folder)?.with_extension("").display().to_string();
+    // A case that asks or expects nothing could not fail.
+    ensure!(!case.requests.is_empty(), "{} sends no request", case.name);
+    let idle = case.requests.iter().find(|sent| sent.expect == Expectation::default());
+    ensure!(idle.is_none(), "{} expects nothing of a request", case.name);
     Ok(case)
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 /// What a case expects. What is left out may be anything.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Expectation {
     /// `NAMESPACE/SERVICE:PORT TARGET`: it passed and went there.
