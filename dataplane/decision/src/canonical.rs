@@ -304,8 +304,9 @@ fn strip(headers: &mut HeaderMap, line: &Line, source: &AddressSource) {
     });
 }
 
-/// Removes what the client's own `Connection` names, before anything of ours is added.
-fn strip_named_by_connection(headers: &mut HeaderMap) {
+/// Removes what the message's own `Connection` names, request or response, before anything of ours
+/// is added (RFC 9110 section 7.6.1).
+pub fn strip_named_by_connection(headers: &mut HeaderMap) {
     if !headers.contains_key(header::CONNECTION) {
         return;
     }

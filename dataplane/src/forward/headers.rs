@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use decision::canonical::{Line, Scheme};
+use decision::canonical::{Line, Scheme, strip_named_by_connection};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use http_body::Body;
 
@@ -162,18 +162,6 @@ fn has_one_length(headers: &HeaderMap) -> bool {
         !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit)
     };
     lengths.next().is_some_and(is_number) && lengths.next().is_none()
-}
-
-fn strip_named_by_connection(headers: &mut HeaderMap) {
-    if !headers.contains_key(header::CONNECTION) {
-        return;
-    }
-    let values: Vec<_> = headers.get_all(header::CONNECTION).iter().cloned().collect();
-    for name in values.iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')) {
-        if let Ok(name) = HeaderName::from_bytes(name.trim_ascii()) {
-            headers.remove(name);
-        }
-    }
 }
 
 fn is_ours(name: &HeaderName) -> bool {
