@@ -1,9 +1,14 @@
 //! The parts put together: what `run`, `serve` and `demo` have in common, from the admin port to
 //! the last request.
 
-use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
-use dataplane::{Addresses, BindError, Dataplane, DenialSample, StartError};
+use dataplane::{Addresses, BindError, Dataplane, DenialSample, Metrics, StartError};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -167,6 +172,23 @@ async fn measure(
     }
 }
 
+/// Passes each outcome on once the data threads have it.
+async fn enforce(
+    mut outcome: watch::Receiver<Option<Arc<Outcome>>>,
+    metrics: Metrics,
+    enforced: watch::Sender<Option<Arc<Outcome>>>,
+) -> Result<(), RecvError> {
+    outcome.mark_changed();
+    loop {
+        outcome.changed().await?;
+        let newest = outcome.borrow_and_update().clone();
+        if let Some(newest) = newest {
+            metrics.reached(newest.snapshot.generation).await;
+            enforced.send_replace(Some(newest));
+        }
+    }
+}
+
 /// A program that serves traffic.
 pub struct Serving {
     /// The parts.
@@ -196,6 +218,16 @@ impl Serving {
             dataplane.upgrade().map(|dataplane| dataplane.denial_counts()).unwrap_or_default()
         });
         Collector::new(totals, samples, pace, self.gateway.admin.events.clone())
+    }
+
+    /// The newest outcome that every data thread judges by: what may be called programmed.
+    pub fn enforced(&mut self) -> watch::Receiver<Option<Arc<Outcome>>> {
+        let (sender, enforced) = watch::channel(None);
+        let (outcome, metrics) = (self.gateway.pipeline.outcome(), self.dataplane.metrics());
+        self.gateway
+            .supervisor
+            .keep("enforced", move || enforce(outcome.clone(), metrics.clone(), sender.clone()));
+        enforced
     }
 
     /// Opens the inspect port, unless it is `off`.

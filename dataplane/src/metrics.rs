@@ -18,6 +18,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use tokio::sync::Notify;
+
 use crate::denials::DenialKey;
 
 /// Most series of one metric that is labelled by configuration. What comes later is counted together.
@@ -180,6 +182,8 @@ pub(crate) struct Shared {
     pub(crate) denials: Ledger<DenialKey, Count>,
     /// `None` is every route beyond the limit, and requests without a route.
     pub(crate) routes: Ledger<Option<Arc<RouteName>>, RouteCounts>,
+    /// Told whenever a thread has a newer snapshot.
+    pub(crate) followed: Notify,
 }
 
 /// The data plane's metrics, for a registry of the admin port or as text.
@@ -193,6 +197,25 @@ impl Metrics {
         registry.register_collector(Box::new(self.clone()));
         // Writing to a String cannot fail.
         let _ = encode_registry(text, &registry);
+    }
+
+    /// Waits until every data thread judges by the snapshot of this generation, or by a newer one.
+    pub async fn reached(&self, generation: u64) {
+        loop {
+            let followed = self.0.followed.notified();
+            let mut followed = std::pin::pin!(followed);
+            // From here on nothing that a thread says is missed.
+            followed.as_mut().enable();
+            if self.generation() >= generation {
+                return;
+            }
+            followed.await;
+        }
+    }
+
+    /// The snapshot that every data thread has; 0 if one has none.
+    fn generation(&self) -> u64 {
+        self.0.threads.iter().map(|counts| counts.generation.value()).min().unwrap_or(0)
     }
 
     fn sum(&self, read: impl Fn(&ThreadCounts) -> &Count) -> u64 {
@@ -243,13 +266,12 @@ impl Metrics {
             let name = format!("whygate_{name}");
             counter.encode(encoder.encode_descriptor(&name, help, None, MetricType::Counter)?)?;
         }
-        let oldest = self.0.threads.iter().map(|counts| counts.generation.value()).min();
         let gauges = [
             ("connections", "Open connections of clients", self.sum(|counts| &counts.connections)),
             ("requests_in_flight", "Requests being served", {
                 self.sum(|counts| &counts.requests_in_flight)
             }),
-            ("snapshot_generation", "Snapshot that every data thread has", oldest.unwrap_or(0)),
+            ("snapshot_generation", "Snapshot that every data thread has", self.generation()),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(value);

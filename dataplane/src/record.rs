@@ -63,9 +63,12 @@ impl Recorder {
         self.routes.borrow_mut().counts(route, &self.shared, &self.others).add(status);
     }
 
-    /// Lets go of the names of an old snapshot; the counts stay.
-    pub(crate) fn snapshot_changed(&self) {
+    /// Lets go of the names of an old snapshot; the counts stay. Says that requests of this thread
+    /// are judged by `generation` from now on.
+    pub(crate) fn snapshot_changed(&self, generation: u64) {
         self.routes.borrow_mut().by_address.clear();
+        self.counts.generation.set(generation);
+        self.shared.followed.notify_waiters();
     }
 
     /// Counts a refusal, and offers it as a sample if its series has not had many lately.

@@ -167,8 +167,7 @@ fn keep(worker: &Rc<Worker>) -> tokio::task::JoinHandle<()> {
     tokio::task::spawn_local(async move {
         let record = &worker.record;
         let snapshot = worker.snapshot.follow(|newest| {
-            record.counts.generation.set(newest.generation);
-            record.snapshot_changed();
+            record.snapshot_changed(newest.generation);
         });
         let inputs = join(snapshot, worker.endpoints.follow(|_| ()));
         join(inputs, worker.upstream.sweep()).await;

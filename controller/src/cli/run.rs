@@ -11,7 +11,7 @@ use kube::{
 use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
-    denials::{aggregate::Pace, publish::Publisher},
+    denials::{aggregate::Pace, findings, publish::Publisher},
     gateway::{Gateway, Serving},
     inspect::{Access, missing_right},
     log,
@@ -93,10 +93,13 @@ impl Run {
         open_inspect(&mut serving, &client).await?;
         let outcome = serving.gateway.pipeline.outcome();
         let writer = Writer::new(client.clone(), stores, self.published());
-        let statuses = outcome.clone();
+        let statuses = serving.enforced();
         let supervisor = &mut serving.gateway.supervisor;
         supervisor.keep("status", move || writer.clone().follow(statuses.clone()));
         let window = serving.gateway.denial_window();
+        let (told, known) = (Arc::default(), outcome.clone());
+        let supervisor = &mut serving.gateway.supervisor;
+        supervisor.keep("findings", move || findings::follow(known.clone(), Arc::clone(&told)));
         let collector = serving.collector(Pace::of_cluster(window, self.event_writes_per_minute));
         let publisher = Publisher::new(client, collector, outcome, replica_name());
         let publisher = Arc::new(Mutex::new(publisher));

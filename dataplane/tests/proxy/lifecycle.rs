@@ -167,7 +167,10 @@ async fn snapshots_that_follow_each_other_fast_lose_and_mix_nothing() {
         .map(|(method, upstream)| (backend_of(&method), Arc::from([upstream.address])));
     proxy.endpoints.send_replace(Arc::new(EndpointTable(table.into())));
     proxy.snapshot.send_replace(generation(2));
+    timeout(HANGS, proxy.dataplane.metrics().reached(2)).await.expect("every thread follows");
     proxy.metric_becomes("whygate_snapshot_generation", 2).await;
+    let never = timeout(Duration::from_millis(50), proxy.dataplane.metrics().reached(3)).await;
+    assert!(never.is_err(), "a generation that is not there");
     let ends = Instant::now() + storm();
     let mut clients = tokio::task::JoinSet::new();
     for _ in 0..4 {
