@@ -60,6 +60,8 @@ pub struct Admin {
     pub findings: Gauge,
     /// How long the newest snapshot took to compile, in seconds.
     pub compile_seconds: Gauge<f64, AtomicU64>,
+    /// Compilations that began before the one before had rested.
+    pub compiles_hurried: Counter,
     /// Watches that ended with an error.
     pub watch_errors: Counter,
     /// Deletions that were ignored because the definition itself is being deleted.
@@ -123,6 +125,11 @@ impl Admin {
             "compile_seconds",
             "Time to compile the newest snapshot",
             self.compile_seconds.clone(),
+        );
+        registry.register(
+            "compiles_hurried",
+            "Compilations that began early, so that no change waits longer than half a second",
+            self.compiles_hurried.clone(),
         );
         registry.register("watch_errors", "Watches that ended early", self.watch_errors.clone());
         registry.register(

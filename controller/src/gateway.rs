@@ -4,7 +4,7 @@
 use std::{
     fmt, io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -168,6 +168,7 @@ async fn measure(
         if let Some(outcome) = outcome.borrow_and_update().as_ref() {
             admin.findings.set(i64::try_from(outcome.findings.len()).unwrap_or(i64::MAX));
             admin.compile_seconds.set(outcome.took.as_secs_f64());
+            admin.compiles_hurried.inner().fetch_max(outcome.hurried, Ordering::Relaxed);
         }
     }
 }

@@ -2,10 +2,13 @@
 //!
 //! Endpoints have a short line of their own below: they change far more often than routes.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use compile::{Compiled, Finding, IngressSummary, Resources, Status};
-use dataplane::{Certificates, EndpointTable, Inputs};
+use compile::{Before, Compiled, Finding, IngressSummary, Resources, Status};
+use dataplane::{Certificate, Certificates, EndpointTable, Inputs};
 use decision::snapshot::Snapshot;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use tokio::{
@@ -43,6 +46,36 @@ pub struct Outcome {
     pub routes: usize,
     /// How long compiling took.
     pub took: Duration,
+    /// How many compilations, this one included, began before the one before had rested.
+    pub hurried: u64,
+    /// What the next compilation has to know.
+    next: Before,
+}
+
+impl Outcome {
+    /// Compiles resources after those of `before`.
+    pub fn of(
+        resources: Arc<Resources>,
+        settings: &compile::Settings,
+        before: Option<&Self>,
+    ) -> (Self, Certificates) {
+        let begun = Instant::now();
+        let known = before.map_or_else(Before::default, |before| before.next.clone());
+        let Compiled { snapshot, certificates, findings, statuses, ingresses, routes, next } =
+            compile::compile(&resources, settings, &known);
+        let outcome = Self {
+            resources,
+            snapshot: Arc::new(snapshot),
+            findings,
+            statuses,
+            ingresses,
+            routes,
+            took: begun.elapsed(),
+            hurried: before.map_or(0, |before| before.hurried),
+            next,
+        };
+        (outcome, table_of(certificates))
+    }
 }
 
 /// How long changes are collected before they are compiled.
@@ -54,6 +87,10 @@ pub struct HoldOff {
     pub longest: Duration,
 }
 
+/// Compiling is to take at most three tenths of the time: what took 3 ms may begin again after 10.
+/// [`HoldOff::longest`] goes before it.
+const REST: (u32, u32) = (10, 3);
+
 impl HoldOff {
     /// 100 ms, at most 500 ms.
     pub const CONFIGURATION: Self =
@@ -64,12 +101,13 @@ impl HoldOff {
     /// Every change at once.
     pub const NONE: Self = Self { quiet: Duration::ZERO, longest: Duration::ZERO };
 
-    /// Waits until the changes of a channel pause, or the first of them has waited long enough.
-    /// `first` is when the first change came, if it has come already.
+    /// Waits until the changes of a channel pause, and not before `rested`, unless the first of them
+    /// has waited long enough. `first` is when the first change came, if it has come already.
     async fn settle<T>(
         self,
         channel: &mut watch::Receiver<T>,
         first: Option<Instant>,
+        rested: Instant,
     ) -> Result<(), RecvError> {
         let first = if let Some(first) = first {
             first
@@ -79,7 +117,7 @@ impl HoldOff {
         };
         let latest = first + self.longest;
         loop {
-            let pause = (Instant::now() + self.quiet).min(latest);
+            let pause = (Instant::now() + self.quiet).max(rested).min(latest);
             tokio::select! {
                 biased;
                 () = sleep_until(pause) => return Ok(()),
@@ -144,16 +182,17 @@ impl Pipeline {
     /// If the source is gone, or compiling panicked; the last snapshot stays in force.
     pub async fn configure(self, feed: Feed) -> Result<(), PipelineError> {
         let mut channel = feed.resources;
-        let mut generation = self.snapshot.borrow().generation;
         let mut changed_at = newest(&mut channel).is_some().then(Instant::now);
+        let mut rested = Instant::now();
         let mut retired = Retired::default();
         loop {
+            let before = self.outcome.borrow().clone();
             // The first resources need no patience: the program is not ready without them.
-            let hold_off = if generation == 0 { HoldOff::NONE } else { self.hold_off };
-            hold_off.settle(&mut channel, changed_at.take()).await?;
+            let hold_off = if before.is_none() { HoldOff::NONE } else { self.hold_off };
+            hold_off.settle(&mut channel, changed_at.take(), rested).await?;
             let Some(resources) = newest(&mut channel) else { continue };
-            generation += 1;
-            let work = self.compile(resources, generation);
+            let begun = Instant::now();
+            let work = self.compile(resources, before, begun < rested);
             tokio::pin!(work);
             let (outcome, certificates) = loop {
                 tokio::select! {
@@ -165,6 +204,7 @@ impl Pipeline {
                     }
                 }
             };
+            rested = begun + outcome.took * REST.0 / REST.1;
             retired.bury(self.publish(outcome, certificates));
         }
     }
@@ -176,10 +216,11 @@ impl Pipeline {
     pub async fn place_endpoints(self, feed: Feed) -> Result<(), PipelineError> {
         let Feed { mut resources, mut slices } = feed;
         resources.mark_changed();
+        let begun = Instant::now();
         loop {
             tokio::select! {
-                settled = HoldOff::ENDPOINTS.settle(&mut resources, None) => settled?,
-                settled = HoldOff::ENDPOINTS.settle(&mut slices, None) => settled?,
+                settled = HoldOff::ENDPOINTS.settle(&mut resources, None, begun) => settled?,
+                settled = HoldOff::ENDPOINTS.settle(&mut slices, None, begun) => settled?,
             }
             let (Some(resources), Some(slices)) = (newest(&mut resources), newest(&mut slices))
             else {
@@ -201,20 +242,13 @@ impl Pipeline {
     async fn compile(
         &self,
         resources: Arc<Resources>,
-        generation: u64,
+        before: Option<Arc<Outcome>>,
+        hurries: bool,
     ) -> Result<(Outcome, Certificates), PipelineError> {
         let settings = Arc::clone(&self.settings);
         let work = move || {
-            let begun = Instant::now();
-            let compiled = compile::compile(&resources, &settings, generation);
-            let Compiled { snapshot, certificates, findings, statuses, ingresses, routes } =
-                compiled;
-            let certificates = Certificates::new(certificates.hosts, certificates.default)
-                .without(certificates.refused);
-            let snapshot = Arc::new(snapshot);
-            let took = begun.elapsed();
-            let outcome =
-                Outcome { resources, snapshot, findings, statuses, ingresses, routes, took };
+            let (mut outcome, certificates) = Outcome::of(resources, &settings, before.as_deref());
+            outcome.hurried += u64::from(hurries);
             (outcome, certificates)
         };
         Ok(spawn_blocking(work).await?)
@@ -241,6 +275,17 @@ impl Pipeline {
 /// The newest value of a channel, taken out so that the channel is not held.
 fn newest<T>(channel: &mut watch::Receiver<Option<Arc<T>>>) -> Option<Arc<T>> {
     channel.borrow_and_update().clone()
+}
+
+/// The certificates as the data plane looks them up.
+fn table_of(certificates: compile::Certificates) -> Certificates {
+    let compile::Certificates { hosts, refused, default } = certificates;
+    let certificate = |it: compile::certificate::Certificate| Certificate {
+        key: it.key,
+        until: it.until.map(SystemTime::from),
+    };
+    let hosts = hosts.into_iter().map(|(host, it)| (host, certificate(it)));
+    Certificates::new(hosts, default.map(certificate)).without(refused)
 }
 
 /// Where the ports of the Services lead.

@@ -34,5 +34,5 @@ pub use crate::{
     metrics::Metrics,
     settings::{Limits, Settings},
     threads::{Addresses, Dataplane, StartError, Stopped},
-    tls::Certificates,
+    tls::{Certificate, Certificates},
 };

@@ -1,6 +1,6 @@
 //! TLS towards clients: which certificate for which host, replaced while connections run.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc, time::SystemTime};
 
 use arc_swap::ArcSwap;
 use decision::host::{Host, HostPattern};
@@ -12,12 +12,27 @@ use rustls::{
 };
 use tokio::sync::watch;
 
+/// A certificate with its key, and how long handshakes get it.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// The chain and its key.
+    pub key: Arc<CertifiedKey>,
+    /// Handshakes fail from then on. `None`: no such moment, the client judges the certificate.
+    pub until: Option<SystemTime>,
+}
+
+impl From<Arc<CertifiedKey>> for Certificate {
+    fn from(key: Arc<CertifiedKey>) -> Self {
+        Self { key, until: None }
+    }
+}
+
 /// The certificates of all hosts.
 #[derive(Clone, Default)]
 pub struct Certificates {
-    exact: HashMap<Host, Option<Arc<CertifiedKey>>>,
-    wildcard: HashMap<Host, Option<Arc<CertifiedKey>>>,
-    default: Option<Arc<CertifiedKey>>,
+    exact: HashMap<Host, Option<Certificate>>,
+    wildcard: HashMap<Host, Option<Certificate>>,
+    default: Option<Certificate>,
 }
 
 impl Certificates {
@@ -25,12 +40,12 @@ impl Certificates {
     /// serves handshakes without a host name and those for hosts that the table does not know. Of
     /// two entries for one host the first wins. An entry for any host is a default behind `default`.
     pub fn new(
-        hosts: impl IntoIterator<Item = (HostPattern, Arc<CertifiedKey>)>,
-        default: Option<Arc<CertifiedKey>>,
+        hosts: impl IntoIterator<Item = (HostPattern, Certificate)>,
+        default: Option<Certificate>,
     ) -> Self {
         let mut table = Self { default, ..Self::default() };
-        for (pattern, key) in hosts {
-            table.insert(pattern, Some(key));
+        for (pattern, certificate) in hosts {
+            table.insert(pattern, Some(certificate));
         }
         table
     }
@@ -45,22 +60,30 @@ impl Certificates {
         self
     }
 
-    fn insert(&mut self, pattern: HostPattern, key: Option<Arc<CertifiedKey>>) {
-        match pattern {
-            HostPattern::Exact(host) => drop(self.exact.entry(host).or_insert(key)),
-            HostPattern::Wildcard(suffix) => drop(self.wildcard.entry(suffix).or_insert(key)),
-            HostPattern::Any => self.default = self.default.take().or(key),
-        }
+    fn insert(&mut self, pattern: HostPattern, certificate: Option<Certificate>) {
+        let (table, host) = match pattern {
+            HostPattern::Exact(host) => (&mut self.exact, host),
+            HostPattern::Wildcard(suffix) => (&mut self.wildcard, suffix),
+            HostPattern::Any => {
+                self.default = self.default.take().or(certificate);
+                return;
+            }
+        };
+        table.entry(host).or_insert(certificate);
     }
 
-    /// The certificate for a handshake; none lets it fail.
-    fn find(&self, host: Option<&Host>) -> Option<&Arc<CertifiedKey>> {
-        let Some(host) = host else { return self.default.as_ref() };
-        let wildcard = || host.parent().and_then(|parent| self.wildcard.get(parent));
-        match self.exact.get(host).or_else(wildcard) {
-            Some(key) => key.as_ref(),
-            None => self.default.as_ref(),
-        }
+    /// The certificate for a handshake at `now`; none lets it fail.
+    fn find(
+        &self,
+        host: Option<&Host>,
+        now: impl FnOnce() -> SystemTime,
+    ) -> Option<&Arc<CertifiedKey>> {
+        let own = host.and_then(|host| {
+            let wildcard = || host.parent().and_then(|parent| self.wildcard.get(parent));
+            self.exact.get(host).or_else(wildcard)
+        });
+        let Certificate { key, until } = own.unwrap_or(&self.default).as_ref()?;
+        until.is_none_or(|until| now() < until).then_some(key)
     }
 }
 
@@ -104,7 +127,7 @@ impl ResolvesServerCert for Resolver {
             Some(name) => Some(Host::parse(name).ok()?),
             None => None,
         };
-        self.table.load().find(host.as_ref()).cloned()
+        self.table.load().find(host.as_ref(), SystemTime::now).cloned()
     }
 }
 

@@ -120,7 +120,7 @@ impl InProcess {
             namespaces_are_known: true,
             ..Settings::default()
         };
-        let compiled = compile(&manifests.resources, &settings, 1);
+        let compiled = compile(&manifests.resources, &settings, &compile::Before::default());
         let slices = manifest::read([("endpoints.yaml".to_owned(), slices)]).endpoint_slices;
         Ok(Self {
             endpoints: compile::endpoints::endpoints(&manifests.resources.services, &slices),

@@ -9,6 +9,7 @@ use decision::{
     host::HostPattern,
     refs::{Kind, ResourceRef},
 };
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use rustls::{
     crypto::aws_lc_rs::sign::any_supported_type,
@@ -18,6 +19,7 @@ use rustls::{
     },
     sign::CertifiedKey,
 };
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::{
     backend::capitalised,
@@ -32,18 +34,43 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Certificates {
     /// Certificates by host. An exact host goes before the wildcard above it.
-    pub hosts: Vec<(HostPattern, Arc<CertifiedKey>)>,
+    pub hosts: Vec<(HostPattern, Certificate)>,
     /// Hosts whose handshake fails although a wildcard or the default certificate would fit: their
     /// Secret is missing or cannot be used, or the wildcard is another namespace's.
     pub refused: Vec<HostPattern>,
     /// For handshakes without a name, and with one that no Ingress has.
-    pub default: Option<Arc<CertifiedKey>>,
+    pub default: Option<Certificate>,
 }
+
+/// A certificate as handshakes get it.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// The chain and its key.
+    pub key: Arc<CertifiedKey>,
+    /// Its Secret is gone or cannot be used any more: it is served until then, and not longer.
+    /// `None` as long as the Secret is good, whatever the certificate says about its time.
+    pub until: Option<Timestamp>,
+}
+
+/// A certificate that was read from its Secret, and may outlive it.
+#[derive(Clone, Debug)]
+struct Loaded {
+    key: Arc<CertifiedKey>,
+    /// `notAfter` of the first certificate (RFC 5280 section 4.1.2.5).
+    not_after: Timestamp,
+}
+
+/// The certificates that are in use, by Secret: what a later compilation serves when it finds a
+/// Secret missing or unusable. A Secret that nothing names any more is forgotten.
+#[derive(Clone, Debug, Default)]
+pub struct InUse(HashMap<ResourceRef, Loaded>);
 
 /// Certificates and the hosts that are served over TLS at all.
 #[derive(Default)]
 pub(crate) struct Served {
     pub(crate) certificates: Certificates,
+    /// For the next compilation.
+    pub(crate) in_use: InUse,
     hosts: HashSet<HostPattern>,
 }
 
@@ -71,21 +98,19 @@ pub(crate) fn serve(
     owners: &Owners<'_>,
     index: &Index<'_>,
     settings: &Settings,
+    before: &InUse,
     findings: &mut Findings,
 ) -> Served {
-    let mut reader = Reader { index, read: HashMap::new() };
+    let mut reader = Reader { index, before, read: HashMap::new() };
     let mut served = Served::default();
     let mut chosen: HashMap<HostPattern, ResourceRef> = HashMap::new();
     for ingress in ingresses {
         for tls in &ingress.tls {
             let secret = tls.secret.map(|name| reader.read(ingress.namespace(), name));
-            if let Some((_, Err(problem))) = &secret {
-                findings.add(
-                    &ingress.resource,
-                    Reason::CertificateInvalid,
-                    Effect::Closes,
-                    Problem { path: secret_field(tls), ..problem.clone() },
-                );
+            if let Some((_, Read { problem: Some(problem), certificate })) = &secret {
+                let effect = effect(certificate.as_ref());
+                let problem = Problem { path: secret_field(tls), ..problem.clone() };
+                findings.add(&ingress.resource, Reason::CertificateInvalid, effect, problem);
             }
             for host in &tls.hosts {
                 if !owners.may_use(host, ingress.namespace()) {
@@ -106,14 +131,15 @@ pub(crate) fn serve(
                     Some(_) => continue,
                     None => chosen.insert(host.clone(), resource.clone()),
                 };
-                match read {
-                    Ok(key) => served.certificates.hosts.push((host.clone(), Arc::clone(key))),
-                    Err(_) => served.certificates.refused.push(host.clone()),
+                match &read.certificate {
+                    Some(found) => served.certificates.hosts.push((host.clone(), found.clone())),
+                    None => served.certificates.refused.push(host.clone()),
                 }
             }
         }
     }
     served.certificates.default = default(&mut reader, settings, findings);
+    served.in_use = reader.in_use();
     keep_apart(&mut served, owners);
     served.certificates.hosts.sort_by(|one, two| one.0.cmp(&two.0));
     served.certificates.refused.sort();
@@ -128,7 +154,7 @@ fn keep_apart(served: &mut Served, owners: &Owners<'_>) {
         if covered && !served.hosts.contains(host) {
             let Certificates { hosts, refused, default } = &mut served.certificates;
             match default {
-                Some(default) => hosts.push((host.clone(), Arc::clone(default))),
+                Some(default) => hosts.push((host.clone(), default.clone())),
                 None => refused.push(host.clone()),
             }
         }
@@ -151,31 +177,74 @@ fn default(
     reader: &mut Reader<'_, '_>,
     settings: &Settings,
     findings: &mut Findings,
-) -> Option<Arc<CertifiedKey>> {
+) -> Option<Certificate> {
     let (namespace, name) = settings.default_tls_secret.as_ref()?;
-    let (resource, read) = reader.read(namespace, name);
-    read.map_err(|problem| {
+    let (resource, Read { certificate, problem }) = reader.read(namespace, name);
+    if let Some(problem) = problem {
         let problem = Problem { path: "data".to_owned(), ..problem };
-        findings.add(&resource, Reason::CertificateInvalid, Effect::Closes, problem);
-    })
-    .ok()
+        let effect = effect(certificate.as_ref());
+        findings.add(&resource, Reason::CertificateInvalid, effect, problem);
+    }
+    certificate
 }
 
-type Certificate = Result<Arc<CertifiedKey>, Problem>;
+/// What a bad Secret costs: nothing yet, if the last good certificate is served.
+fn effect(certificate: Option<&Certificate>) -> Effect {
+    if certificate.is_some() { Effect::Rejects } else { Effect::Closes }
+}
+
+/// What is known of a Secret.
+#[derive(Clone)]
+struct Read {
+    /// What handshakes get; nothing if there is no good one.
+    certificate: Option<Certificate>,
+    /// What is wrong with the Secret now.
+    problem: Option<Problem>,
+}
 
 /// Reads each Secret once.
 struct Reader<'i, 'a> {
     index: &'i Index<'a>,
-    read: HashMap<ResourceRef, Certificate>,
+    before: &'i InUse,
+    read: HashMap<ResourceRef, (Read, Option<Loaded>)>,
 }
 
 impl Reader<'_, '_> {
-    fn read(&mut self, namespace: &str, name: &str) -> (ResourceRef, Certificate) {
+    fn read(&mut self, namespace: &str, name: &str) -> (ResourceRef, Read) {
         let resource = ResourceRef::new(Kind::Secret, namespace, name);
-        let read = self.read.entry(resource.clone());
-        let read = read.or_insert_with(|| certificate(namespace, name, &resource, self.index));
+        let known = self.read.entry(resource.clone());
+        let (read, _) =
+            known.or_insert_with(|| match certificate(namespace, name, &resource, self.index) {
+                Ok(loaded) => (good(&loaded), Some(loaded)),
+                Err(problem) => {
+                    let loaded = self.before.0.get(&resource);
+                    (bad(problem, loaded), loaded.cloned())
+                }
+            });
         (resource, read.clone())
     }
+
+    fn in_use(self) -> InUse {
+        let read = self.read.into_iter();
+        InUse(read.filter_map(|(secret, (_, loaded))| Some((secret, loaded?))).collect())
+    }
+}
+
+fn good(loaded: &Loaded) -> Read {
+    let certificate = Certificate { key: Arc::clone(&loaded.key), until: None };
+    Read { certificate: Some(certificate), problem: None }
+}
+
+/// A certificate that was served until now goes on being served; without one, handshakes fail.
+fn bad(problem: Problem, loaded: Option<&Loaded>) -> Read {
+    let until = loaded.map(|loaded| loaded.not_after);
+    let cost = match until {
+        Some(until) => format!("its last good certificate is served until {until} or a restart"),
+        None => "handshakes for its hosts fail".to_owned(),
+    };
+    let message = format!("{}; {cost}", problem.message);
+    let certificate = loaded.map(|loaded| Certificate { key: Arc::clone(&loaded.key), until });
+    Read { certificate, problem: Some(Problem { message, ..problem }) }
 }
 
 fn certificate(
@@ -183,7 +252,7 @@ fn certificate(
     name: &str,
     resource: &ResourceRef,
     index: &Index<'_>,
-) -> Certificate {
+) -> Result<Loaded, Problem> {
     let problem =
         |message: String, remedy: &str| Problem::new("", format!("{resource}: {message}"), remedy);
     let Some(secret) = index.secrets.get(&(namespace, name)) else {
@@ -193,14 +262,14 @@ fn certificate(
         } else {
             problem(
                 "it does not exist, or is not of type kubernetes.io/tls".to_owned(),
-                "Create it with `kubectl create secret tls`; handshakes for its hosts fail until then.",
+                "Create it with `kubectl create secret tls`.",
             )
         });
     };
-    load(secret).map(Arc::new).map_err(|message| {
+    load(secret).map_err(|message| {
         problem(
             message,
-            "Put the certificate chain into `tls.crt` and its private key into `tls.key`, both as PEM; handshakes for its hosts fail until then.",
+            "Put the certificate chain into `tls.crt` and its private key into `tls.key`, both as PEM.",
         )
     })
 }
@@ -220,7 +289,7 @@ fn unreadable(name: &str, error: &pem::Error) -> String {
     format!("`{name}` is not readable: {problem}")
 }
 
-fn load(secret: &Secret) -> Result<CertifiedKey, String> {
+fn load(secret: &Secret) -> Result<Loaded, String> {
     if secret.type_.as_deref() != Some("kubernetes.io/tls") {
         return Err("it is not of type kubernetes.io/tls".to_owned());
     }
@@ -230,9 +299,10 @@ fn load(secret: &Secret) -> Result<CertifiedKey, String> {
     };
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(part("tls.crt")?).collect();
     let chain = chain.map_err(|error| unreadable("tls.crt", &error))?;
-    if chain.is_empty() {
+    let Some(first) = chain.first() else {
         return Err("`tls.crt` holds no certificate".to_owned());
-    }
+    };
+    let not_after = not_after(first).ok_or("the certificate in `tls.crt` is not readable")?;
     let key = PrivateKeyDer::from_pem_slice(part("tls.key")?);
     let key = key.map_err(|error| unreadable("tls.key", &error))?;
     let key = any_supported_type(&key).map_err(|_| "the key in `tls.key` cannot be used")?;
@@ -240,11 +310,17 @@ fn load(secret: &Secret) -> Result<CertifiedKey, String> {
     match certified.keys_match() {
         // A key that does not tell its public half can't be compared; that is no fault of it.
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
-            Ok(certified)
+            Ok(Loaded { key: Arc::new(certified), not_after })
         }
         Err(rustls::Error::InconsistentKeys(_)) => {
             Err("the key in `tls.key` is not that of the certificate in `tls.crt`".to_owned())
         }
         Err(_) => Err("the certificate in `tls.crt` is not readable".to_owned()),
     }
+}
+
+/// When a certificate expires.
+fn not_after(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()
 }

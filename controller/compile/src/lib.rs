@@ -27,6 +27,8 @@ mod rule;
 pub mod settings;
 mod subscription;
 
+use std::mem;
+
 use decision::{protection::Posture, refs::ResourceRef, snapshot::Snapshot};
 
 pub use crate::{
@@ -50,6 +52,17 @@ pub struct Compiled {
     pub ingresses: Vec<IngressSummary>,
     /// How many routes the snapshot has.
     pub routes: usize,
+    /// What the next compilation has to know.
+    pub next: Before,
+}
+
+/// What a compilation leaves to the one after it.
+#[derive(Clone, Debug, Default)]
+pub struct Before {
+    /// The generation of the snapshot; 0 if there is none yet.
+    pub generation: u64,
+    /// The certificates in use, which outlive their Secrets.
+    pub certificates: certificate::InUse,
 }
 
 /// An Ingress of ours, for its status, its Events and logs.
@@ -77,8 +90,10 @@ pub enum Protection {
 /// Compiles all resources.
 ///
 /// Total: there is no input for which it fails. Equal resources in any order give equal results.
-/// `generation` counts compilations and becomes the snapshot's.
-pub fn compile(resources: &Resources, settings: &Settings, generation: u64) -> Compiled {
+/// `before` is what the compilation before this one left as [`Compiled::next`]; the first has the
+/// default. Of all that is served, only certificates outlive what they were made of.
+pub fn compile(resources: &Resources, settings: &Settings, before: &Before) -> Compiled {
+    let generation = before.generation + 1;
     let mut findings = Findings::default();
     let index = Index::new(resources, settings);
     let undecodable = ingress::salvage(&resources.undecodable_ingresses);
@@ -94,7 +109,10 @@ pub fn compile(resources: &Resources, settings: &Settings, generation: u64) -> C
     policies.sort_by(|one, two| one.resource.cmp(&two.resource));
     let attached = attach::attach(&policies, &by_name, &mut findings);
     let postures = Postures::read(resources, settings, &mut findings);
-    let served = certificate::serve(&ingresses, &owners, &index, settings, &mut findings);
+    let known = &before.certificates;
+    let mut served =
+        certificate::serve(&ingresses, &owners, &index, settings, known, &mut findings);
+    let next = Before { generation, certificates: mem::take(&mut served.in_use) };
     let surroundings = routes::Surroundings { owners: &owners, served: &served, index: &index };
     let mut table = Table::default();
     let mut summaries = Vec::with_capacity(ingresses.len());
@@ -118,6 +136,7 @@ pub fn compile(resources: &Resources, settings: &Settings, generation: u64) -> C
         statuses,
         ingresses: summaries,
         routes,
+        next,
     }
 }
 

@@ -67,7 +67,7 @@ fn report(files: Files, flags: &IngressFlags) -> u8 {
     let texts: HashMap<String, String> = files.iter().cloned().collect();
     let manifests = compile::manifest::read(files);
     let settings = flags.compile(Surroundings::Directory);
-    let compiled = compile::compile(&manifests.resources, &settings, 1);
+    let compiled = compile::compile(&manifests.resources, &settings, &compile::Before::default());
     let renderer = if output::has_colour() { Renderer::styled() } else { Renderer::plain() };
     for problem in &manifests.problems {
         let at = At { path: &problem.path, line: problem.line, column: problem.column };
@@ -223,7 +223,8 @@ mod tests {
         let line = Line::try_parse_from([&["check", "."], flags].concat()).unwrap();
         let settings = line.check.ingresses.compile(Surroundings::Directory);
         let manifests = compile::manifest::read(vec![("a.yaml".to_owned(), INGRESS.to_owned())]);
-        let compiled = compile::compile(&manifests.resources, &settings, 1);
+        let compiled =
+            compile::compile(&manifests.resources, &settings, &compile::Before::default());
         let none = none_of_ours(&compiled, &manifests.resources, &settings.ingress_class);
         (open(&compiled, &manifests).collect(), none)
     }

@@ -236,10 +236,6 @@ fn findings(outcome: &Outcome) -> Vec<FindingView> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use compile::Compiled;
-
     use super::*;
 
     const MANIFESTS: &str = "\
@@ -271,17 +267,7 @@ spec:
         let manifests = compile::manifest::read(vec![("a".to_owned(), MANIFESTS.to_owned())]);
         let settings =
             compile::Settings { namespaces_are_known: true, ..compile::Settings::default() };
-        let compiled = compile::compile(&manifests.resources, &settings, 1);
-        let Compiled { snapshot, findings, statuses, ingresses, routes, .. } = compiled;
-        let outcome = Outcome {
-            resources: Arc::new(manifests.resources),
-            snapshot: Arc::new(snapshot),
-            findings,
-            statuses,
-            ingresses,
-            routes,
-            took: Duration::ZERO,
-        };
+        let (outcome, _) = Outcome::of(Arc::new(manifests.resources), &settings, None);
         serde_json::to_value(Snapshot::of(&outcome)).unwrap()
     }
 

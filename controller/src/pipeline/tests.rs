@@ -78,6 +78,19 @@ async fn no_change_waits_longer_than_half_a_second() {
     assert!(compiled <= Duration::from_millis(530), "{compiled:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_long_compilation_is_followed_by_a_rest_but_no_change_waits_beyond_the_longest() {
+    let hold_off = HoldOff::CONFIGURATION;
+    for (rest, expected) in [(0, 100), (300, 300), (2_000, 500)] {
+        let (sender, mut channel) = watch::channel(());
+        let begun = Instant::now();
+        sender.send_replace(());
+        let rested = begun + Duration::from_millis(rest);
+        hold_off.settle(&mut channel, None, rested).await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::from_millis(expected), "rest of {rest} ms");
+    }
+}
+
 #[tokio::test]
 async fn every_snapshot_goes_through_without_a_hold_off() {
     let mut line = line(HoldOff::NONE);

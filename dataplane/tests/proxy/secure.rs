@@ -1,9 +1,13 @@
 //! TLS by host, replaced while it runs; HTTP/2 by agreement and by prior knowledge.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
-use dataplane::Certificates;
+use dataplane::{Certificate, Certificates};
 use decision::host::HostPattern;
 use http::{Request, StatusCode, Version};
 use http_body_util::{BodyExt, Full};
@@ -35,7 +39,7 @@ fn certificate(name: &str) -> (Arc<CertifiedKey>, CertificateDer<'static>) {
 
 fn table(entries: &[(&str, &Arc<CertifiedKey>)]) -> Certificates {
     let entry = |(host, key): &(&str, &Arc<CertifiedKey>)| {
-        (HostPattern::parse(host).unwrap(), Arc::clone(key))
+        (HostPattern::parse(host).unwrap(), Certificate { key: Arc::clone(key), until: None })
     };
     Certificates::new(entries.iter().map(entry), None)
 }
@@ -103,6 +107,25 @@ async fn a_new_certificate_serves_the_next_handshake() {
     let closed =
         async { while connect(proxy.https(), "shop.test", &new_der, "h2").await.is_ok() {} };
     timeout(HANGS, closed).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_that_outlived_its_secret_serves_until_it_expires() {
+    let upstream = Upstream::echo().await;
+    let (kept, der) = certificate("shop.test");
+    let now = SystemTime::now();
+    for (until, served) in [
+        (now.checked_add(Duration::from_hours(1)), true),
+        (now.checked_sub(Duration::from_secs(1)), false),
+    ] {
+        let entry = Certificate { key: Arc::clone(&kept), until };
+        let host = HostPattern::parse("shop.test").unwrap();
+        let table = Certificates::new([(host, entry.clone())], None);
+        let proxy = with_certificates(&upstream, table);
+        assert_eq!(connect(proxy.https(), "shop.test", &der, "h2").await.is_ok(), served);
+        let proxy = with_certificates(&upstream, Certificates::new([], Some(entry)));
+        assert_eq!(connect(proxy.https(), "shop.test", &der, "h2").await.is_ok(), served);
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
-use compile::Settings;
+use compile::{
+    Settings,
+    finding::{Effect, Reason},
+};
 
 use crate::world::{SERVICES, World, aged, check, rule, settings};
 
@@ -21,6 +24,17 @@ fn secret(name: &str, certificate: &str, key: &str) -> String {
 fn pair() -> (String, String) {
     let made = rcgen::generate_simple_self_signed(["a.example.com".to_owned()]).expect("a key");
     (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+/// When the certificate of [`expiring`] does.
+const EXPIRY: &str = "2031-02-03T00:00:00Z";
+
+fn expiring() -> (String, String) {
+    let mut wanted = rcgen::CertificateParams::new(["a.example.com".to_owned()]).expect("a name");
+    wanted.not_after = rcgen::date_time_ymd(2031, 2, 3);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let made = wanted.self_signed(&key).expect("a certificate");
+    (made.pem(), key.serialize_pem())
 }
 
 fn with_tls(name: &str, created: u8, annotations: &str, host: &str, secret: &str) -> String {
@@ -92,6 +106,49 @@ fn a_certificate_that_cannot_be_used_fails_the_handshake_and_opens_nothing_plain
         assert!(world.findings()[0].starts_with(&expected), "{:?}\n{expected}", world.findings());
         assert_eq!(world.ask("GET http://a.example.com/"), "308");
     }
+}
+
+#[test]
+fn a_certificate_in_use_outlives_its_secret_until_it_expires() {
+    let (certificate, key) = expiring();
+    let ingress = SERVICES.to_owned() + &with_tls("shop/a", 1, "", "a.example.com", "a");
+    let good = World::of(&(ingress.clone() + &secret("shop/a", &certificate, &key)));
+    assert!(good.compiled.certificates.hosts[0].1.until.is_none());
+    for (bad, message) in [
+        (String::new(), "it does not exist, or is not of type kubernetes.io/tls"),
+        (secret("shop/a", "no", &key), "`tls.crt` holds no certificate"),
+        (secret("shop/a", &certificate, &pair().1), "the key in `tls.key` is not that of"),
+    ] {
+        let mut world = World::of(&(ingress.clone() + &bad));
+        world.compile_after(&good.compiled.next);
+        assert_eq!(hosts(&world), (vec!["a.example.com".to_owned()], vec![]));
+        let kept = &world.compiled.certificates.hosts[0].1;
+        assert_eq!(kept.until.map(|until| until.to_string()).as_deref(), Some(EXPIRY));
+        let finding = &world.compiled.findings[0];
+        assert!(finding.message.contains(message), "{finding}");
+        let told = format!("its last good certificate is served until {EXPIRY} or a restart");
+        assert!(finding.message.ends_with(&told), "{finding}");
+        assert_eq!((finding.reason, finding.effect), (Reason::CertificateInvalid, Effect::Rejects));
+        assert_eq!(world.ask("GET http://a.example.com/"), "308");
+        // However often something else changes.
+        world.compile_after(&world.compiled.next.clone());
+        assert_eq!(hosts(&world), (vec!["a.example.com".to_owned()], vec![]));
+    }
+}
+
+#[test]
+fn a_certificate_is_forgotten_with_the_last_entry_that_names_its_secret() {
+    let (certificate, key) = expiring();
+    let named = SERVICES.to_owned() + &with_tls("shop/a", 1, "", "a.example.com", "a");
+    let other = SERVICES.to_owned() + &with_tls("shop/a", 1, "", "a.example.com", "b");
+    let good = World::of(&(named.clone() + &secret("shop/a", &certificate, &key)));
+    let mut world = World::of(&other);
+    world.compile_after(&good.compiled.next);
+    assert_eq!(hosts(&world), (vec![], vec!["a.example.com".to_owned()]), "another Secret");
+    let next = world.compiled.next.clone();
+    let mut world = World::of(&named);
+    world.compile_after(&next);
+    assert_eq!(hosts(&world), (vec![], vec!["a.example.com".to_owned()]), "nothing is left");
 }
 
 #[test]

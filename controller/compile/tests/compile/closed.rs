@@ -1,6 +1,6 @@
 //! The rows of the fail-closed table that manifests decide.
 
-use compile::{Settings, resources::Unreadable, settings::Posture};
+use compile::{Before, Settings, resources::Unreadable, settings::Posture};
 use decision::{policy::Disclosure, refs::Kind};
 
 use crate::world::{
@@ -151,7 +151,7 @@ fn check_unreadable(kind: Kind, text: &str, request: &str, expected: &str) {
     let mut world = World::of(text);
     let namespace = Some("shop".to_owned());
     world.manifests.resources.unreadable.push(Unreadable { kind, namespace });
-    world.compiled = compile::compile(&world.manifests.resources, &settings(), 2);
+    world.compile_after(&Before::default());
     assert_eq!(world.ask(request), expected, "{:#?}", world.findings());
     let named = world.compiled.findings.iter().any(|finding| {
         finding.remedy.contains("get, list and watch")

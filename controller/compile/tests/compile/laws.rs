@@ -211,7 +211,7 @@ proptest! {
             text.replace_range(at..end, &junk);
         }
         let manifests = manifest::read([("a.yaml".to_owned(), text)]);
-        let compiled = compile::compile(&manifests.resources, &settings(), 1);
+        let compiled = compile::compile(&manifests.resources, &settings(), &compile::Before::default());
         for finding in &compiled.findings {
             prop_assert!(manifests.locate(&finding.field).is_some(), "{finding}");
         }

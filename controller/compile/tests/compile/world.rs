@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use compile::{
-    Compiled, Settings,
+    Before, Compiled, Settings,
     manifest::{self, Manifests},
 };
 use decision::{
@@ -39,8 +39,13 @@ impl World {
 
     pub(crate) fn with(text: &str, settings: &Settings) -> Self {
         let manifests = manifest::read([("a.yaml".to_owned(), text.to_owned())]);
-        let compiled = compile::compile(&manifests.resources, settings, 1);
+        let compiled = compile::compile(&manifests.resources, settings, &Before::default());
         Self { manifests, compiled }
+    }
+
+    /// Compiles the same manifests anew, after something else was compiled.
+    pub(crate) fn compile_after(&mut self, before: &Before) {
+        self.compiled = compile::compile(&self.manifests.resources, &settings(), before);
     }
 
     /// How a request ends: `shop/api:80`, a code, `404`, `308`. A request is a method, a URL
