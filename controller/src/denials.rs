@@ -3,6 +3,7 @@
 pub mod aggregate;
 pub mod budget;
 pub mod collect;
+pub mod findings;
 pub mod message;
 pub mod publish;
 pub mod terminal;

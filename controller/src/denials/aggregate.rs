@@ -243,12 +243,16 @@ impl Aggregate {
 
 /// Whether a finding is worth an Event: not what is only probably meant otherwise.
 fn is_told(finding: &Finding) -> bool {
-    let has_events = matches!(finding.field.resource.kind, Kind::Ingress | Kind::AccessPolicy);
     let costs = match finding.effect {
         Effect::Closes | Effect::Rejects => true,
         Effect::Warns => finding.reason == Reason::HostConflict,
     };
-    has_events && costs
+    has_events(finding.field.resource.kind) && costs
+}
+
+/// Whether Events are written about objects of a kind. The others tell by their status, or in the log.
+pub(crate) fn has_events(kind: Kind) -> bool {
+    matches!(kind, Kind::Ingress | Kind::AccessPolicy)
 }
 
 /// New refusals, new findings, repeats.
