@@ -7,6 +7,7 @@ mod verdict;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
@@ -27,6 +28,9 @@ pub struct Case {
     /// `closed` switches the default posture; `open` if it is left out.
     #[serde(default)]
     pub posture: Option<String>,
+    /// `--max-objects-per-namespace`; the program's own default if it is left out.
+    #[serde(default, rename = "max-objects-per-namespace")]
+    pub max_objects_per_namespace: Option<NonZeroUsize>,
     /// YAML documents. `${jwks}`, `${id:NAME}` and `${sha256:NAME}` stand for credentials,
     /// `${crt:HOST}` and `${pem:HOST}` for a certificate and its key, in base64.
     pub manifests: String,

@@ -115,10 +115,14 @@ impl InProcess {
         let slices = endpoint_slices(&manifests, |_| SocketAddr::from(([127, 0, 0, 1], 1)));
         let posture =
             if case.posture.as_deref() == Some("closed") { Posture::Closed } else { Posture::Open };
+        let default = Settings::default();
         let settings = Settings {
             default_posture: posture,
             namespaces_are_known: true,
-            ..Settings::default()
+            max_objects_per_namespace: case
+                .max_objects_per_namespace
+                .unwrap_or(default.max_objects_per_namespace),
+            ..default
         };
         let compiled = compile(&manifests.resources, &settings, &compile::Before::default());
         let slices = manifest::read([("endpoints.yaml".to_owned(), slices)]).endpoint_slices;
@@ -237,7 +241,7 @@ impl Proxy {
         std::fs::write(folder.path().join("endpoints.yaml"), endpoint_slices(&manifests, address))?;
         let client = format!("header:{CLIENT_HEADER}");
         let posture = case.posture.as_deref().unwrap_or("open");
-        let flags = [
+        let mut flags = vec![
             "--client-address",
             &client,
             "--trusted-proxies",
@@ -245,6 +249,10 @@ impl Proxy {
             "--default-posture",
             posture,
         ];
+        let most = case.max_objects_per_namespace.map(|most| most.to_string());
+        if let Some(most) = &most {
+            flags.extend(["--max-objects-per-namespace", most]);
+        }
         let whygate = Whygate::serve(folder.path(), &flags).await?;
         let upstreams = upstreams.into_iter().map(|(_, upstream)| upstream).collect();
         Ok(Self { whygate, _upstreams: upstreams, _folder: folder })

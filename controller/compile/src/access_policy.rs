@@ -10,7 +10,7 @@ use decision::{
     policy::{Disclosure, Enforcement, Narrowing, OnDeny, Policy, Refusal, Rule, Section},
     refs::{FieldRef, Kind, ResourceRef},
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     finding::{Effect, Findings, Problem, Reason},
@@ -64,9 +64,14 @@ pub(crate) fn compile(
 ) -> Compiled {
     let resource = reference(Kind::AccessPolicy, &object.metadata);
     let generation = object.metadata.generation;
+    if let Some(problem) = index.surplus(Kind::AccessPolicy, &object.metadata) {
+        let null = Value::Null;
+        let spec = object.value.get("spec").unwrap_or(&null);
+        return closing(resource, generation, spec, raw_targets(spec, &[]), &problem);
+    }
     match crds::decode::<AccessPolicy>(&object.value) {
         Ok(policy) => compile_decoded(&policy, resource, generation, index, plans, findings),
-        Err(errors) => undecodable(object, &resource, generation, errors, findings),
+        Err(errors) => undecodable(object, resource, generation, errors, findings),
     }
 }
 
@@ -241,18 +246,18 @@ fn narrowing(index: usize, reference: &TargetRef, problems: &mut Vec<Problem>) -
     Narrowing { hosts: hosts.into(), paths }
 }
 
-/// Closes what the raw manifest names.
+/// Tells what is wrong with a manifest, and closes what it names.
 fn undecodable(
     object: &Object,
-    resource: &ResourceRef,
+    resource: ResourceRef,
     generation: Option<i64>,
     errors: Vec<DecodeError>,
     findings: &mut Findings,
 ) -> Compiled {
     let null = Value::Null;
     let spec = object.value.get("spec").unwrap_or(&null);
-    let is_shadow = is_readable_shadow(spec);
     let targets = raw_targets(spec, &errors);
+    let is_shadow = is_readable_shadow(spec);
     let remedy = match (&targets, is_shadow) {
         (_, true) => "Correct the field; until then this policy counts nothing.",
         (Targets::Named(_), false) => {
@@ -263,16 +268,27 @@ fn undecodable(
         }
     };
     let problems = errors.into_iter().map(|error| Problem::new(error.path, error.message, remedy));
-    let problem = record(problems.collect(), is_shadow, resource, findings);
+    let problem = record(problems.collect(), is_shadow, &resource, findings);
     let problem = problem.unwrap_or_else(|| Problem::new("spec", "cannot be decoded", remedy));
+    closing(resource, generation, spec, targets, &problem)
+}
+
+/// The policy of a manifest that is not compiled: it refuses what the raw manifest names.
+fn closing(
+    resource: ResourceRef,
+    generation: Option<i64>,
+    spec: &Value,
+    targets: Targets,
+    problem: &Problem,
+) -> Compiled {
     let on_deny = spec.get("onDeny").and_then(|raw| serde_json::from_value(raw.clone()).ok());
     let on_deny = on_deny.map_or_else(OnDeny::default, |raw| self::on_deny(&raw));
     Compiled {
-        resource: resource.clone(),
+        policy: Err(refusal(&resource, problem, on_deny)),
+        resource,
         generation,
         targets,
-        policy: Err(refusal(resource, &problem, on_deny)),
-        is_shadow,
+        is_shadow: is_readable_shadow(spec),
         unresolved: None,
     }
 }
@@ -300,11 +316,19 @@ fn raw_targets(spec: &Value, errors: &[DecodeError]) -> Targets {
     }
 }
 
+/// The fields of an entry of `targetRefs`.
+const TARGET_FIELDS: [&str; 5] = ["group", "kind", "name", "hosts", "paths"];
+
 /// The target of an entry; its narrowing counts only if nothing is wrong with the entry.
 fn raw_target(index: usize, entry: &Value, errors: &[DecodeError]) -> Option<Target> {
     let name = entry.get("name")?.as_str().filter(|name| !name.is_empty())?.to_owned();
     let place = format!("spec.targetRefs[{index}]");
-    let faulty = errors.iter().any(|error| error.path.starts_with(&place));
+    // Nobody has looked for errors in a policy that is not decoded.
+    let unknown = |entry: &Map<String, Value>| {
+        entry.keys().any(|field| !TARGET_FIELDS.contains(&field.as_str()))
+    };
+    let faulty = errors.iter().any(|error| error.path.starts_with(&place))
+        || entry.as_object().is_none_or(unknown);
     let reference: Option<TargetRef> =
         if faulty { None } else { serde_json::from_value(entry.clone()).ok() };
     let narrowing = reference.map(|reference| narrowing(index, &reference, &mut Vec::new()));

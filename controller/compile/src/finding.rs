@@ -1,6 +1,6 @@
 //! Problems in manifests: which field, what is wrong, what to do, and what it costs until then.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use decision::{
     escape::printable,
@@ -98,6 +98,7 @@ impl Reason {
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     list: Vec<Finding>,
+    muted: HashSet<ResourceRef>,
 }
 
 /// A problem whose object is known from its surroundings.
@@ -125,6 +126,11 @@ impl Problem {
 }
 
 impl Findings {
+    /// From now on nothing more is told about an object.
+    pub(crate) fn mute(&mut self, resource: ResourceRef) {
+        self.muted.insert(resource);
+    }
+
     pub(crate) fn add(
         &mut self,
         resource: &ResourceRef,
@@ -132,6 +138,9 @@ impl Findings {
         effect: Effect,
         problem: Problem,
     ) {
+        if !self.muted.is_empty() && self.muted.contains(resource) {
+            return;
+        }
         let field = problem.field(resource);
         let Problem { message, remedy, .. } = problem;
         self.list.push(Finding { field, reason, message, remedy, effect });

@@ -15,8 +15,10 @@ use k8s_openapi::{
 };
 
 use crate::{
-    resources::{KnownNamespaces, Resources},
+    finding::{Findings, Problem},
+    resources::{KnownNamespaces, Object, Resources},
     settings::Settings,
+    surplus::{self, Surplus},
 };
 
 /// Objects by namespace and name.
@@ -30,6 +32,7 @@ pub(crate) struct Index<'a> {
     unreadable: BTreeSet<(Kind, Option<&'a str>)>,
     lost: BTreeMap<&'a str, &'a str>,
     every_namespace_is_known: bool,
+    surplus: BTreeMap<Kind, Surplus<'a>>,
 }
 
 impl<'a> Index<'a> {
@@ -40,9 +43,14 @@ impl<'a> Index<'a> {
         let lost = lost.into_iter().rev();
         let every_namespace_is_known = resources.known_namespaces == KnownNamespaces::All
             || (settings.namespaces_are_known && resources.namespaces.is_empty());
+        let surplus = surplus(resources, settings);
+        let mut secrets = named(&resources.secrets, |secret| &secret.metadata);
+        if let Some(surplus) = surplus.get(&Kind::Secret) {
+            secrets.retain(|(namespace, name), _| !surplus.has(namespace, name));
+        }
         Self {
             services: named(&resources.services, |service| &service.metadata),
-            secrets: named(&resources.secrets, |secret| &secret.metadata),
+            secrets,
             classes: resources
                 .ingress_classes
                 .iter()
@@ -61,7 +69,26 @@ impl<'a> Index<'a> {
                 .collect(),
             lost: lost.map(|lost| (lost.namespace.as_str(), lost.place.as_str())).collect(),
             every_namespace_is_known,
+            surplus,
         }
+    }
+
+    /// Tells what is missing in these look-ups because it is beyond a cap.
+    pub(crate) fn tell(&self, findings: &mut Findings) {
+        for surplus in self.surplus.values() {
+            surplus.tell(findings);
+        }
+    }
+
+    /// What is wrong with an object that is beyond the cap of its namespace; Ingresses are counted
+    /// where it is known which are ours.
+    pub(crate) fn surplus(&self, kind: Kind, metadata: &ObjectMeta) -> Option<Problem> {
+        self.surplus.get(&kind)?.problem_of(metadata)
+    }
+
+    /// The same for an object by its namespace and name.
+    pub(crate) fn surplus_of(&self, kind: Kind, name: (&str, &str)) -> Option<Problem> {
+        self.surplus.get(&kind)?.problem(name)
     }
 
     /// The Namespace object, if there is one.
@@ -84,6 +111,21 @@ impl<'a> Index<'a> {
             && (self.unreadable.contains(&(kind, None))
                 || self.unreadable.contains(&(kind, Some(namespace))))
     }
+}
+
+fn surplus<'a>(resources: &'a Resources, settings: &Settings) -> BTreeMap<Kind, Surplus<'a>> {
+    let ours = |objects: &'a [Arc<Object>], of| {
+        Surplus::of(of, objects.iter().map(|object| &object.metadata), settings)
+    };
+    let [policies, plans, subscriptions, secrets] = &surplus::OTHERS;
+    let metadata = resources.secrets.iter().map(|secret| &secret.metadata);
+    let all = [
+        (policies.kind, ours(&resources.access_policies, policies)),
+        (plans.kind, ours(&resources.access_plans, plans)),
+        (subscriptions.kind, ours(&resources.access_subscriptions, subscriptions)),
+        (secrets.kind, Surplus::of(secrets, metadata, settings)),
+    ];
+    all.into()
 }
 
 /// What to grant if a list was refused.
@@ -141,5 +183,10 @@ impl<'a> Age<'a> {
     pub(crate) fn of(metadata: &'a ObjectMeta) -> Self {
         let created = metadata.creation_timestamp.as_ref().map(|time| time.0);
         Self { untimed: created.is_none(), created, name: place(metadata) }
+    }
+
+    /// Namespace and name of the object.
+    pub(crate) fn name(&self) -> (&'a str, &'a str) {
+        self.name
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     index::{Age, Index, reference},
     resources::{Object, Resources},
     settings::Settings,
+    surplus::{self, Surplus},
 };
 
 /// An Ingress of ours.
@@ -121,13 +122,22 @@ pub(crate) fn select<'a>(
 ) -> Vec<Selected<'a>> {
     let decoded = resources.ingresses.iter().map(|ingress| (&**ingress, None));
     let undecodable = undecodable.iter().map(|raw| (&raw.salvaged, Some(&raw.problem)));
-    let mut selected: Vec<_> = decoded
+    let ours: Vec<_> = decoded
         .chain(undecodable)
         .filter_map(|(ingress, problem)| {
-            let class = class::of(ingress, index, settings)?;
-            Some(read(ingress, problem.cloned(), class, findings))
+            Some((ingress, problem, class::of(ingress, index, settings)?))
         })
         .collect();
+    let metadata = ours.iter().map(|(ingress, _, _)| &ingress.metadata);
+    let surplus = Surplus::of(&surplus::INGRESSES, metadata, settings);
+    surplus.tell(findings);
+    // Hosts and paths of the surplus are read like any other's: they keep their places among the
+    // routes, or requests for them would fall through to wider ones.
+    let read = ours.into_iter().map(|(ingress, problem, class)| {
+        let problem = surplus.problem_of(&ingress.metadata).or_else(|| problem.cloned());
+        read(ingress, problem, class, findings)
+    });
+    let mut selected: Vec<_> = read.collect();
     selected.sort_by(|one, two| one.age.cmp(&two.age));
     selected
 }

@@ -115,7 +115,10 @@ fn from_secret(
     let resource = ResourceRef::new(Kind::Secret, Arc::clone(namespace), reference.name.as_str());
     let problem = |problem: &str, remedy: String| (resource.clone(), problem.to_owned(), remedy);
     let Some(secret) = index.secrets.get(&(&**namespace, reference.name.as_str())) else {
-        return Err(if index.is_unreadable(Kind::Secret, namespace) {
+        let name = (&**namespace, reference.name.as_str());
+        return Err(if let Some(surplus) = index.surplus_of(Kind::Secret, name) {
+            problem(&surplus.message, surplus.remedy)
+        } else if index.is_unreadable(Kind::Secret, namespace) {
             let right = crate::backend::capitalised(&missing_right(Kind::Secret, namespace));
             problem("it may not be read", format!("{right}."))
         } else {

@@ -26,6 +26,7 @@ mod routes;
 mod rule;
 pub mod settings;
 mod subscription;
+mod surplus;
 
 use std::mem;
 
@@ -96,11 +97,12 @@ pub fn compile(resources: &Resources, settings: &Settings, before: &Before) -> C
     let generation = before.generation + 1;
     let mut findings = Findings::default();
     let index = Index::new(resources, settings);
+    index.tell(&mut findings);
     let undecodable = ingress::salvage(&resources.undecodable_ingresses);
     let ingresses = ingress::select(resources, &undecodable, &index, settings, &mut findings);
     let by_name = attach::by_name(&ingresses);
     let owners = owners::owners(&ingresses, settings);
-    let plans = Plans::read(&resources.access_plans, &resources.unreadable, &mut findings);
+    let plans = Plans::read(&resources.access_plans, &resources.unreadable, &index, &mut findings);
     let policies = &resources.access_policies;
     let mut policies: Vec<_> = policies
         .iter()

@@ -37,11 +37,12 @@ impl Plans {
     pub(crate) fn read(
         objects: &[Arc<Object>],
         unreadable: &[crate::resources::Unreadable],
+        index: &Index<'_>,
         findings: &mut Findings,
     ) -> Self {
         let lists = unreadable.iter().filter(|list| list.kind == Kind::AccessPlan);
         Self {
-            by_name: objects.iter().map(|object| read(object, findings)).collect(),
+            by_name: objects.iter().map(|object| read(object, index, findings)).collect(),
             all_unreadable: lists.clone().any(|list| list.namespace.is_none()),
             unreadable: lists
                 .filter_map(|list| list.namespace.as_deref())
@@ -89,8 +90,12 @@ impl Plans {
     }
 }
 
-fn read(object: &Object, findings: &mut Findings) -> (ResourceRef, Plan) {
+fn read(object: &Object, index: &Index<'_>, findings: &mut Findings) -> (ResourceRef, Plan) {
     let resource = reference(Kind::AccessPlan, &object.metadata);
+    let generation = object.metadata.generation;
+    if let Some(problem) = index.surplus(Kind::AccessPlan, &object.metadata) {
+        return (resource, Plan { generation, offer: Err(problem.message) });
+    }
     let offer = match crds::decode::<AccessPlan>(&object.value) {
         Ok(plan) => Ok(plan.spec.consumers),
         Err(errors) => {
@@ -103,7 +108,7 @@ fn read(object: &Object, findings: &mut Findings) -> (ResourceRef, Plan) {
             Err(first.unwrap_or_else(|| "it cannot be decoded".to_owned()))
         }
     };
-    (resource, Plan { generation: object.metadata.generation, offer })
+    (resource, Plan { generation, offer })
 }
 
 /// Whether the labels of a namespace match. An unknown namespace matches nothing.

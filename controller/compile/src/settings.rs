@@ -1,6 +1,14 @@
 //! What the process was told, as far as compiling depends on it.
 
+use std::num::NonZeroUsize;
+
 use decision::host::HostPattern;
+
+/// How many objects of a kind a namespace may have if nobody says otherwise.
+pub const MAX_OBJECTS_PER_NAMESPACE: NonZeroUsize = match NonZeroUsize::new(5_000) {
+    Some(number) => number,
+    None => NonZeroUsize::MIN,
+};
 
 /// Settings of the process that change what manifests mean.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +27,12 @@ pub struct Settings {
     /// Whether every namespace is known as long as there is no Namespace at all, as in a directory
     /// of manifests that leaves them out. Default false.
     pub namespaces_are_known: bool,
+    /// How many objects of one kind a namespace may have, so that no tenant buys the compiler:
+    /// Ingresses of ours, `AccessPolicies`, `AccessPlans`, `AccessSubscriptions`, and Secrets for
+    /// TLS and key sets, each kind by itself. At least 1, default 5000. Of the rest, which is the
+    /// youngest objects, nothing is compiled: routes of those Ingresses and all that those policies
+    /// name are refused, and those plans, subscriptions and Secrets open nothing.
+    pub max_objects_per_namespace: NonZeroUsize,
 }
 
 /// What happens with routes without a policy.
@@ -40,6 +54,7 @@ impl Default for Settings {
             host_namespaces: Vec::new(),
             default_tls_secret: None,
             namespaces_are_known: false,
+            max_objects_per_namespace: MAX_OBJECTS_PER_NAMESPACE,
         }
     }
 }

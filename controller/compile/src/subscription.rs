@@ -56,14 +56,22 @@ struct Read {
 fn read(object: &Object, plans: &Plans, index: &Index<'_>, findings: &mut Findings) -> Read {
     let resource = reference(Kind::AccessSubscription, &object.metadata);
     let generation = object.metadata.generation;
-    let subscription = match crds::decode::<AccessSubscription>(&object.value) {
-        Ok(decoded) => judge(&resource, &decoded.spec, plans, index, findings),
-        Err(errors) => {
-            let problem = report(&resource, errors, findings);
-            let plan = raw_plan(&resource, &object.value);
-            Subscription { resource, plan, state: State::Invalid(problem.into()) }
-        }
+    let invalid = |resource: ResourceRef, problem: String| {
+        let plan = raw_plan(&resource, &object.value);
+        Subscription { resource, plan, state: State::Invalid(problem.into()) }
     };
+    let subscription =
+        if let Some(problem) = index.surplus(Kind::AccessSubscription, &object.metadata) {
+            invalid(resource, problem.message)
+        } else {
+            match crds::decode::<AccessSubscription>(&object.value) {
+                Ok(decoded) => judge(&resource, &decoded.spec, plans, index, findings),
+                Err(errors) => {
+                    let problem = report(&resource, errors, findings);
+                    invalid(resource, problem)
+                }
+            }
+        };
     let compiled = Compiled { generation, subscription: Arc::new(subscription) };
     Read { compiled, digests: digests(&object.value) }
 }

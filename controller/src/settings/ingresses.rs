@@ -1,7 +1,10 @@
 //! Which Ingresses are ours and what their routes are without a policy: the flags that decide what
 //! manifests mean, wherever they are read.
 
+use std::num::NonZeroUsize;
+
 use clap::{Args, ValueEnum};
+use compile::settings::MAX_OBJECTS_PER_NAMESPACE;
 use decision::host::HostPattern;
 
 use super::{Name, Surroundings, name, parse::owner};
@@ -30,6 +33,12 @@ pub struct IngressFlags {
     /// The TLS Secret for handshakes without a name that we know. Without it they fail
     #[arg(long, value_name = "NS/NAME", env = "WHYGATE_DEFAULT_TLS_SECRET", value_parser = name)]
     pub default_tls_secret: Option<Name>,
+
+    /// How many objects of a kind a namespace may have: Ingresses of ours, policies, plans,
+    /// subscriptions, Secrets for TLS and key sets. The youngest beyond that are not compiled, and
+    /// what they would have protected is refused
+    #[arg(long, value_name = "N", env = "WHYGATE_MAX_OBJECTS_PER_NAMESPACE", default_value_t = MAX_OBJECTS_PER_NAMESPACE)]
+    pub max_objects_per_namespace: NonZeroUsize,
 }
 
 /// `PATTERN=NAMESPACE`.
@@ -70,6 +79,7 @@ impl IngressFlags {
                 .clone()
                 .map(|secret| (secret.namespace, secret.name)),
             namespaces_are_known: place != Surroundings::Cluster,
+            max_objects_per_namespace: self.max_objects_per_namespace,
         }
     }
 }

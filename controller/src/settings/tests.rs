@@ -85,6 +85,18 @@ fn a_wrong_value_is_told_with_its_flag_and_what_would_be_right() {
 }
 
 #[test]
+fn a_namespace_has_a_cap_that_can_be_raised_and_not_taken_away() {
+    let most = |line: &[&str]| {
+        let settings = flags(line).ingresses.compile(Surroundings::Directory);
+        settings.max_objects_per_namespace.get()
+    };
+    assert_eq!(most(&[]), 5_000);
+    assert_eq!(most(&["--max-objects-per-namespace", "7"]), 7);
+    let text = problem(&["--max-objects-per-namespace", "0"]);
+    assert!(text.contains("--max-objects-per-namespace"), "{text}");
+}
+
+#[test]
 fn a_limit_that_is_not_given_is_the_data_planes_own() {
     let given = flags(&["--uri-limit-bytes", "100"]).limits.limits();
     let expected = dataplane::Limits { uri_bytes: 100, ..dataplane::Limits::default() };

@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod bypasses;
+mod caps;
 mod certificates;
 mod closed;
 mod endpoints;
