@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crds::{AccessPolicy, DecodeError, TargetRef};
 use decision::{
+    check::Demand,
     denial::DenialReason,
     host::HostPattern,
     path,
@@ -13,8 +14,10 @@ use decision::{
 use serde_json::{Map, Value};
 
 use crate::{
+    annotation::unenforceable,
+    backend::capitalised,
     finding::{Effect, Findings, Problem, Reason},
-    index::{Index, reference},
+    index::{Index, missing_right, reference},
     keys,
     plan::Plans,
     resources::Object,
@@ -113,9 +116,13 @@ fn compile_decoded(
         findings.add(&resource, reason, effect, problem.clone());
     }
     let on_deny = on_deny(&spec.on_deny);
-    let policy = match record(problems, is_shadow, &resource, findings) {
-        None => Ok(Arc::new(Policy { resource: resource.clone(), deny, require, on_deny })),
-        Some(problem) => Err(refusal(&resource, &problem, on_deny)),
+    let policy = if let Some(problem) = record(problems, is_shadow, &resource, findings) {
+        Err(refusal(&resource, &problem, on_deny))
+    } else if let Some(problem) = unreadable(&resource, deny.iter().chain(&require), index) {
+        let reason = unenforceable(&resource, problem, findings);
+        Err(Arc::new(Refusal { reason, on_deny }))
+    } else {
+        Ok(Arc::new(Policy { resource: resource.clone(), deny, require, on_deny }))
     };
     let unresolved =
         unresolved.first().map(|problem| format!("{}: {}", problem.path, problem.message));
@@ -127,6 +134,27 @@ fn compile_decoded(
         is_shadow,
         unresolved,
     }
+}
+
+/// Why a policy cannot be enforced although nothing is wrong with it: it asks for subscriptions, and
+/// those of its namespace may not be read. A `deny` rule would never match, and alternatives in
+/// `require` would admit fewer than the policy says.
+fn unreadable<'a>(
+    policy: &ResourceRef,
+    rules: impl Iterator<Item = &'a Rule>,
+    index: &Index<'_>,
+) -> Option<Problem> {
+    let (kind, namespace) = (Kind::AccessSubscription, &*policy.namespace);
+    if !index.is_unreadable(kind, namespace) {
+        return None;
+    }
+    let mut enforced = rules.filter(|rule| rule.enforcement == Enforcement::Enforce);
+    let check = enforced.find_map(|rule| {
+        rule.checks().find(|check| matches!(check.demand, Demand::Subscription(_)))
+    })?;
+    let message = format!("AccessSubscriptions of namespace `{namespace}` may not be read");
+    let remedy = format!("{}.", capitalised(&missing_right(kind, namespace)));
+    Some(Problem::new(&*check.site.field, message, remedy))
 }
 
 /// A `deny` rule on the content of a credential is evaded by not sending the credential, unless some

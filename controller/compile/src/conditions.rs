@@ -157,7 +157,11 @@ pub(crate) fn statuses(
 fn of_policy(policy: &access_policy::Compiled, ingresses: &Ingresses<'_>) -> Status {
     let reach = reach(policy, ingresses);
     let accepted = match &policy.policy {
-        Err(refusal) => condition("Accepted", false, "Invalid", problem(&refusal.reason)),
+        Err(refusal) => {
+            let unenforceable = matches!(refusal.reason, DenialReason::PolicyUnenforceable { .. });
+            let reason = if unenforceable { "Unenforceable" } else { "Invalid" };
+            condition("Accepted", false, reason, problem(&refusal.reason))
+        }
         Ok(_) if reach.matched == 0 => {
             let message =
                 "no Ingress that the policy names exists and is of this controller's class";
@@ -213,7 +217,9 @@ fn unresolved_target(
 }
 
 fn problem(reason: &DenialReason) -> String {
-    if let DenialReason::PolicyInvalid { field, problem } = reason {
+    if let DenialReason::PolicyInvalid { field, problem }
+    | DenialReason::PolicyUnenforceable { field, problem, .. } = reason
+    {
         return format!("{}: {problem}", field.path);
     }
     reason.code().as_str().to_owned()

@@ -15,7 +15,8 @@ use k8s_openapi::{
 };
 
 use crate::{
-    finding::{Findings, Problem},
+    backend::capitalised,
+    finding::{Effect, Findings, Problem, Reason},
     resources::{KnownNamespaces, Object, Resources},
     settings::Settings,
     surplus::{self, Surplus},
@@ -73,10 +74,19 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// Tells what is missing in these look-ups because it is beyond a cap.
+    /// Tells what is missing in these look-ups: what may not be read, and what is beyond a cap.
     pub(crate) fn tell(&self, findings: &mut Findings) {
         for surplus in self.surplus.values() {
             surplus.tell(findings);
+        }
+        for (kind, namespace) in &self.unreadable {
+            // A right for all namespaces that is missing keeps the program from serving at all.
+            let Some(namespace) = namespace else { continue };
+            let Some(message) = unreadable(*kind, namespace) else { continue };
+            let remedy = format!("{}.", capitalised(&missing_right(*kind, namespace)));
+            let problem = Problem::new("metadata.name", message, remedy);
+            let namespace = ResourceRef::new(Kind::Namespace, "", *namespace);
+            findings.add(&namespace, Reason::PolicyUnenforceable, Effect::Closes, problem);
         }
     }
 
@@ -126,6 +136,26 @@ fn surplus<'a>(resources: &'a Resources, settings: &Settings) -> BTreeMap<Kind, 
         (secrets.kind, Surplus::of(secrets, metadata, settings)),
     ];
     all.into()
+}
+
+/// What follows for a namespace whose list of a kind was refused, if no object of another kind that
+/// needs it could tell.
+fn unreadable(kind: Kind, namespace: &str) -> Option<String> {
+    match kind {
+        Kind::Ingress => Some(format!(
+            "Ingresses of namespace `{namespace}` may not be read, so none of them has a route or keeps its hosts"
+        )),
+        Kind::AccessSubscription => Some(format!(
+            "AccessSubscriptions of namespace `{namespace}` may not be read, so they open nothing, neither here nor for plans of other namespaces"
+        )),
+        Kind::AccessPolicy
+        | Kind::AccessPlan
+        | Kind::Service
+        | Kind::Secret
+        | Kind::IngressClass
+        | Kind::Namespace
+        | Kind::EndpointSlice => None,
+    }
 }
 
 /// What to grant if a list was refused.

@@ -16,4 +16,5 @@ mod manifests;
 mod policies;
 mod statuses;
 mod subscriptions;
+mod unreadable;
 mod world;
