@@ -25,7 +25,7 @@ impl Definition {
         Self { api: Api::all(client), name: format!("{plural}.whygate.dev"), admin }
     }
 
-    /// Waits until the definition is there and new enough; says what is wrong until then.
+    /// Waits until the definition is there to stay and new enough; says what is wrong until then.
     pub(super) async fn wait(&self, lack: impl Fn(String)) {
         while let Some(sentence) = self.problem().await {
             lack(sentence);
@@ -49,6 +49,11 @@ impl Definition {
             }
             Err(error) => return Some(format!("the definition `{name}` cannot be read: {error}")),
         };
+        if definition.metadata.deletion_timestamp.is_some() {
+            return Some(format!(
+                "the definition `{name}` is being deleted; apply the files of crds/yaml when it is gone"
+            ));
+        }
         let annotations = definition.metadata.annotations.unwrap_or_default();
         let schema = annotations.get(SCHEMA_ANNOTATION).and_then(|it| it.parse::<u32>().ok());
         if schema.is_none_or(|schema| schema < SCHEMA) {
