@@ -329,6 +329,11 @@ pub struct Answer {
     pub trailers: Option<HeaderMap>,
 }
 
+/// The status of an answer and the code of the refusal in it; none is "".
+pub fn code(answer: &Answer) -> (u16, &str) {
+    (answer.status.as_u16(), answer.header("whygate-denial-code"))
+}
+
 impl Answer {
     /// A header's value; empty if it isn't there.
     pub fn header(&self, name: &str) -> &str {

@@ -28,21 +28,31 @@ metadata: { name: whygate }
 spec: { controller: whygate.dev/ingress-controller }
 ";
 
-/// What Whygate may do in all namespaces: API group, resources, verbs.
-const RIGHTS: [(&str, &str, &str); 9] = [
-    ("", "namespaces services secrets", "get list watch"),
+/// API group, resources, verbs.
+type Right = (&'static str, &'static str, &'static str);
+
+/// What Whygate needs for all namespaces at once, whichever of them it watches.
+const EVERYWHERE: [Right; 5] = [
+    ("", "namespaces", "get list watch"),
+    ("networking.k8s.io", "ingressclasses", "get list watch"),
+    ("apiextensions.k8s.io", "customresourcedefinitions", "get list watch"),
+    ("authentication.k8s.io", "tokenreviews", "create"),
+    ("authorization.k8s.io", "subjectaccessreviews", "create"),
+];
+
+/// What it needs in each namespace that it watches.
+const IN_EACH_NAMESPACE: [Right; 7] = [
+    ("", "services secrets", "get list watch"),
     ("", "events", "get create update patch"),
     ("discovery.k8s.io", "endpointslices", "get list watch"),
-    ("networking.k8s.io", "ingresses ingressclasses", "get list watch"),
+    ("networking.k8s.io", "ingresses", "get list watch"),
     ("networking.k8s.io", "ingresses/status", "get update patch"),
-    ("apiextensions.k8s.io", "customresourcedefinitions", "get list watch"),
     ("whygate.dev", "accesspolicies accessplans accesssubscriptions", "get list watch"),
     (
         "whygate.dev",
         "accesspolicies/status accessplans/status accesssubscriptions/status",
         "get update patch",
     ),
-    ("authentication.k8s.io", "tokenreviews", "create"),
 ];
 
 /// An API server with our kinds and the class `whygate`.
@@ -60,10 +70,9 @@ impl Cluster {
     pub async fn start() -> anyhow::Result<Self> {
         let server = ApiServer::start().await?;
         server.apply(CLASS)?;
-        server.apply_folder(&schemas()?)?;
-        let established = ["wait", "--for=condition=Established", "crd", "--all"];
-        server.kubectl(&established)?.success()?;
-        Ok(Self { server })
+        let this = Self { server };
+        this.install_definitions()?;
+        Ok(this)
     }
 
     /// A kubeconfig for a new account with all rights, straight to the API server.
@@ -85,8 +94,46 @@ impl Cluster {
         lacking: Option<(&str, &str)>,
         through: SocketAddr,
     ) -> anyhow::Result<PathBuf> {
-        self.server.apply(&account(name, lacking))?;
+        let granted = |resource: &str, verb: &str| lacking != Some((resource, verb));
+        let rules = rules(&EVERYWHERE, granted) + &rules(&IN_EACH_NAMESPACE, granted);
+        self.server.apply(&(account(name) + &role(name, None, &rules)))?;
         self.server.kubeconfig_of_account(NAMESPACE, name, through)
+    }
+
+    /// A kubeconfig for a new account that has no rights in any namespace until [`Self::grant`]
+    /// gives them.
+    ///
+    /// # Errors
+    /// The API server refuses.
+    pub fn account_without_namespaces(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let rules = rules(&EVERYWHERE, |_, _| true);
+        self.server.apply(&(account(name) + &role(name, None, &rules)))?;
+        self.server.kubeconfig_of_account(NAMESPACE, name, self.server.address())
+    }
+
+    /// Sets what an account may do in one namespace: everything that is needed there but reading
+    /// the resource `lacking`.
+    ///
+    /// # Errors
+    /// The API server refuses.
+    pub fn grant(
+        &self,
+        account: &str,
+        namespace: &str,
+        lacking: Option<&str>,
+    ) -> anyhow::Result<()> {
+        let rules = rules(&IN_EACH_NAMESPACE, |resource, _| lacking != Some(resource));
+        self.server.apply(&role(account, Some(namespace), &rules)).map(drop)
+    }
+
+    /// Installs the definitions of our kinds, as an installation does, and waits for them.
+    ///
+    /// # Errors
+    /// The API server refuses.
+    pub fn install_definitions(&self) -> anyhow::Result<()> {
+        self.server.apply_folder(&schemas()?)?;
+        let established = ["wait", "--for=condition=Established", "crd", "--all"];
+        self.server.kubectl(&established)?.success().map(drop)
     }
 
     /// The name of an account as the API server knows it.
@@ -136,34 +183,49 @@ pub fn schemas() -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-/// An account, its role without the lacking right, and the binding between them.
-fn account(name: &str, lacking: Option<(&str, &str)>) -> String {
-    let mut text = format!(
+fn account(name: &str) -> String {
+    format!(
         "
 {{ apiVersion: v1, kind: ServiceAccount, metadata: {{ name: {name}, namespace: {NAMESPACE} }} }}
----
+"
+    )
+}
+
+/// A role of an account, in one namespace or everywhere, and the binding between them.
+fn role(name: &str, namespace: Option<&str>, rules: &str) -> String {
+    let (kind, place) = namespace.map_or(("ClusterRole", String::new()), |namespace| {
+        ("Role", format!(", namespace: {namespace}"))
+    });
+    format!(
+        "---
 apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {{ name: {name} }}
-roleRef: {{ apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {name} }}
+kind: {kind}Binding
+metadata: {{ name: {name}{place} }}
+roleRef: {{ apiGroup: rbac.authorization.k8s.io, kind: {kind}, name: {name} }}
 subjects: [{{ kind: ServiceAccount, name: {name}, namespace: {NAMESPACE} }}]
 ---
 apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {{ name: {name} }}
+kind: {kind}
+metadata: {{ name: {name}{place} }}
 rules:
-- {{ apiGroups: [authorization.k8s.io], resources: [subjectaccessreviews], verbs: [create] }}
-"
-    );
-    for (group, resources, verbs) in RIGHTS {
+{rules}"
+    )
+}
+
+/// Rules of a role: of these rights what `granted` says of a resource and a verb.
+fn rules(rights: &[Right], granted: impl Fn(&str, &str) -> bool) -> String {
+    let mut text = String::new();
+    for (group, resources, verbs) in rights {
         for resource in resources.split(' ') {
-            let granted: Vec<&str> =
-                verbs.split(' ').filter(|verb| lacking != Some((resource, *verb))).collect();
-            let granted = granted.join(", ");
+            let verbs: Vec<_> = verbs.split(' ').filter(|verb| granted(resource, verb)).collect();
+            if verbs.is_empty() {
+                continue;
+            }
+            let verbs = verbs.join(", ");
             // Writing to a String cannot fail.
             let _ = writeln!(
                 text,
-                "- {{ apiGroups: ['{group}'], resources: [{resource}], verbs: [{granted}] }}"
+                "- {{ apiGroups: ['{group}'], resources: [{resource}], verbs: [{verbs}] }}"
             );
         }
     }

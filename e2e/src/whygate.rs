@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use serde::Deserialize;
 use tempfile::TempDir;
 
+use crate::client::Client;
 use crate::process::{self, Finished, Process};
 use crate::program;
 use crate::wait::eventually;
@@ -187,6 +188,17 @@ impl Whygate {
             line.with_context(|| format!("it printed:\n{output}"))
         })
         .await
+    }
+
+    /// A value of its metrics that is a whole number.
+    ///
+    /// # Errors
+    /// There is no such metric, or the program isn't ready.
+    pub async fn metric(&self, name: &str) -> anyhow::Result<u64> {
+        let answer = Client::new(self.admin()?).get("127.0.0.1", "/metrics").await?;
+        let text = answer.text();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line.with_context(|| format!("no metric {name}:\n{text}"))?.parse()?)
     }
 
     /// The process id.

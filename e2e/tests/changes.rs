@@ -265,11 +265,7 @@ async fn patch(cluster: Arc<Cluster>, writer: u32) -> anyhow::Result<u32> {
 }
 
 async fn generation(whygate: &Whygate) -> anyhow::Result<u64> {
-    const METRIC: &str = "whygate_snapshot_generation ";
-    let answer = Client::new(whygate.admin()?).get("127.0.0.1", "/metrics").await?;
-    let text = answer.text();
-    let value = text.lines().find_map(|line| line.strip_prefix(METRIC));
-    Ok(value.context("no metric of the generation")?.parse()?)
+    whygate.metric("whygate_snapshot_generation").await
 }
 
 fn length() -> anyhow::Result<Duration> {

@@ -4,16 +4,18 @@
 //! One API server and one program serve all tests; each test has a namespace and a host of its own.
 
 mod changes;
+mod garbage;
 mod refusals;
 mod status;
 mod world;
 
 use changes::{
     a_change_is_in_force_on_the_next_request_after_it_is_programmed,
-    an_unknown_field_installed_with_kubectl_closes_and_is_named_in_the_condition,
+    a_misspelled_field_applied_with_kubectl_closes_and_is_named_with_its_neighbour,
+    a_secret_with_keys_that_is_deleted_renamed_or_never_created_never_opens,
     deleting_a_policy_that_the_route_requires_closes_it,
-    deleting_or_renaming_the_secret_with_the_keys_never_opens,
 };
+use garbage::garbage_on_any_port_neither_ends_nor_blocks_the_program;
 use refusals::{
     refusals_of_each_kind_stand_in_describe_with_their_exact_count,
     the_first_refusal_of_a_new_group_is_an_event_within_a_second,
@@ -32,9 +34,10 @@ e2e::suite!(
         columns_tell_what_became_of_policies_plans_and_subscriptions,
         the_published_address_stands_in_the_status_of_the_ingress,
         a_change_is_in_force_on_the_next_request_after_it_is_programmed,
-        deleting_or_renaming_the_secret_with_the_keys_never_opens,
+        a_secret_with_keys_that_is_deleted_renamed_or_never_created_never_opens,
         deleting_a_policy_that_the_route_requires_closes_it,
-        an_unknown_field_installed_with_kubectl_closes_and_is_named_in_the_condition,
+        a_misspelled_field_applied_with_kubectl_closes_and_is_named_with_its_neighbour,
+        garbage_on_any_port_neither_ends_nor_blocks_the_program,
         own_status_writes_and_events_compile_nothing,
     ],
 );

@@ -248,7 +248,7 @@ pub(crate) async fn the_first_refusal_of_a_new_group_is_an_event_within_a_second
     );
     shop.world.apply(&(policy + &ingress.manifest()))?;
     shop.programmed("office").await?;
-    shop.until(3, "/group-0", 200).await?;
+    shop.until(3, "/group-0", (200, "")).await?;
 
     let mut api = shop.world.cluster.server.api().await?;
     let mut slowest = Duration::ZERO;

@@ -144,7 +144,8 @@ pub(crate) async fn own_status_writes_and_events_compile_nothing() -> anyhow::Re
     shop.programmed("nobody").await?;
     let mut generation = 0;
     eventually(LONG, "the last change has been compiled", async || {
-        let before = std::mem::replace(&mut generation, world().await?.metric(GENERATION).await?);
+        let before =
+            std::mem::replace(&mut generation, world().await?.whygate.metric(GENERATION).await?);
         sleep(Duration::from_millis(700)).await;
         ensure!(before == generation, "from {before} to {generation}");
         Ok(())
@@ -164,6 +165,6 @@ pub(crate) async fn own_status_writes_and_events_compile_nothing() -> anyhow::Re
         sleep(Duration::from_millis(100)).await;
     }
     ensure!(!api.events(shop.namespace, "Ingress").await?.is_empty(), "no Event was written");
-    assert_eq!(shop.world.metric(GENERATION).await?, generation);
+    assert_eq!(shop.world.whygate.metric(GENERATION).await?, generation);
     Ok(())
 }

@@ -1,15 +1,16 @@
 //! What the tests share: the cluster, the program, the credentials.
 
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
+pub(crate) use e2e::client::code;
 use e2e::client::{empty, request};
 use e2e::corpus::Credentials;
-use e2e::manifests::{self, Ingress, backend};
 use e2e::upstream::Echo;
-use e2e::{Answer, Authority, Client, Cluster, Upstream, Whygate, address, eventually};
+use e2e::{Answer, Authority, Client, Cluster, Whygate};
 use http::Method;
 use tokio::sync::{OnceCell, RwLock};
 
@@ -77,52 +78,28 @@ impl World {
     pub(crate) fn client(&self, from: impl Into<IpAddr>) -> anyhow::Result<Client> {
         Ok(Client::new(self.whygate.http()?).from(from))
     }
-
-    /// A value of the program's metrics.
-    pub(crate) async fn metric(&self, name: &str) -> anyhow::Result<u64> {
-        let answer = Client::new(self.whygate.admin()?).get("127.0.0.1", "/metrics").await?;
-        let text = answer.text();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        Ok(line.with_context(|| format!("no metric {name}:\n{text}"))?.parse()?)
-    }
 }
 
-/// One namespace with a Service `api` and an upstream of the same name.
+/// A shop of one test, asked through the program that all tests share.
 pub(crate) struct Shop {
     pub(crate) world: &'static World,
-    pub(crate) namespace: &'static str,
-    pub(crate) host: String,
-    pub(crate) upstream: Upstream,
-    third: u8,
+    shop: e2e::Shop,
+}
+
+impl Deref for Shop {
+    type Target = e2e::Shop;
+
+    fn deref(&self) -> &e2e::Shop {
+        &self.shop
+    }
 }
 
 impl Shop {
     /// `third` is the third octet of the addresses that belong to this test alone.
     pub(crate) async fn open(namespace: &'static str, third: u8) -> anyhow::Result<Self> {
         let world = world().await?;
-        let upstream = Upstream::start((address(third, 1), 0).into(), "api").await?;
-        let host = format!("{namespace}.test");
-        let manifests =
-            manifests::namespace(namespace) + &backend(namespace, "api", upstream.address());
-        world.apply(&manifests)?;
-        Ok(Self { world, namespace, host, upstream, third })
-    }
-
-    /// An address of this test alone.
-    pub(crate) fn address(&self, fourth: u8) -> IpAddr {
-        address(self.third, fourth).into()
-    }
-
-    /// An Ingress `web` for the shop's host that leads to its Service.
-    pub(crate) fn ingress(&self, requires: Option<&str>) -> String {
-        let (namespace, host) = (self.namespace, self.host.as_str());
-        let paths = [("/", "api")];
-        Ingress { namespace, name: "web", host, paths: &paths, requires, tls: None }.manifest()
-    }
-
-    /// A policy on `web`.
-    pub(crate) fn policy(&self, name: &str, paths: &[&str], rules: &str) -> String {
-        manifests::policy(self.namespace, name, "web", paths, rules)
+        let shop = e2e::Shop::open(&world.cluster.server, namespace, third).await?;
+        Ok(Self { world, shop })
     }
 
     /// A GET from an address of this test over a connection of its own.
@@ -141,15 +118,14 @@ impl Shop {
         self.world.client(self.address(fourth))?.send(request.body(empty())?).await
     }
 
-    /// Waits until a GET from there is answered with this status.
-    pub(crate) async fn until(&self, fourth: u8, path: &str, status: u16) -> anyhow::Result<()> {
-        let sentence = format!("{} answers {path} with {status}", self.host);
-        eventually(LONG, &sentence, async || {
-            let answer = self.get(fourth, path).await?;
-            ensure!(answer.status == status, "{} {}", answer.status, answer.text());
-            Ok(())
-        })
-        .await
+    /// Waits until a GET from there is answered with this status and code.
+    pub(crate) async fn until(
+        &self,
+        fourth: u8,
+        path: &str,
+        expected: (u16, &str),
+    ) -> anyhow::Result<()> {
+        self.shop.until(&self.world.whygate, fourth, path, expected).await.map(drop)
     }
 
     /// Waits until the newest generation of a policy is enforced.
@@ -162,9 +138,4 @@ impl Shop {
 pub(crate) fn upstream_of(answer: &Answer) -> anyhow::Result<String> {
     ensure!(answer.status == 200, "{} {}", answer.status, answer.text());
     Ok(answer.json::<Echo>()?.upstream)
-}
-
-/// The code of a refusal.
-pub(crate) fn code(answer: &Answer) -> (u16, &str) {
-    (answer.status.as_u16(), answer.header("whygate-denial-code"))
 }

@@ -2,6 +2,8 @@
 //! said in a sentence, and no moment of a start lets a request through that its policy forbids.
 #![expect(clippy::panic, reason = "the first surprise ends the test")]
 
+mod rights;
+
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -19,6 +21,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep, timeout};
 
+use rights::{
+    a_namespace_whose_policies_may_not_be_listed_is_closed_and_no_other,
+    secrets_that_may_not_be_listed_close_what_needs_them_and_nothing_else,
+};
+
 e2e::suite!(
     needs: [Program, Kubernetes],
     tests: [
@@ -28,6 +35,8 @@ e2e::suite!(
         missing_right_is_named_with_its_verb_and_keeps_it_unready,
         port_in_use_ends_it_with_one_sentence_that_names_the_flag,
         killed_at_any_moment_of_its_start_it_never_opens_a_route,
+        a_namespace_whose_policies_may_not_be_listed_is_closed_and_no_other,
+        secrets_that_may_not_be_listed_close_what_needs_them_and_nothing_else,
     ],
 );
 
