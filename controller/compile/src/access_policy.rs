@@ -36,6 +36,8 @@ pub(crate) struct Compiled {
     pub(crate) is_shadow: bool,
     /// The first reference to another object that does not resolve.
     pub(crate) unresolved: Option<String>,
+    /// Whether it is beyond the cap of its namespace, and costs as little as can be.
+    pub(crate) is_surplus: bool,
 }
 
 /// What a policy applies to, in its own namespace.
@@ -70,7 +72,8 @@ pub(crate) fn compile(
     if let Some(problem) = index.surplus(Kind::AccessPolicy, &object.metadata) {
         let null = Value::Null;
         let spec = object.value.get("spec").unwrap_or(&null);
-        return closing(resource, generation, spec, raw_targets(spec, &[]), &problem);
+        let closing = closing(resource, generation, spec, raw_targets(spec, &[]), &problem);
+        return Compiled { is_surplus: true, ..closing };
     }
     match crds::decode::<AccessPolicy>(&object.value) {
         Ok(policy) => compile_decoded(&policy, resource, generation, index, plans, findings),
@@ -133,6 +136,7 @@ fn compile_decoded(
         policy,
         is_shadow,
         unresolved,
+        is_surplus: false,
     }
 }
 
@@ -318,6 +322,7 @@ fn closing(
         targets,
         is_shadow: is_readable_shadow(spec),
         unresolved: None,
+        is_surplus: false,
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use decision::{
-    denial::DenialReason, host::HostPattern, refs::ResourceRef, subscription::State,
-    time::Timestamp,
+    denial::DenialReason, host::HostPattern, policy::Refusal, refs::ResourceRef,
+    subscription::State, time::Timestamp,
 };
 
 use crate::{
@@ -145,7 +145,10 @@ pub(crate) fn statuses(
     plans: &Plans,
     subscriptions: &[subscription::Compiled],
 ) -> Vec<Status> {
-    let policies = policies.iter().map(|policy| of_policy(policy, ingresses));
+    let policies = policies.iter().map(|policy| match &policy.policy {
+        Err(refusal) if policy.is_surplus => of_surplus(policy, refusal),
+        _ => of_policy(policy, ingresses),
+    });
     let mut statuses: Vec<_> = policies
         .chain(of_plans(plans, subscriptions))
         .chain(subscriptions.iter().map(of_subscription))
@@ -157,11 +160,7 @@ pub(crate) fn statuses(
 fn of_policy(policy: &access_policy::Compiled, ingresses: &Ingresses<'_>) -> Status {
     let reach = reach(policy, ingresses);
     let accepted = match &policy.policy {
-        Err(refusal) => {
-            let unenforceable = matches!(refusal.reason, DenialReason::PolicyUnenforceable { .. });
-            let reason = if unenforceable { "Unenforceable" } else { "Invalid" };
-            condition("Accepted", false, reason, problem(&refusal.reason))
-        }
+        Err(refusal) => refused(refusal),
         Ok(_) if reach.matched == 0 => {
             let message =
                 "no Ingress that the policy names exists and is of this controller's class";
@@ -190,6 +189,22 @@ fn of_policy(policy: &access_policy::Compiled, ingresses: &Ingresses<'_>) -> Sta
         conditions: vec![accepted, resolved],
         details: Details::Policy(reach),
     }
+}
+
+/// Says no more than why: to count what a policy reaches costs as much as all paths that it names.
+fn of_surplus(policy: &access_policy::Compiled, refusal: &Refusal) -> Status {
+    Status {
+        resource: policy.resource.clone(),
+        generation: policy.generation,
+        conditions: vec![refused(refusal)],
+        details: Details::Policy(PolicyStatus::default()),
+    }
+}
+
+fn refused(refusal: &Refusal) -> Condition {
+    let unenforceable = matches!(refusal.reason, DenialReason::PolicyUnenforceable { .. });
+    let reason = if unenforceable { "Unenforceable" } else { "Invalid" };
+    condition("Accepted", false, reason, problem(&refusal.reason))
 }
 
 /// The first entry of `targetRefs` that names no Ingress, or no request of the one that it names.

@@ -82,6 +82,8 @@ struct Over<'a> {
     count: usize,
     /// The oldest of the surplus.
     told: Vec<&'a str>,
+    /// What is wrong with each of them, made once: there may be very many.
+    problem: Problem,
 }
 
 impl<'a> Surplus<'a> {
@@ -117,7 +119,8 @@ impl<'a> Surplus<'a> {
             }
             let young = || ages.iter().skip(most).map(Age::name);
             let told = young().take(TOLD).map(|(_, name)| name).collect();
-            surplus.namespaces.insert(namespace, Over { count: ages.len(), told });
+            let problem = surplus.problem_in(namespace);
+            surplus.namespaces.insert(namespace, Over { count: ages.len(), told, problem });
             surplus.names.extend(young());
         }
         surplus
@@ -131,7 +134,8 @@ impl<'a> Surplus<'a> {
     /// What is wrong with an object if it is beyond the cap. It says nothing that changes when other
     /// objects come and go, or each of them would give every status of the surplus new words.
     pub(crate) fn problem(&self, (namespace, name): (&str, &str)) -> Option<Problem> {
-        self.has(namespace, name).then(|| self.problem_in(namespace))
+        let over = self.namespaces.get(namespace)?;
+        self.has(namespace, name).then(|| over.problem.clone())
     }
 
     /// The same for an object by its metadata.
@@ -160,7 +164,7 @@ impl<'a> Surplus<'a> {
         for (namespace, over) in &self.namespaces {
             for name in &over.told {
                 let object = ResourceRef::new(kind, *namespace, *name);
-                findings.add(&object, reason, Effect::Closes, self.problem_in(namespace));
+                findings.add(&object, reason, Effect::Closes, over.problem.clone());
             }
             let message = format!(
                 "the namespace has {} {plural}, {} more than its cap of {}",

@@ -130,7 +130,10 @@ fn a_policy_beyond_the_cap_is_not_compiled_and_closes_what_it_names() {
     let unknown = admin.replace("paths:", "path: [/], paths:");
     check_with(&api_and(&young(&unknown, OFFICE)), &capped(1), &closed);
     let world = World::with(&api_and(&young(target, OFFICE)), &capped(1));
-    let accepted = status(&world, "young").conditions.remove(0);
+    let mut young = status(&world, "young");
+    let accepted = young.conditions.remove(0);
+    // Nobody has looked whether what it names is there.
+    assert_eq!(young.conditions, []);
     assert!(!accepted.status && accepted.reason == "Invalid", "{accepted:?}");
     assert!(accepted.message.contains("over its cap of 1 AccessPolicies"), "{accepted:?}");
 }
