@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::support::{
-    HANGS, Plan, Upstream, raw, read_to_end, read_until, require_method, snapshot_of,
+    HANGS, Plan, Proxy, Upstream, raw, read_to_end, read_until, require_method, snapshot_of,
 };
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: shop.test\r\n\r\n";
@@ -153,9 +153,8 @@ fn generation(number: u64) -> Arc<Snapshot> {
     Arc::new(snapshot_of(number, vec![("shop.test", require_method(method), backend)]))
 }
 
-#[tokio::test]
-#[expect(clippy::print_stdout, reason = "the figures of a long run are its result")]
-async fn snapshots_that_follow_each_other_fast_lose_and_mix_nothing() {
+/// A proxy with a backend for each method, and the two upstreams.
+async fn two_backends() -> (Proxy, [Upstream; 2]) {
     let named = |name: &'static str| {
         Upstream::start(move |_| {
             format!("HTTP/1.1 200 OK\r\nx-backend: {name}\r\ncontent-length: 0\r\n\r\n")
@@ -168,14 +167,34 @@ async fn snapshots_that_follow_each_other_fast_lose_and_mix_nothing() {
     proxy.endpoints.send_replace(Arc::new(EndpointTable(table.into())));
     proxy.snapshot.send_replace(generation(2));
     timeout(HANGS, proxy.dataplane.metrics().reached(2)).await.expect("every thread follows");
-    proxy.metric_becomes("whygate_snapshot_generation", 2).await;
-    let never = timeout(Duration::from_millis(50), proxy.dataplane.metrics().reached(3)).await;
-    assert!(never.is_err(), "a generation that is not there");
-    let ends = Instant::now() + storm();
+    (proxy, [reading, writing])
+}
+
+/// Clients that ask until then, and what they see.
+fn clients(proxy: &Proxy, ends: Instant) -> impl Future<Output = Seen> + use<> {
     let mut clients = tokio::task::JoinSet::new();
     for _ in 0..4 {
         clients.spawn(ask_until(proxy.http(), ends));
     }
+    async move {
+        clients.join_all().await.into_iter().fold(Seen::default(), |sum, seen| Seen {
+            served: sum.served + seen.served,
+            refused: sum.refused + seen.refused,
+            mixed: sum.mixed + seen.mixed,
+            lost: sum.lost + seen.lost,
+        })
+    }
+}
+
+#[tokio::test]
+#[expect(clippy::print_stdout, reason = "the figures of a long run are its result")]
+async fn snapshots_that_follow_each_other_fast_lose_and_mix_nothing() {
+    let (proxy, upstreams) = two_backends().await;
+    proxy.metric_becomes("whygate_snapshot_generation", 2).await;
+    let never = timeout(Duration::from_millis(50), proxy.dataplane.metrics().reached(3)).await;
+    assert!(never.is_err(), "a generation that is not there");
+    let ends = Instant::now() + storm();
+    let seen = clients(&proxy, ends);
     let mut number = 2;
     let mut pace = interval(Duration::from_millis(10));
     while Instant::now() < ends {
@@ -183,17 +202,38 @@ async fn snapshots_that_follow_each_other_fast_lose_and_mix_nothing() {
         number += 1;
         proxy.snapshot.send_replace(generation(number));
     }
-    let seen = clients.join_all().await.into_iter().fold(Seen::default(), |sum, seen| Seen {
-        served: sum.served + seen.served,
-        refused: sum.refused + seen.refused,
-        mixed: sum.mixed + seen.mixed,
-        lost: sum.lost + seen.lost,
-    });
+    let seen = seen.await;
     println!("{} snapshots: {seen:?}", number - 2);
     assert_eq!((seen.mixed, seen.lost), (0, 0), "{seen:?}");
     assert!(seen.served > 0 && seen.refused > 0, "{seen:?}");
-    assert_eq!(reading.requests() + writing.requests(), seen.served as u64);
+    let reached: u64 = upstreams.iter().map(Upstream::requests).sum();
+    assert_eq!(reached, seen.served as u64);
     proxy.metric_becomes("whygate_snapshot_generation", number).await;
+}
+
+/// Between two looks of one request lie microseconds: only snapshots as near as that to each other
+/// tell whether it looked twice.
+#[tokio::test]
+async fn snapshots_that_follow_each_other_without_a_pause_mix_nothing() {
+    let (proxy, _upstreams) = two_backends().await;
+    let ends = Instant::now() + Duration::from_secs(1);
+    let seen = clients(&proxy, ends);
+    let sender = proxy.snapshot.clone();
+    let snapshots = [generation(1), generation(2)];
+    let sent = tokio::task::spawn_blocking(move || {
+        let mut sent = 0;
+        while Instant::now() < ends {
+            for snapshot in &snapshots {
+                sender.send_replace(Arc::clone(snapshot));
+                sent += 1;
+            }
+        }
+        sent
+    });
+    let (seen, sent) = (seen.await, sent.await.unwrap());
+    assert_eq!((seen.mixed, seen.lost), (0, 0), "{seen:?} of {sent} snapshots");
+    assert!(seen.served > 0 && seen.refused > 0, "{seen:?} of {sent} snapshots");
+    assert!(sent > 10_000, "{sent} snapshots only");
 }
 
 /// Asks with both methods in turn, on one connection as long as it lasts.
