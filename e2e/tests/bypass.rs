@@ -261,9 +261,9 @@ impl Line {
             self.upstream.violations().into_iter().partition(|violation| violation == BROKEN_OFF);
         ensure!(violations.is_empty(), "not strict HTTP/1.1: {violations:?}");
         let (whole, cut) = (self.upstream.requests().len() as u64, cut.len() as u64);
-        let permits = metric(&self.whygate, "whygate_permits_total").await?;
-        let sent = metric(&self.whygate, "whygate_upstream_requests_total").await?;
-        let abandoned = metric(&self.whygate, "whygate_upstream_abandoned_total").await?;
+        let permits = self.whygate.metric("whygate_permits_total").await?;
+        let sent = self.whygate.metric("whygate_upstream_requests_total").await?;
+        let abandoned = self.whygate.metric("whygate_upstream_abandoned_total").await?;
         ensure!(
             permits == sent + abandoned,
             "{permits} permits, {sent} sent, {abandoned} abandoned"
@@ -338,13 +338,4 @@ fn resolve(path: &str) -> String {
         }
     }
     format!("/{}", kept.join("/"))
-}
-
-async fn metric(whygate: &Whygate, name: &str) -> anyhow::Result<u64> {
-    let page = Client::new(whygate.admin()?).get("localhost", "/metrics").await?.text();
-    let line = page
-        .lines()
-        .find(|line| line.starts_with(name))
-        .with_context(|| format!("no {name} in\n{page}"))?;
-    Ok(line.rsplit(' ').next().expect("a value").parse()?)
 }

@@ -4,7 +4,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -69,25 +71,63 @@ fn every_code_is_expected_by_some_test() -> anyhow::Result<()> {
         .flat_map(|case| &case.requests)
         .filter_map(|sent| sent.expect.denial_code().map(str::to_owned))
         .collect();
-    let missing: Vec<_> = Code::ALL
+    let elsewhere = BEHIND_THE_CORPUS.map(|(code, ..)| code);
+    let wrong: Vec<_> = Code::ALL
         .iter()
-        .filter(|code| !of_cases.contains(code.as_str()) && !BEHIND_THE_CORPUS.contains(code))
+        .filter(|code| of_cases.contains(code.as_str()) == elsewhere.contains(code))
         .collect();
-    ensure!(missing.is_empty(), "no case expects {missing:?}");
+    ensure!(wrong.is_empty(), "neither or both of a case and another test expect {wrong:?}");
     Ok(())
 }
 
-/// What no manifest and well-framed request alone can bring about: the tests of the data plane do,
-/// and `bypass`, which writes bytes.
-const BEHIND_THE_CORPUS: [Code; 7] = [
-    Code::EncodingNotSupported,
-    Code::JudgementFailed,
-    Code::RequestTimeout,
-    Code::UpstreamConnectFailed,
-    Code::UpstreamReset,
-    Code::UpstreamTimeout,
-    Code::UpstreamMalformed,
+/// What no manifest and well-framed request alone can bring about, and the file and the test that
+/// do: with an upstream that fails, a body that stops, bytes of their own.
+const BEHIND_THE_CORPUS: [(Code, &str, &str); 7] = [
+    (
+        Code::EncodingNotSupported,
+        "e2e/tests/bypass.rs",
+        "a_transfer_encoding_other_than_chunked_is_refused_by_name",
+    ),
+    (
+        Code::JudgementFailed,
+        "dataplane/src/handle.rs",
+        "a_panic_in_judging_is_a_503_of_one_request",
+    ),
+    (
+        Code::RequestTimeout,
+        FAULTS,
+        "a_body_that_stops_is_a_408_and_its_upstream_connection_is_not_used_again",
+    ),
+    (Code::UpstreamConnectFailed, FAULTS, "each_way_of_an_upstream_to_fail_has_its_code"),
+    (Code::UpstreamReset, FAULTS, "each_way_of_an_upstream_to_fail_has_its_code"),
+    (Code::UpstreamTimeout, FAULTS, "a_silent_upstream_is_not_waited_for"),
+    (Code::UpstreamMalformed, FAULTS, "each_way_of_an_upstream_to_fail_has_its_code"),
 ];
+
+const FAULTS: &str = "dataplane/tests/proxy/faults.rs";
+
+#[test]
+fn every_test_that_stands_in_for_a_case_exists_and_names_its_code() -> anyhow::Result<()> {
+    for (code, file, test) in BEHIND_THE_CORPUS {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let body = test_body(&text, test).with_context(|| format!("no test {test} in {file}"))?;
+        ensure!(body.contains(code.as_str()), "{test} in {file} does not expect {code:?}");
+    }
+    Ok(())
+}
+
+/// What stands between the braces of a test.
+fn test_body<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (before, after) = text.split_once(&format!("fn {name}("))?;
+    // Attributes stand right above it, up to the empty line after what comes before.
+    let attributes = before.rsplit("\n\n").next()?;
+    if !["#[test]", "#[tokio::test"].iter().any(|attribute| attributes.contains(attribute)) {
+        return None;
+    }
+    let indent: String = before.rsplit('\n').next()?.chars().take_while(|it| *it == ' ').collect();
+    after.split_once(&format!("\n{indent}}}\n")).map(|(body, _)| body)
+}
 
 fn report(failures: &mut String, case: &Case, sent: &Sent, verdict: &Verdict) {
     let differences = sent.expect.differences(verdict);
@@ -237,8 +277,8 @@ impl Proxy {
             upstream
                 .map_or(SocketAddr::from(([127, 0, 0, 1], 1)), |(_, upstream)| upstream.address())
         };
-        std::fs::write(folder.path().join("manifests.yaml"), &text)?;
-        std::fs::write(folder.path().join("endpoints.yaml"), endpoint_slices(&manifests, address))?;
+        fs::write(folder.path().join("manifests.yaml"), &text)?;
+        fs::write(folder.path().join("endpoints.yaml"), endpoint_slices(&manifests, address))?;
         let client = format!("header:{CLIENT_HEADER}");
         let posture = case.posture.as_deref().unwrap_or("open");
         let mut flags = vec![

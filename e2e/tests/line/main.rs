@@ -3,12 +3,14 @@
 //!
 //! One API server and one program serve all tests; each test has a namespace and a host of its own.
 
+mod certificate;
 mod changes;
 mod garbage;
 mod refusals;
 mod status;
 mod world;
 
+use certificate::a_deleted_certificate_is_served_on_until_a_restart_and_opens_nothing;
 use changes::{
     a_change_is_in_force_on_the_next_request_after_it_is_programmed,
     a_misspelled_field_applied_with_kubectl_closes_and_is_named_with_its_neighbour,
@@ -37,6 +39,7 @@ e2e::suite!(
         a_secret_with_keys_that_is_deleted_renamed_or_never_created_never_opens,
         deleting_a_policy_that_the_route_requires_closes_it,
         a_misspelled_field_applied_with_kubectl_closes_and_is_named_with_its_neighbour,
+        a_deleted_certificate_is_served_on_until_a_restart_and_opens_nothing,
         garbage_on_any_port_neither_ends_nor_blocks_the_program,
         own_status_writes_and_events_compile_nothing,
     ],
