@@ -69,6 +69,8 @@ pub enum Reason {
     SecretMissing,
     /// A protected backend can be reached in another way, or a rule can be evaded.
     PolicyBypassed,
+    /// What was enforced while the program ran is not enforced any more.
+    PolicyWithdrawn,
     /// A posture annotation is not understood.
     PostureInvalid,
 }
@@ -89,6 +91,7 @@ impl Reason {
             Self::SubscriptionInvalid => "SubscriptionInvalid",
             Self::SecretMissing => "SecretMissing",
             Self::PolicyBypassed => "PolicyBypassed",
+            Self::PolicyWithdrawn => "PolicyWithdrawn",
             Self::PostureInvalid => "PostureInvalid",
         }
     }

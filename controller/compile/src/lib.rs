@@ -27,6 +27,7 @@ mod rule;
 pub mod settings;
 mod subscription;
 mod surplus;
+mod withdrawn;
 
 use std::mem;
 
@@ -64,6 +65,8 @@ pub struct Before {
     pub generation: u64,
     /// The certificates in use, which outlive their Secrets.
     pub certificates: certificate::InUse,
+    /// What was enforced, so that somebody hears when it is not any more.
+    pub enforced: withdrawn::Enforced,
 }
 
 /// An Ingress of ours, for its status, its Events and logs.
@@ -84,6 +87,8 @@ pub enum Protection {
     Enforced,
     /// It is open: no policy, and nothing says that such routes are closed.
     Open,
+    /// It is open: its policies only count.
+    Counted,
     /// Something that it needs is not resolved: every request is refused.
     Refused,
 }
@@ -114,7 +119,6 @@ pub fn compile(resources: &Resources, settings: &Settings, before: &Before) -> C
     let known = &before.certificates;
     let mut served =
         certificate::serve(&ingresses, &owners, &index, settings, known, &mut findings);
-    let next = Before { generation, certificates: mem::take(&mut served.in_use) };
     let surroundings = routes::Surroundings { owners: &owners, served: &served, index: &index };
     let mut table = Table::default();
     let mut summaries = Vec::with_capacity(ingresses.len());
@@ -126,6 +130,9 @@ pub fn compile(resources: &Resources, settings: &Settings, before: &Before) -> C
     }
     bypass::warn(table.ways(), &policies, &mut findings);
     summaries.sort_by(|one, two| one.resource.cmp(&two.resource));
+    let enforced =
+        withdrawn::tell(&before.enforced, &policies, &by_name, &summaries, &mut findings);
+    let next = Before { generation, certificates: mem::take(&mut served.in_use), enforced };
     let (subscriptions, subscribed) =
         subscription::compile(&resources.access_subscriptions, &plans, &index, &mut findings);
     let statuses = conditions::statuses(&policies, &by_name, &plans, &subscribed);
@@ -144,7 +151,8 @@ pub fn compile(resources: &Resources, settings: &Settings, before: &Before) -> C
 
 fn protection(posture: &Posture) -> Protection {
     match posture {
-        Posture::Enforce(_) => Protection::Enforced,
+        Posture::Enforce(protection) if protection.blocks() => Protection::Enforced,
+        Posture::Enforce(_) => Protection::Counted,
         Posture::Open(_) => Protection::Open,
         Posture::Refuse(_) => Protection::Refused,
     }

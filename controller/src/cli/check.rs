@@ -102,11 +102,15 @@ fn report(files: Files, flags: &IngressFlags) -> u8 {
 
 /// The Ingresses that everybody may reach: right for many, but somebody should know.
 fn open<'a>(compiled: &'a Compiled, manifests: &'a Manifests) -> impl Iterator<Item = String> + 'a {
-    let open = compiled.ingresses.iter().filter(|it| it.protection == Protection::Open);
-    open.map(|ingress| {
+    let open = compiled.ingresses.iter().filter_map(|it| match it.protection {
+        Protection::Open => Some((it, "no policy")),
+        Protection::Counted => Some((it, "its policies only count")),
+        Protection::Enforced | Protection::Refused => None,
+    });
+    open.map(|(ingress, why)| {
         let at = manifests.locate(&FieldRef::new(ingress.resource.clone(), "spec"));
         let at = at.map(|at| format!("{}:{}:{}: ", at.path, at.line, at.column));
-        format!("{}{}: open: no policy", at.unwrap_or_default(), ingress.resource)
+        format!("{}{}: open: {why}", at.unwrap_or_default(), ingress.resource)
     })
 }
 

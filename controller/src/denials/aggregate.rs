@@ -245,7 +245,7 @@ impl Aggregate {
 fn is_told(finding: &Finding) -> bool {
     let costs = match finding.effect {
         Effect::Closes | Effect::Rejects => true,
-        Effect::Warns => finding.reason == Reason::HostConflict,
+        Effect::Warns => matches!(finding.reason, Reason::HostConflict | Reason::PolicyWithdrawn),
     };
     has_events(finding.field.resource.kind) && costs
 }

@@ -112,6 +112,7 @@ fn view(outcome: &Outcome, summary: &IngressSummary, objects: &Objects<'_>) -> I
     let (protection, remark) = match summary.protection {
         Protection::Enforced => ("enforced", None),
         Protection::Open => ("open", Some("open: no policy")),
+        Protection::Counted => ("open", Some("open: its policies only count")),
         Protection::Refused => ("refused", None),
     };
     let object = objects.get(&summary.resource);

@@ -147,6 +147,16 @@ impl Protection {
         &self.uncovered
     }
 
+    /// Whether any request can be refused because of it; otherwise its policies only count.
+    pub fn blocks(&self) -> bool {
+        let closed = matches!(self.uncovered, Uncovered::Closed(_)) || !self.required.is_empty();
+        let enforces = |attachment: &Attachment| match &attachment.policy {
+            Ok(policy) => policy.enforces(&[Section::Deny, Section::Require]),
+            Err(_) => true,
+        };
+        closed || self.attachments.iter().any(enforces)
+    }
+
     /// Headers that no upstream of this route may see, because some rule judges what they say.
     pub(crate) fn withheld(&self) -> &[HeaderName] {
         &self.withheld

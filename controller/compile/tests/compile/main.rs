@@ -17,4 +17,5 @@ mod policies;
 mod statuses;
 mod subscriptions;
 mod unreadable;
+mod withdrawn;
 mod world;
