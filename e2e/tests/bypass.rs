@@ -3,8 +3,6 @@
 //! Whatever it sends, the upstream sees no request for the path in any reading, every request that
 //! it sees has a permit, and every byte that it gets is strict HTTP/1.1.
 
-#![expect(clippy::expect_used, reason = "a test ends at the first thing that cannot be")]
-
 use std::net::SocketAddr;
 use std::time::Duration;
 

@@ -13,8 +13,9 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use e2e::audit::{Write, most_within};
 use e2e::burst::{Statuses, burst};
-use e2e::manifests::{self, Ingress, backend};
-use e2e::{Client, Cluster, Upstream, Whygate, address, eventually, say};
+use e2e::manifests;
+use e2e::shop::until;
+use e2e::{Cluster, Shop, Whygate, address, eventually, say};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -34,36 +35,34 @@ const WARM_UP: usize = 10_000;
 
 const ACCOUNT: &str = "flood";
 
+/// The last octet of the one address that the policies admit.
+const ADMITTED: u8 = 3;
+
 async fn a_flood_of_refusals_costs_few_writes_is_counted_exactly_and_fills_no_memory()
 -> anyhow::Result<()> {
     let (refusals, routes) = (number("REFUSALS", 100_000)?, number("ROUTES", 5)?);
     let cluster = Cluster::start().await?;
-    let upstream = Upstream::start((address(51, 1), 0).into(), "api").await?;
-    cluster.server.apply(&manifests(routes, &upstream))?;
+    let shop = Shop::open(&cluster.server, "flood", 50).await?;
+    cluster.server.apply(&manifests(routes, &shop))?;
     let kubeconfig = cluster.account(ACCOUNT)?;
     let flags = ["--infrastructure-cidrs=none", "--denial-window-seconds=1"];
     let whygate = Whygate::run(&kubeconfig, &flags).await?;
     for route in 0..routes {
-        cluster.programmed("shop", &format!("policy-{route}")).await?;
+        cluster.programmed(shop.namespace, &format!("policy-{route}")).await?;
     }
-    let admitted = Client::new(whygate.http()?).from(address(50, 1));
-    eventually(Duration::from_secs(20), "the routes are served", async || {
-        let answer = admitted.get("shop-0.test", "/").await?;
-        ensure!(answer.status == 200, "{} {}", answer.status, answer.text());
-        Ok(())
-    })
-    .await?;
+    until(&shop.client(&whygate, ADMITTED)?, "shop-0.test", "/", (200, "")).await?;
 
     flood(&whygate, routes, WARM_UP).await?;
     let before = resident(&whygate)?;
     let begun = Instant::now();
     flood(&whygate, routes, refusals).await?;
     let sending = begun.elapsed();
-    let passed = upstream.requests();
+    let passed = shop.upstream.requests();
     ensure!(passed == 1, "{} refused requests got through", passed - 1);
 
     let total = u64::try_from(refusals + WARM_UP)?;
-    exact(&cluster, total, Duration::from_secs(60 + 4 * u64::try_from(routes)?)).await?;
+    exact(&cluster, shop.namespace, total, Duration::from_secs(60 + 4 * u64::try_from(routes)?))
+        .await?;
     let after = resident(&whygate)?;
     let writes = own(cluster.server.writes()?);
     let most = most_within(&writes, Duration::from_mins(1));
@@ -84,23 +83,16 @@ async fn a_flood_of_refusals_costs_few_writes_is_counted_exactly_and_fills_no_me
 }
 
 /// So many Ingresses, each with its policy.
-fn manifests(routes: usize, upstream: &Upstream) -> String {
-    let mut text = manifests::namespace("shop") + &backend("shop", "api", upstream.address());
-    for route in 0..routes {
+fn manifests(routes: usize, shop: &Shop) -> String {
+    let cidr = format!("{}/32", shop.address(ADMITTED));
+    let rules = format!("  require: [{{ name: office, ip: {{ cidrs: [{cidr}] }} }}]");
+    let one = |route: usize| {
         let (name, host) = (format!("web-{route}"), format!("shop-{route}.test"));
-        let ingress = Ingress {
-            namespace: "shop",
-            name: &name,
-            host: &host,
-            paths: &[("/", "api")],
-            requires: None,
-            tls: None,
-        };
-        let rules = "  require: [{ name: office, ip: { cidrs: [198.18.50.1/32] } }]";
-        text += &ingress.manifest();
-        text += &manifests::policy("shop", &format!("policy-{route}"), &name, &[], rules);
-    }
-    text
+        let policy = format!("policy-{route}");
+        shop.ingress_named(&name, &host, None)
+            + &manifests::policy(shop.namespace, &policy, &name, &[], &rules)
+    };
+    (0..routes).map(one).collect()
 }
 
 /// Sends so many requests that are refused, from as many addresses as there are connections, to
@@ -135,12 +127,17 @@ async fn flood(whygate: &Whygate, routes: usize, refusals: usize) -> anyhow::Res
 }
 
 /// Waits until the Events on the Ingresses, and those on the policies, count every refusal.
-async fn exact(cluster: &Cluster, total: u64, limit: Duration) -> anyhow::Result<()> {
+async fn exact(
+    cluster: &Cluster,
+    namespace: &str,
+    total: u64,
+    limit: Duration,
+) -> anyhow::Result<()> {
     let mut api = cluster.server.api().await?;
     eventually(limit, "the Events count every refusal", async || {
         tokio::time::sleep(Duration::from_millis(200)).await;
         for kind in ["Ingress", "AccessPolicy"] {
-            let events = api.events("shop", kind).await?;
+            let events = api.events(namespace, kind).await?;
             let counts: Vec<u64> = events.iter().map(|event| event.count).collect();
             let sum: u64 = counts.iter().sum();
             ensure!(sum == total, "{sum} of {total} on the {kind}: {counts:?}");

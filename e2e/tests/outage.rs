@@ -4,13 +4,11 @@
 //! It is away for 20 s. `WHYGATE_OUTAGE_SECONDS=120` makes it longer.
 
 use std::env;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use e2e::cluster::policy_path;
-use e2e::manifests::{self, Ingress, backend};
-use e2e::{Client, Cluster, Upstream, Whygate, address, eventually, say};
+use e2e::{Cluster, Shop, Whygate, eventually, say};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -25,11 +23,8 @@ e2e::suite!(
 /// Longest time until a watch has noticed that the API server is back and an Event is written.
 const RECOVERY: Duration = Duration::from_mins(1);
 
-const HOST: &str = "outage.test";
-const RULES: &str = "  require: [{ name: office, ip: { cidrs: [198.18.40.3/32] } }]";
-
 async fn a_stopped_api_server_stops_neither_traffic_nor_enforcement() -> anyhow::Result<()> {
-    let mut outage = Outage::prepare(1).await?;
+    let mut outage = Outage::prepare(40).await?;
     outage.cluster.server.stop();
     outage.endure().await?;
     outage.cluster.server.start_again().await?;
@@ -37,7 +32,7 @@ async fn a_stopped_api_server_stops_neither_traffic_nor_enforcement() -> anyhow:
 }
 
 async fn a_frozen_api_server_stops_neither_traffic_nor_enforcement() -> anyhow::Result<()> {
-    let mut outage = Outage::prepare(2).await?;
+    let mut outage = Outage::prepare(41).await?;
     outage.cluster.server.freeze()?;
     outage.endure().await?;
     outage.cluster.server.thaw()?;
@@ -47,36 +42,22 @@ async fn a_frozen_api_server_stops_neither_traffic_nor_enforcement() -> anyhow::
 struct Outage {
     whygate: Whygate,
     cluster: Cluster,
-    upstream: Upstream,
+    shop: Shop,
     refusals: u64,
     admissions: u64,
 }
 
 impl Outage {
     /// A cluster with one route and its policy, which both have been seen at work.
-    async fn prepare(fourth: u8) -> anyhow::Result<Self> {
+    async fn prepare(third: u8) -> anyhow::Result<Self> {
         let cluster = Cluster::start().await?;
-        let upstream = Upstream::start((address(41, fourth), 0).into(), "api").await?;
-        let ingress = Ingress {
-            namespace: "shop",
-            name: "web",
-            host: HOST,
-            paths: &[("/", "api")],
-            requires: Some("office"),
-            tls: None,
-        };
-        let manifests = [
-            manifests::namespace("shop"),
-            backend("shop", "api", upstream.address()),
-            ingress.manifest(),
-            manifests::policy("shop", "office", "web", &[], RULES),
-        ];
-        cluster.server.apply(&manifests.concat())?;
+        let shop = Shop::open(&cluster.server, "outage", third).await?;
+        cluster.server.apply(&(shop.ingress(Some("office")) + &shop.office("web", 3)))?;
         let kubeconfig = cluster.account("outage")?;
         let flags = ["--infrastructure-cidrs=none", "--denial-window-seconds=1"];
         let whygate = Whygate::run(&kubeconfig, &flags).await?;
-        let mut this = Self { whygate, cluster, upstream, refusals: 0, admissions: 0 };
-        this.cluster.programmed("shop", "office").await?;
+        let mut this = Self { whygate, cluster, shop, refusals: 0, admissions: 0 };
+        this.cluster.programmed(this.shop.namespace, "office").await?;
         this.judge(3, 99).await?;
         this.events_are_exact().await?;
         Ok(this)
@@ -84,18 +65,15 @@ impl Outage {
 
     /// One request that must pass and one that must not.
     async fn judge(&mut self, admitted: u8, refused: u8) -> anyhow::Result<()> {
-        let http = self.whygate.http()?;
-        let get = async |fourth: u8| {
-            let source = IpAddr::from(address(40, fourth));
-            Client::new(http).from(source).get(HOST, "/").await
-        };
+        let shop = &self.shop;
+        let get = async |fourth: u8| shop.client(&self.whygate, fourth)?.get(&shop.host, "/").await;
         let answer = get(admitted).await?;
         ensure!(answer.status == 200, "refused: {} {}", answer.status, answer.text());
         let answer = get(refused).await?;
         ensure!(answer.status == 403, "not refused: {} {}", answer.status, answer.text());
         self.admissions += 1;
         self.refusals += 1;
-        ensure!(self.upstream.requests() == self.admissions, "a refused request got through");
+        ensure!(self.shop.upstream.requests() == self.admissions, "a refused request got through");
         Ok(())
     }
 
@@ -117,12 +95,12 @@ impl Outage {
         let told = back.elapsed();
         // A rule of another name makes another Event, which is written at once: the old one's
         // updates have grown apart by now.
-        let change = json!({ "spec": { "require": [
-            { "name": "moved", "ip": { "cidrs": ["198.18.40.4/32"] } },
-        ] } });
-        let changed = Instant::now();
-        self.cluster.server.api().await?.patch(&policy_path("shop", "office"), &change).await?;
-        self.cluster.programmed("shop", "office").await?;
+        let cidr = format!("{}/32", self.shop.address(4));
+        let change =
+            json!({ "spec": { "require": [{ "name": "moved", "ip": { "cidrs": [cidr] } }] } });
+        let (namespace, changed) = (self.shop.namespace, Instant::now());
+        self.cluster.server.api().await?.patch(&policy_path(namespace, "office"), &change).await?;
+        self.cluster.programmed(namespace, "office").await?;
         let programmed = changed.elapsed();
         for _ in 0..20 {
             self.judge(4, 3).await?;
@@ -143,7 +121,7 @@ impl Outage {
         eventually(RECOVERY, "the Events count every refusal", async || {
             let mut api = self.cluster.server.api().await?;
             for kind in ["Ingress", "AccessPolicy"] {
-                let events = api.events("shop", kind).await?;
+                let events = api.events(self.shop.namespace, kind).await?;
                 let sum: u64 = events.iter().map(|event| event.count).sum();
                 ensure!(
                     sum == self.refusals,

@@ -166,7 +166,7 @@ async fn two_backends() -> (Proxy, [Upstream; 2]) {
         .map(|(method, upstream)| (backend_of(&method), Arc::from([upstream.address])));
     proxy.endpoints.send_replace(Arc::new(EndpointTable(table.into())));
     proxy.snapshot.send_replace(generation(2));
-    timeout(HANGS, proxy.dataplane.metrics().reached(2)).await.expect("every thread follows");
+    timeout(HANGS, proxy.dataplane.metrics().reached(2)).await.unwrap();
     (proxy, [reading, writing])
 }
 

@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use e2e::manifests::{self, Ingress, backend};
+use e2e::manifests;
 use e2e::upstream::Echo;
 use e2e::{
-    ApiServer, Client, Cluster, FaultProxy, Upstream, Whygate, address, cluster, eventually, say,
+    ApiServer, Client, Cluster, FaultProxy, Shop, Whygate, address, cluster, eventually, say,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OnceCell;
@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep, timeout};
 use rights::{
     a_namespace_whose_policies_may_not_be_listed_is_closed_and_no_other,
     secrets_that_may_not_be_listed_close_what_needs_them_and_nothing_else,
+    subscriptions_that_may_not_be_listed_close_what_asks_for_them_and_nothing_else,
 };
 
 e2e::suite!(
@@ -37,6 +38,7 @@ e2e::suite!(
         killed_at_any_moment_of_its_start_it_never_opens_a_route,
         a_namespace_whose_policies_may_not_be_listed_is_closed_and_no_other,
         secrets_that_may_not_be_listed_close_what_needs_them_and_nothing_else,
+        subscriptions_that_may_not_be_listed_close_what_asks_for_them_and_nothing_else,
     ],
 );
 
@@ -224,25 +226,19 @@ async fn killed_at_any_moment_of_its_start_it_never_opens_a_route() -> anyhow::R
     const HOST: &str = "start.test";
     let cluster = shared().await?;
     let kubeconfig = cluster.account("killed")?;
-    let upstream = Upstream::start((address(31, 1), 0).into(), "api").await?;
-    let ingress = |name: &str, host: &str, requires| {
-        let paths = [("/", "api")];
-        Ingress { namespace: "start", name, host, paths: &paths, requires, tls: None }.manifest()
-    };
+    let shop = Shop::open(&cluster.server, "start", 31).await?;
     let rules = "  require: [{ name: office, ip: { cidrs: [198.18.31.3/32] } }]";
     // One route is closed by its annotation, the other by the posture that a flag sets.
     let manifests = [
-        manifests::namespace("start"),
-        backend("start", "api", upstream.address()),
-        ingress("required", HOST, Some("office")),
-        ingress("posture", "posture.test", None),
-        manifests::policy("start", "office", "required", &[], rules),
-        manifests::policy("start", "second", "posture", &[], rules),
+        shop.ingress_named("required", HOST, Some("office")),
+        shop.ingress_named("posture", "posture.test", None),
+        shop.office("required", 3),
+        manifests::policy(shop.namespace, "second", "posture", &[], rules),
     ];
     cluster.server.apply(&manifests.concat())?;
 
     let place = Place::new(5);
-    let stranger = Hammer::start(place.http, address(31, 99).into(), &[HOST, "posture.test"]);
+    let stranger = Hammer::start(place.http, shop.address(99), &[HOST, "posture.test"]);
     let begun = Instant::now();
     let mut whygate = place.begin(&kubeconfig, &["--default-posture=closed"])?;
     whygate.wait_ready().await?;
@@ -260,7 +256,7 @@ async fn killed_at_any_moment_of_its_start_it_never_opens_a_route() -> anyhow::R
     whygate.wait_ready().await?;
     for host in [HOST, "posture.test"] {
         eventually(LONG, "the office passes", async || {
-            let answer = Client::new(place.http).from(address(31, 3)).get(host, "/").await?;
+            let answer = Client::new(place.http).from(shop.address(3)).get(host, "/").await?;
             ensure!(answer.status == 200, "{} {}", answer.status, answer.text());
             answer.json::<Echo>()
         })

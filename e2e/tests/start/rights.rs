@@ -20,8 +20,13 @@ const ACCOUNT: &str = "parts";
 const WHOLE: &str = "whole";
 const NO_POLICIES: &str = "no-policies";
 const NO_SECRETS: &str = "no-secrets";
-const NAMESPACES: [(&str, Option<&str>); 3] =
-    [(WHOLE, None), (NO_POLICIES, Some("accesspolicies")), (NO_SECRETS, Some("secrets"))];
+const NO_SUBSCRIPTIONS: &str = "no-subscriptions";
+const NAMESPACES: [(&str, Option<&str>); 4] = [
+    (WHOLE, None),
+    (NO_POLICIES, Some("accesspolicies")),
+    (NO_SECRETS, Some("secrets")),
+    (NO_SUBSCRIPTIONS, Some("accesssubscriptions")),
+];
 
 const OFFICE: u8 = 3;
 const STRANGER: u8 = 99;
@@ -52,15 +57,20 @@ impl Parts {
         Ok(Self { cluster, whygate: Whygate::run(&kubeconfig, &flags).await? })
     }
 
-    /// The log, and an Event on an Ingress of the namespace, name what has to be granted.
-    async fn told(&self, namespace: &str, resource: &str, group: &str) -> anyhow::Result<()> {
+    /// An Event on an object of the namespace names what has to be granted, and so does the log.
+    async fn told(
+        &self,
+        (namespace, kind): (&str, &str),
+        resource: &str,
+        group: &str,
+    ) -> anyhow::Result<()> {
         let parts = ["list", "watch", resource, group, namespace];
         let names = |text: &str| parts.iter().all(|part| text.contains(part));
         let output = self.whygate.output();
         ensure!(output.lines().any(names), "no line of the log names {parts:?}:\n{output}");
-        let sentence = format!("an Event on an Ingress names {parts:?}");
+        let sentence = format!("an Event on the {kind} names {parts:?}");
         eventually(LONG, &sentence, async || {
-            let events = self.cluster.server.api().await?.events(namespace, "Ingress").await?;
+            let events = self.cluster.server.api().await?.events(namespace, kind).await?;
             ensure!(events.iter().any(|event| names(&event.message)), "{events:?}");
             Ok(())
         })
@@ -72,7 +82,8 @@ pub(crate) async fn a_namespace_whose_policies_may_not_be_listed_is_closed_and_n
 -> anyhow::Result<()> {
     const CLOSED: (u16, &str) = (503, "PolicyUnenforceable");
 
-    let Parts { cluster, whygate } = parts().await?;
+    let parts = parts().await?;
+    let Parts { cluster, whygate } = parts;
     let whole = Shop::open(&cluster.server, WHOLE, 32).await?;
     let closed = Shop::open(&cluster.server, NO_POLICIES, 33).await?;
     let free = closed.ingress_named("free", "free.no-policies.test", None);
@@ -89,7 +100,7 @@ pub(crate) async fn a_namespace_whose_policies_may_not_be_listed_is_closed_and_n
     shop::until(&stranger, "free.no-policies.test", "/", CLOSED).await?;
     let ready = Client::new(whygate.admin()?).get("127.0.0.1", "/readyz").await?;
     ensure!(ready.status == 200, "not ready: {}", ready.text());
-    parts().await?.told(NO_POLICIES, "accesspolicies", "whygate.dev").await?;
+    parts.told((NO_POLICIES, "Ingress"), "accesspolicies", "API group whygate.dev").await?;
     ensure!(closed.upstream.requests() == 0, "a request passed a policy that was not read");
 
     cluster.grant(ACCOUNT, NO_POLICIES, None)?;
@@ -140,12 +151,8 @@ pub(crate) async fn secrets_that_may_not_be_listed_close_what_needs_them_and_not
 
     let source = shop.address(OFFICE);
     let signed_in = async |expected: (u16, &str)| {
-        eventually(LONG, &format!("a good token is answered {expected:?}"), async || {
-            let answer = bearing(&token, shop.client(whygate, OFFICE)?, login).await?;
-            ensure!(code(&answer) == expected, "{:?} {}", code(&answer), answer.text());
-            Ok(())
-        })
-        .await
+        let header = ("authorization", format!("Bearer {token}"));
+        showing(header, &shop.client(whygate, OFFICE)?, login, expected).await
     };
     signed_in((503, "CredentialStoreUnavailable")).await?;
     shop::until(&shop.client(whygate, OFFICE)?, free, "/", (200, "")).await?;
@@ -156,7 +163,7 @@ pub(crate) async fn secrets_that_may_not_be_listed_close_what_needs_them_and_not
     let plain = shop.client(whygate, OFFICE)?.get(&shop.host, "/").await?;
     ensure!(plain.status != 200, "plain HTTP was opened: {}", plain.text());
     ensure!(shop.upstream.requests() == passed, "a request passed");
-    parts.told(NO_SECRETS, "secrets", "the core API group").await?;
+    parts.told((NO_SECRETS, "Ingress"), "secrets", "the core API group").await?;
 
     cluster.grant(ACCOUNT, NO_SECRETS, None)?;
     signed_in((200, "")).await?;
@@ -168,10 +175,66 @@ pub(crate) async fn secrets_that_may_not_be_listed_close_what_needs_them_and_not
     .await
 }
 
-async fn bearing(token: &str, client: Client, host: &str) -> anyhow::Result<Answer> {
-    let request =
-        request(Method::GET, host, "/").header("authorization", format!("Bearer {token}"));
-    client.send(request.body(empty())?).await
+const PLAN: &str = "---
+apiVersion: whygate.dev/v1alpha1
+kind: AccessPlan
+metadata: { name: gold, namespace: no-subscriptions }
+spec: { displayName: Gold, approval: Automatic }
+---
+apiVersion: whygate.dev/v1alpha1
+kind: AccessSubscription
+metadata: { name: mobile, namespace: no-subscriptions }
+spec:
+  planRef: { namespace: no-subscriptions, name: gold }
+  credentials: [{ apiKey: { id: '${id:mobile}', sha256: '${sha256:mobile}' } }]
+";
+
+pub(crate) async fn subscriptions_that_may_not_be_listed_close_what_asks_for_them_and_nothing_else()
+-> anyhow::Result<()> {
+    let parts = parts().await?;
+    let Parts { cluster, whygate } = parts;
+    let shop = Shop::open(&cluster.server, NO_SUBSCRIPTIONS, 35).await?;
+    let office = "office.no-subscriptions.test";
+    let rules = "  require: [{ name: partner, subscription: { plans: [gold] } }]";
+    let manifests = [
+        Credentials::new()?.fill(PLAN)?,
+        shop.ingress(None),
+        shop.policy("partners", &[], rules),
+        shop.ingress_named("office", office, None),
+        shop.office("office", OFFICE),
+    ];
+    cluster.server.apply(&manifests.concat())?;
+    let client = shop.client(whygate, OFFICE)?;
+    let partner = async |expected: (u16, &str)| {
+        let header = ("x-api-key", Credentials::api_key("mobile"));
+        showing(header, &client, &shop.host, expected).await
+    };
+    shop::until(&client, office, "/", (200, "")).await?;
+    let stranger = shop.client(whygate, STRANGER)?;
+    shop::until(&stranger, office, "/", (403, "AddressNotAllowed")).await?;
+    partner((503, "PolicyUnenforceable")).await?;
+    let policy = (NO_SUBSCRIPTIONS, "AccessPolicy");
+    parts.told(policy, "accesssubscriptions", "API group whygate.dev").await?;
+
+    cluster.grant(ACCOUNT, NO_SUBSCRIPTIONS, None)?;
+    partner((200, "")).await?;
+    shop.until(whygate, OFFICE, "/", (401, "KeyMissing")).await.map(drop)
+}
+
+/// Waits until a GET with this header is answered with this status and code.
+async fn showing(
+    (name, value): (&str, String),
+    client: &Client,
+    host: &str,
+    expected: (u16, &str),
+) -> anyhow::Result<()> {
+    eventually(LONG, &format!("{host} answers {expected:?} to a {name}"), async || {
+        let request = request(Method::GET, host, "/").header(name, &value);
+        let answer = client.send(request.body(empty())?).await?;
+        ensure!(code(&answer) == expected, "{:?} {}", code(&answer), answer.text());
+        Ok(())
+    })
+    .await
 }
 
 async fn tls(
