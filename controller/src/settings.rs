@@ -281,15 +281,14 @@ fn addresses(given: &[Listener], default: Listener) -> Vec<SocketAddr> {
 }
 
 /// Where a redirect to https leads, unless it is the usual port. In a cluster clients reach the
-/// port of a Service, which is the usual one whatever we listen on; elsewhere they reach ours. A
-/// port that is picked at the start is not known yet.
+/// port of a Service, which is the usual one whatever we listen on; elsewhere they reach ours.
 fn redirect_port(place: Surroundings, https: &[SocketAddr]) -> Option<u16> {
     /// RFC 9110 section 4.2.2.
     const HTTPS: u16 = 443;
     match place {
         Surroundings::Cluster => None,
         Surroundings::Directory | Surroundings::Demo => {
-            https.first().map(SocketAddr::port).filter(|port| ![0, HTTPS].contains(port))
+            https.first().map(SocketAddr::port).filter(|port| *port != HTTPS)
         }
     }
 }

@@ -36,4 +36,5 @@ pub use jwt::{
 };
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
 pub use manifest::{SCHEMA, SCHEMA_ANNOTATION, manifests};
+pub use nearest::nearest;
 pub use rule::{Checks, Demand, IpCheck, Respond, Rule, SubscriptionCheck};

@@ -7,7 +7,7 @@ const LONGEST: usize = 64;
 ///
 /// Close is a name that differs in case only, or in at most a third of its letters
 /// (two in short names).
-pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     if name.len() > LONGEST {
         return None;
     }

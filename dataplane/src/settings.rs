@@ -24,7 +24,7 @@ pub struct Settings {
     /// This replica's number, a part of every request id.
     pub replica: u16,
     /// The port of `Location` when plain HTTP is redirected, and of `X-Forwarded-Port` under TLS.
-    /// `None` means 443, which `Location` leaves out.
+    /// `None` means 443, which `Location` leaves out; 0 the first port of `https` as it was bound.
     pub redirect_port: Option<u16>,
 }
 

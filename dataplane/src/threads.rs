@@ -81,7 +81,7 @@ impl Dataplane {
         reason = "the caller hands its ends over; a thread each gets a copy"
     )]
     pub fn start(
-        settings: Settings,
+        mut settings: Settings,
         inputs: Inputs,
         samples: mpsc::Sender<DenialSample>,
     ) -> Result<Self, StartError> {
@@ -89,6 +89,9 @@ impl Dataplane {
         let mut http = bind(&settings.http, count)?;
         let mut https = bind(&settings.https, count)?;
         let addresses = Addresses { http: addresses(&http), https: addresses(&https) };
+        if settings.redirect_port == Some(0) {
+            settings.redirect_port = addresses.https.first().map(SocketAddr::port);
+        }
         let resolver = Resolver::new(&inputs.certificates);
         let tls = TlsAcceptor::from(server_config(Arc::clone(&resolver))?);
         let counts: Vec<_> = (0..count).map(|_| Arc::default()).collect();

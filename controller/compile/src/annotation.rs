@@ -89,10 +89,12 @@ fn unknown(key: &str) -> Option<Problem> {
 }
 
 /// What to write in the place of an unknown key.
-pub(crate) fn meant(key: &str, known: &[&str]) -> String {
-    let distance = |name: &&&str| strsim::osa_distance(name, key);
-    match known.iter().min_by_key(distance).filter(|name| distance(name) <= 4) {
-        Some(name) => format!("Write `{name}`, or remove it."),
+pub(crate) fn meant(key: &str, known: &[&'static str]) -> String {
+    // All of them begin alike, which says nothing about what was meant.
+    let own = |key: &'static str| key.strip_prefix(PREFIX).unwrap_or(key);
+    let names: Vec<_> = known.iter().copied().map(own).collect();
+    match crds::nearest(key.strip_prefix(PREFIX).unwrap_or(key), &names) {
+        Some(name) => format!("Write `{PREFIX}{name}`, or remove it."),
         None => format!("Remove it; the annotations here are `{}`.", known.join("`, `")),
     }
 }
@@ -151,9 +153,7 @@ pub(crate) fn invalid_route(
 
 /// What to write in the place of an unknown name, or what else to do.
 pub(crate) fn meant_name(name: &str, known: &[&str], otherwise: &str) -> String {
-    let distance = |known: &&&str| strsim::osa_distance(known, name);
-    let near = |nearest: &&&str| distance(nearest) <= (name.chars().count() / 3).max(2);
-    match known.iter().min_by_key(|known| (distance(known), **known)).filter(near) {
+    match crds::nearest(name, known) {
         Some(nearest) => format!("Write `{nearest}`, or: {otherwise}"),
         None => otherwise.to_owned(),
     }

@@ -51,7 +51,7 @@ fn a_redirect_leads_to_the_port_that_clients_reach() {
     let here = Surroundings::Directory;
     assert_eq!(port(&["--https-listen", "127.0.0.1:9443"], here), Some(9443));
     assert_eq!(port(&["--https-listen", "127.0.0.1:443"], here), None);
-    assert_eq!(port(&["--https-listen", "127.0.0.1:0"], here), None);
+    assert_eq!(port(&["--https-listen", "127.0.0.1:0"], here), Some(0), "the one that is picked");
     assert_eq!(port(&["--https-listen", "off"], here), None);
     assert_eq!(port(&["--https-listen", "127.0.0.1:9443"], Surroundings::Cluster), None);
 }

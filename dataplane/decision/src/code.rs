@@ -208,7 +208,7 @@ codes! {
     }
     RouteInvalid SERVICE_UNAVAILABLE Us {
         client: "This route is being corrected.",
-        meaning: "A rule of the Ingress cannot be understood, or its Namespace is not known yet. Its requests are refused and never fall through to a wider route.",
+        meaning: "A rule of the Ingress cannot be understood, its Namespace is not known yet, or the Namespace has more Ingresses than it may have. Its requests are refused and never fall through to a wider route.",
         remedy: "Correct the field that the refusal names.",
     }
     CredentialStoreUnavailable SERVICE_UNAVAILABLE Us {

@@ -291,6 +291,17 @@ async fn plain_http_of_a_host_with_a_certificate_is_redirected() {
 }
 
 #[tokio::test]
+async fn a_redirect_can_lead_to_the_port_that_was_picked() {
+    let mut plan = Plan::new(&[]);
+    plan.routes.push(("secure.test", Posture::Open(OpenBy::Flag)));
+    plan.redirect_port = Some(0);
+    let proxy = plan.start();
+    let answer = proxy.get("secure.test", "/a", "").await;
+    let location = format!("location: https://secure.test:{}/a\r\n", proxy.https().port());
+    assert!(answer.contains(&location), "{answer}");
+}
+
+#[tokio::test]
 async fn no_route_is_404_without_the_request_in_it() {
     let proxy = Plan::new(&[]).start();
     let answer = proxy.get("unknown.test", "/secret-path", "accept: text/html\r\n").await;

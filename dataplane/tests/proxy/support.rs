@@ -49,6 +49,7 @@ pub(crate) struct Plan {
     pub(crate) routes: Vec<(&'static str, Posture)>,
     pub(crate) upstreams: Vec<SocketAddr>,
     pub(crate) certificates: Certificates,
+    pub(crate) redirect_port: Option<u16>,
 }
 
 impl Plan {
@@ -64,6 +65,7 @@ impl Plan {
             ],
             upstreams: upstreams.to_vec(),
             certificates: Certificates::default(),
+            redirect_port: None,
         }
     }
 
@@ -82,7 +84,7 @@ impl Plan {
             address_source: self.source,
             limits: self.limits,
             replica: 1,
-            redirect_port: None,
+            redirect_port: self.redirect_port,
         };
         let dataplane = Dataplane::start(settings, inputs, sender).unwrap();
         Proxy { dataplane, samples, snapshot, endpoints, certificates }
