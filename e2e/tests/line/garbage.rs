@@ -20,8 +20,8 @@ const PATIENCE: Duration = Duration::from_millis(300);
 /// How many lots of random bytes each port gets, and how long each is.
 const RANDOM: [usize; 6] = [1, 5, 64, 500, 5_000, 100_000];
 
-/// What is no request, or not a whole one.
-const BROKEN: [&[u8]; 12] = [
+/// What is no request, not a whole one, or one that nobody can obey.
+const BROKEN: [&[u8]; 16] = [
     b"",
     b"\r\n",
     b"\0",
@@ -32,6 +32,10 @@ const BROKEN: [&[u8]; 12] = [
     b"POST / HTTP/1.1\r\nhost: free.garbage.test\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x05\x01\x05\0\0\0\x01\xff\xff\xff\xff\xff",
+    b"GET / HTTP/1.1\r\n\r\n",
+    b"GET / HTTP/1.1\r\nhost: a b\r\nhost:\r\n\r\n",
+    b"GET /%00/%2e%2e/%zz HTTP/1.1\r\nhost: free.garbage.test\r\n\r\n",
+    b"\xff\xfe / HTTP/1.1\r\nhost: free.garbage.test\r\n\r\n",
     b"\x16\x03\x01\xff\xff\x01\0\xff\xff\xff",
     b"\x15\x03\x03\0\x02\x02\x28",
 ];
