@@ -66,6 +66,8 @@ pub struct Admin {
     pub watch_errors: Counter,
     /// Deletions that were ignored because the definition itself is being deleted.
     pub deletions_ignored: Counter,
+    /// Objects that stay in force though their definition was removed.
+    pub orphans: Gauge,
     /// The data plane, once there is one.
     pub dataplane: Arc<OnceLock<Weak<Dataplane>>>,
 }
@@ -132,6 +134,11 @@ impl Admin {
             self.compiles_hurried.clone(),
         );
         registry.register("watch_errors", "Watches that ended early", self.watch_errors.clone());
+        registry.register(
+            "orphaned_objects",
+            "Objects in force that vanished with their definition and were not applied again",
+            self.orphans.clone(),
+        );
         registry.register(
             "deletions_ignored",
             "Deletions that came from the removal of a definition",

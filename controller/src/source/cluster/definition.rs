@@ -12,6 +12,17 @@ use crate::admin::Admin;
 /// Between two looks at a definition that is not as it should be.
 const PAUSE: Duration = Duration::from_secs(2);
 
+/// What has become of a definition since objects of it were listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    /// It is the one that it was.
+    Same,
+    /// It is being deleted, or is gone.
+    Gone,
+    /// There is another one of the same name.
+    Replaced,
+}
+
 /// One definition.
 #[derive(Clone, Debug)]
 pub(super) struct Definition {
@@ -26,57 +37,66 @@ impl Definition {
     }
 
     /// Waits until the definition is there to stay and new enough; says what is wrong until then.
-    pub(super) async fn wait(&self, lack: impl Fn(String)) {
-        while let Some(sentence) = self.problem().await {
-            lack(sentence);
+    /// Gives its uid.
+    pub(super) async fn wait(&self, lack: impl Fn(String)) -> Option<String> {
+        loop {
+            match self.usable().await {
+                Ok(uid) => return uid,
+                Err(sentence) => lack(sentence),
+            }
             sleep(PAUSE).await;
         }
     }
 
-    async fn problem(&self) -> Option<String> {
+    async fn usable(&self) -> Result<Option<String>, String> {
         let name = &self.name;
         let definition = match self.api.get_opt(name).await {
             Ok(Some(definition)) => definition,
             Ok(None) => {
-                return Some(format!(
+                return Err(format!(
                     "the definition `{name}` is not installed; apply the files of crds/yaml"
                 ));
             }
             Err(kube::Error::Api(status)) if status.code == 403 => {
-                return Some(format!(
+                return Err(format!(
                     "the right to get the definition `{name}` is missing; grant the ServiceAccount the verb get on customresourcedefinitions of API group apiextensions.k8s.io"
                 ));
             }
-            Err(error) => return Some(format!("the definition `{name}` cannot be read: {error}")),
+            Err(error) => return Err(format!("the definition `{name}` cannot be read: {error}")),
         };
         if definition.metadata.deletion_timestamp.is_some() {
-            return Some(format!(
+            return Err(format!(
                 "the definition `{name}` is being deleted; apply the files of crds/yaml when it is gone"
             ));
         }
         let annotations = definition.metadata.annotations.unwrap_or_default();
         let schema = annotations.get(SCHEMA_ANNOTATION).and_then(|it| it.parse::<u32>().ok());
         if schema.is_none_or(|schema| schema < SCHEMA) {
-            return Some(format!(
+            return Err(format!(
                 "the definition `{name}` is older than this program; apply the files of crds/yaml of this version"
             ));
         }
-        None
+        Ok(definition.metadata.uid)
     }
 
-    /// Whether the definition exists and is not being deleted; waits for an answer.
-    pub(super) async fn is_alive(&self) -> bool {
+    /// What has become of the definition with this uid; waits for an answer. Takes over the uid of
+    /// one that replaces it.
+    pub(super) async fn life(&self, uid: &mut Option<String>) -> Life {
         loop {
             match self.api.get_metadata_opt(&self.name).await {
                 Ok(Some(definition)) if definition.metadata.deletion_timestamp.is_none() => {
-                    return true;
+                    if definition.metadata.uid == *uid {
+                        return Life::Same;
+                    }
+                    *uid = definition.metadata.uid;
+                    return Life::Replaced;
                 }
                 Ok(_) => {
                     tracing::error!(
                         resource = self.name,
                         "Definition is being deleted; its last objects stay in force"
                     );
-                    return false;
+                    return Life::Gone;
                 }
                 Err(error) => {
                     self.admin.watch_errors.inc();

@@ -1,5 +1,7 @@
 //! One kind in one namespace, or in all: a watch, its store, and whether it was listed.
 
+mod orphans;
+
 use std::{
     collections::HashMap,
     fmt,
@@ -21,7 +23,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::{sync::Notify, time::sleep};
 
-use super::{definition::Definition, pause::Pause, right};
+use self::orphans::Orphans;
+use super::{
+    definition::{Definition, Life},
+    pause::Pause,
+    right,
+};
 use crate::admin::{Admin, Readiness};
 
 /// Most events that are looked at together.
@@ -102,6 +109,7 @@ struct Inner<K: Stored> {
     writer: Writer<K>,
     /// What each object means, so that our own writes of status do not count as changes.
     meanings: HashMap<ObjectRef<K>, u64>,
+    orphans: Orphans<K>,
     state: State,
     said: Option<String>,
 }
@@ -117,7 +125,8 @@ impl<K: Stored> Slot<K> {
         let writer = Writer::new(dynamic_type.clone());
         let store = writer.as_reader();
         let (state, said) = (State::Waiting, None);
-        let inner = Mutex::new(Inner { writer, meanings: HashMap::new(), state, said });
+        let (meanings, orphans) = (HashMap::new(), Orphans::default());
+        let inner = Mutex::new(Inner { writer, meanings, orphans, state, said });
         let admin = admin.clone();
         admin.readiness.lacks(&place.to_string(), format!("{place} are not listed yet"));
         Self { place, store, inner, changed, admin, dynamic_type }
@@ -125,7 +134,10 @@ impl<K: Stored> Slot<K> {
 
     /// The objects, as far as they are known.
     pub(super) fn objects(&self) -> Vec<Arc<K>> {
-        self.store.state()
+        let inner = self.lock();
+        let mut objects = self.store.state();
+        objects.extend(inner.orphans.objects());
+        objects
     }
 
     /// Whether there is a complete list, or none to be had.
@@ -154,9 +166,10 @@ impl<K: Stored> Slot<K> {
         config: watcher::Config,
         definition: Option<Definition>,
     ) -> Result<(), &'static str> {
-        if let Some(definition) = &definition {
-            definition.wait(|sentence| self.lack(sentence)).await;
-        }
+        let mut uid = match &definition {
+            Some(definition) => definition.wait(|sentence| self.lack(sentence)).await,
+            None => None,
+        };
         while let Some(verb) = self.missing_verb(&api).await {
             self.refuse(missing_right(verb, &self.place));
             sleep(RETRY).await;
@@ -175,16 +188,13 @@ impl<K: Stored> Slot<K> {
             let removes = |event: &Result<Event<K>, watcher::Error>| {
                 matches!(event, Ok(Event::Delete(_) | Event::InitDone))
             };
-            let alive = match &definition {
-                Some(definition) if chunk.iter().any(removes) => definition.is_alive().await,
-                Some(_) | None => true,
+            let life = match &definition {
+                Some(definition) if chunk.iter().any(removes) => definition.life(&mut uid).await,
+                Some(_) | None => Life::Same,
             };
             for event in chunk {
                 match event {
-                    Ok(Event::Delete(_) | Event::InitDone) if !alive => {
-                        self.admin.deletions_ignored.inc();
-                    }
-                    Ok(event) => self.apply(event),
+                    Ok(event) => self.follow_one(event, life),
                     Err(error) => self.fail(&error),
                 }
             }
@@ -192,23 +202,47 @@ impl<K: Stored> Slot<K> {
         Err("the watch ended")
     }
 
+    /// What vanishes with its definition stays in force: nobody deleted it by itself.
+    fn follow_one(&self, event: Event<K>, life: Life) {
+        match (event, life) {
+            (Event::Delete(_), Life::Gone | Life::Replaced) | (Event::InitDone, Life::Gone) => {
+                self.admin.deletions_ignored.inc();
+                self.lock().orphans.bereave();
+            }
+            (Event::InitDone, Life::Replaced) => {
+                self.lock().orphans.bereave();
+                self.apply(Event::InitDone);
+            }
+            (event, Life::Same | Life::Gone | Life::Replaced) => self.apply(event),
+        }
+    }
+
     fn apply(&self, event: Event<K>) {
         let event = event.modify(project);
         let mut inner = self.lock();
+        let orphans = inner.orphans.len();
+        let before = match &event {
+            Event::InitDone => self.store.state(),
+            Event::Apply(_) | Event::Delete(_) | Event::Init | Event::InitApply(_) => Vec::new(),
+        };
         inner.writer.apply_watcher_event(&event);
         let changed = match &event {
             Event::Apply(object) => {
                 let key = object.to_object_ref(self.dynamic_type.clone());
                 let meaning = meaning(object);
+                inner.orphans.release(&key);
                 inner.meanings.insert(key, meaning) != Some(meaning)
             }
             Event::Delete(object) => {
-                inner.meanings.remove(&object.to_object_ref(self.dynamic_type.clone()));
+                let key = object.to_object_ref(self.dynamic_type.clone());
+                inner.orphans.release(&key);
+                inner.meanings.remove(&key);
                 true
             }
             Event::InitDone => {
                 // The list is complete; what it means is compared object by object from now on.
                 let listed = self.store.state();
+                inner.orphans.list(before, &listed, &self.dynamic_type);
                 let reference = |object: &K| object.to_object_ref(self.dynamic_type.clone());
                 inner.meanings =
                     listed.iter().map(|object| (reference(object), meaning(&**object))).collect();
@@ -219,9 +253,22 @@ impl<K: Stored> Slot<K> {
             }
             Event::Init | Event::InitApply(_) => false,
         };
+        let left = inner.orphans.len();
         drop(inner);
+        self.tell_orphans(orphans, left);
         if changed {
             self.changed.notify_one();
+        }
+    }
+
+    fn tell_orphans(&self, before: usize, now: usize) {
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.admin.orphans.inc_by(count(now) - count(before));
+        if now > before {
+            tracing::warn!(
+                resource = %self.place, objects = now,
+                "Objects stay in force that vanished with their definition; apply them again, or restart the program to let them go"
+            );
         }
     }
 

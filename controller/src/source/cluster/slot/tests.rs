@@ -66,3 +66,42 @@ fn nothing_is_settled_before_the_list_is_complete() {
     assert!(slot.is_settled());
     assert!(slot.admin.readiness.missing().is_empty());
 }
+
+#[test]
+fn what_vanished_with_its_definition_stays_until_it_comes_back_or_is_deleted_by_itself() {
+    let slot = slot();
+    let object = |name: &str| {
+        let mut ingress = ingress("1", "a.example.com", "192.0.2.1");
+        ingress.metadata.name = Some(name.to_owned());
+        ingress
+    };
+    let kept = || {
+        let mut kept: Vec<_> = slot.objects().iter().map(|object| object.name_any()).collect();
+        kept.sort();
+        kept
+    };
+    list(&slot, vec![object("one"), object("two"), object("three")]);
+    slot.follow_one(Event::Delete(object("one")), Life::Gone);
+    assert_eq!((kept().len(), slot.admin.deletions_ignored.get()), (3, 1));
+    // Installed again, with a part of the objects, and then the others one by one.
+    list(&slot, vec![object("two"), object("new")]);
+    assert_eq!(kept(), ["new", "one", "three", "two"]);
+    assert_eq!(slot.admin.orphans.get(), 2);
+    list(&slot, vec![object("two")]);
+    assert_eq!(kept(), ["one", "three", "two"], "a deletion that was missed is one");
+    slot.follow_one(Event::Apply(object("one")), Life::Same);
+    slot.follow_one(Event::Delete(object("one")), Life::Same);
+    assert_eq!(kept(), ["three", "two"]);
+    assert_eq!(slot.admin.orphans.get(), 1);
+}
+
+#[test]
+fn a_definition_that_was_replaced_in_a_moment_takes_nothing_away() {
+    let slot = slot();
+    list(&slot, vec![ingress("1", "a.example.com", "192.0.2.1")]);
+    slot.follow_one(Event::Init, Life::Replaced);
+    slot.follow_one(Event::InitDone, Life::Replaced);
+    assert_eq!(slot.objects().len(), 1);
+    slot.follow_one(Event::Delete(ingress("1", "a.example.com", "192.0.2.1")), Life::Replaced);
+    assert_eq!(slot.objects().len(), 1);
+}
