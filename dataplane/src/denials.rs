@@ -9,12 +9,11 @@ use std::{
 };
 
 use decision::{
-    check::Site,
     code::Code,
     denial::{Denial, DenialReason, Failure},
-    policy::{ClosedBy, Disclosure},
-    refs::{FieldRef, ResourceRef},
-    route::RouteName,
+    disclosure::Disclosure,
+    refs::{FieldRef, ResourceRef, RouteName, Site},
+    uncovered::ClosedBy,
 };
 use quick_cache::DefaultHashBuilder;
 use tokio::time::Instant;

@@ -152,15 +152,17 @@ mod tests {
 
     use decision::{
         canonical::{Connection, RequestLimits, Scheme},
-        check::{Check, Demand, Site, token::TokenCheck},
+        check::{Check, Demand, token::TokenCheck},
         claims::Claims,
         client::AddressSource,
+        disclosure::OnDeny,
         host::HostPattern,
-        policy::{Alternative, Attachment, Enforcement, OnDeny, OpenBy, Policy, Rule, Uncovered},
+        policy::{Alternative, Attachment, Enforcement, Policy, Rule},
         protection::{Posture, Protection},
-        refs::{FieldRef, Kind, ResourceRef},
-        route::{HostRoutes, PathMatch, Route, RouteName, RoutingTable},
+        refs::{FieldRef, Kind, ResourceRef, RouteName, Site},
+        route::{HostRoutes, PathMatch, Route, RoutingTable},
         token::{Audiences, KeySet, Provider},
+        uncovered::{OpenBy, Uncovered},
     };
 
     use super::*;

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use decision::route::RouteName;
+use decision::refs::RouteName;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, text::encode_registry},

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::HashMap, sync::Arc, time::SystemTime};
 
-use decision::{decide::Cleared, denial::Denial, escape::quoted, route::RouteName};
+use decision::{decide::Cleared, denial::Denial, escape::quoted, refs::RouteName};
 use http::StatusCode;
 use quick_cache::DefaultHashBuilder;
 use tokio::{sync::mpsc, time::Instant};
@@ -234,9 +234,8 @@ fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use decision::{
-        check::Site,
         denial::{DenialReason, Failure},
-        refs::{FieldRef, Kind, ResourceRef},
+        refs::{FieldRef, Kind, ResourceRef, Site},
     };
 
     use super::*;

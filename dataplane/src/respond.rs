@@ -4,8 +4,11 @@ use std::{fmt::Write, sync::Arc};
 
 use bytes::Bytes;
 use decision::{
-    canonical::Line, code::Code, denial::Denial, policy::Disclosure, refs::FieldRef,
-    route::RouteName,
+    canonical::Line,
+    code::Code,
+    denial::Denial,
+    disclosure::Disclosure,
+    refs::{FieldRef, RouteName},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 

@@ -6,9 +6,10 @@ use crds::{AccessPolicy, DecodeError, TargetRef};
 use decision::{
     check::Demand,
     denial::DenialReason,
+    disclosure::{Disclosure, OnDeny},
     host::HostPattern,
     path,
-    policy::{Disclosure, Enforcement, Narrowing, OnDeny, Policy, Refusal, Rule, Section},
+    policy::{Enforcement, Narrowing, Policy, Refusal, Rule, Section},
     refs::{FieldRef, Kind, ResourceRef},
 };
 use serde_json::{Map, Value};

@@ -6,11 +6,12 @@ use std::{
 };
 
 use decision::{
-    check::Lack,
     denial::DenialReason,
-    policy::{Attachment, Narrowing, Uncovered},
+    lack::Lack,
+    policy::{Attachment, Narrowing},
     protection::{Posture, Protection, Required},
     refs::{FieldRef, Kind, ResourceRef},
+    uncovered::Uncovered,
 };
 
 use crate::{

@@ -3,12 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use decision::{
-    host::HostPattern,
-    path::is_within,
-    policy::{Narrowing, Uncovered},
-    protection::Posture,
-    refs::ResourceRef,
-    route::ServicePort,
+    host::HostPattern, path::is_within, policy::Narrowing, protection::Posture, refs::ResourceRef,
+    route::ServicePort, uncovered::Uncovered,
 };
 
 use crate::{

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use crds::{AccessPolicySpec, Jwks, JwtProvider, SecretKeyRef};
 use decision::{
-    check::Lack,
+    lack::Lack,
     refs::{Kind, ResourceRef},
     token::{Audiences, KeySet, Provider},
 };

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use decision::{
-    policy::{ClosedBy, OpenBy, Uncovered},
     refs::{FieldRef, Kind, ResourceRef},
+    uncovered::{ClosedBy, OpenBy, Uncovered},
 };
 
 use crate::{

@@ -8,8 +8,8 @@ use std::{
 use decision::{
     host::HostPattern,
     protection::Posture,
-    refs::{FieldRef, ResourceRef},
-    route::{Backend, HostRoutes, PathMatch, Route, RouteName, RoutingTable},
+    refs::{FieldRef, ResourceRef, RouteName},
+    route::{Backend, HostRoutes, PathMatch, Route, RoutingTable},
 };
 use k8s_openapi::api::networking::v1::IngressBackend;
 

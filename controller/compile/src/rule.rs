@@ -6,15 +6,16 @@ use crds::{Checks, ClaimTest as RawTest, ClaimValue, JwtCheck};
 use decision::{
     address::{NetworkSet, parse_network},
     check::{
-        Check, Demand, Lack, Site,
+        Check, Demand,
         address::AddressCheck,
         method::MethodCheck,
         subscription::{AcceptedPlan, SubscriptionCheck},
         token::{ClaimDemand, ClaimTest, TokenCheck},
     },
     claims::Json,
+    lack::Lack,
     policy::{Alternative, Enforcement, Rule, Section},
-    refs::{Kind, ResourceRef},
+    refs::{Kind, ResourceRef, Site},
     token::Provider,
 };
 use http::Method;

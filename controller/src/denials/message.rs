@@ -114,7 +114,10 @@ fn cut(text: &str, limit: usize) -> String {
 mod tests {
     use std::sync::Arc;
 
-    use decision::{code::Code, refs::ResourceRef, route::RouteName};
+    use decision::{
+        code::Code,
+        refs::{ResourceRef, RouteName},
+    };
 
     use super::*;
 

@@ -12,22 +12,12 @@ use http::HeaderName;
 use crate::{
     canonical::{API_KEY, CanonicalRequest},
     denial::DenialReason,
-    refs::ResourceRef,
+    lack::Lack,
+    refs::{ResourceRef, Site},
     subscription::Subscriptions,
     time::Timestamp,
     token::VerifiedTokens,
 };
-
-/// Where a check stands: what a refusal points at.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Site {
-    /// The policy.
-    pub policy: ResourceRef,
-    /// The rule's name.
-    pub rule: Arc<str>,
-    /// The check's field: `spec.require[1].anyOf[0].jwt`.
-    pub field: Arc<str>,
-}
 
 /// One check of a rule.
 #[derive(Debug)]
@@ -49,23 +39,6 @@ pub enum Demand {
     Token(token::TokenCheck),
     /// `subscription`: an API key belongs to an active subscription of a plan.
     Subscription(subscription::SubscriptionCheck),
-}
-
-/// What keeps an object from being used to judge by, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lack {
-    /// What is wrong with it: `it does not exist`.
-    pub problem: Arc<str>,
-    /// What to do about it: whole sentences.
-    pub remedy: Arc<str>,
-}
-
-impl Lack {
-    /// The refusal of who presented a credential that only `resource` could verify.
-    fn of(&self, resource: &ResourceRef) -> DenialReason {
-        let (problem, remedy) = (Arc::clone(&self.problem), Arc::clone(&self.remedy));
-        DenialReason::CredentialStoreUnavailable { resource: resource.clone(), problem, remedy }
-    }
 }
 
 /// What a check found.
@@ -169,4 +142,10 @@ impl Demand {
     pub fn is_address(&self) -> bool {
         matches!(self, Self::Address(_))
     }
+}
+
+/// The refusal of who presented a credential that only `resource` could verify.
+fn unavailable(resource: &ResourceRef, lack: &Lack) -> DenialReason {
+    let (problem, remedy) = (Arc::clone(&lack.problem), Arc::clone(&lack.remedy));
+    DenialReason::CredentialStoreUnavailable { resource: resource.clone(), problem, remedy }
 }

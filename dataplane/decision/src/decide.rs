@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use crate::{
     canonical::{CanonicalRequest, Scheme},
-    check::{Check, Demand, Evidence, Facts, Outcome, Site},
+    check::{Check, Demand, Evidence, Facts, Outcome},
     denial::{Denial, DenialReason, Failure},
+    disclosure::{Disclosure, OnDeny},
     headline::{presented, stage},
-    policy::{
-        Alternative, Disclosure, Enforcement, OnDeny, OpenBy, Refusal, Rule, Section, Uncovered,
-    },
+    policy::{Alternative, Enforcement, Refusal, Rule, Section},
     protection::{Judged, Posture, Protection, Required},
-    route::{Backend, Route, RouteName},
+    refs::{RouteName, Site},
+    route::{Backend, Route},
     snapshot::Snapshot,
     time::Timestamp,
     token::VerifiedTokens,
+    uncovered::{OpenBy, Uncovered},
 };
 
 /// How a request ends. Total: there is no fifth way.

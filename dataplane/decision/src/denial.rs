@@ -10,13 +10,13 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 
 use crate::{
-    check::{Lack, Site},
     client::ClientAddress,
     code::Code,
+    disclosure::{Disclosure, OnDeny},
     host::Host,
-    policy::{ClosedBy, Disclosure, OnDeny},
-    refs::{FieldRef, ResourceRef},
-    route::RouteName,
+    lack::Lack,
+    refs::{FieldRef, ResourceRef, RouteName, Site},
+    uncovered::ClosedBy,
 };
 
 /// Why a request was refused, with the facts that were observed.

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use crate::{
     canonical::CanonicalRequest,
-    check::{Check, Site},
+    check::Check,
     denial::DenialReason,
+    disclosure::OnDeny,
     host::HostPattern,
     path::is_within,
-    refs::{FieldRef, ResourceRef},
+    refs::{ResourceRef, Site},
 };
 
 /// One `AccessPolicy`, compiled.
@@ -31,27 +32,6 @@ pub enum Enforcement {
     Enforce,
     /// It counts and never blocks.
     Shadow,
-}
-
-/// How much a refused client learns, strictest first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Disclosure {
-    /// The id of the refusal.
-    None,
-    /// The id and the code. The default.
-    #[default]
-    Code,
-    /// The id, the code, the sentence for clients, and the hint.
-    Reason,
-}
-
-/// `onDeny` of a policy.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OnDeny {
-    /// How much is told.
-    pub disclosure: Disclosure,
-    /// A sentence of the policy's owner, shown under disclosure `Reason`.
-    pub hint: Option<Arc<str>>,
 }
 
 /// The list of a policy that a rule stands in.
@@ -188,29 +168,4 @@ impl From<DenialReason> for Refusal {
     fn from(reason: DenialReason) -> Self {
         Self { reason, on_deny: OnDeny::default() }
     }
-}
-
-/// Who said that a route without a policy is closed.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum ClosedBy {
-    /// `--default-posture closed`.
-    Flag,
-    /// `whygate.dev/posture: Closed` on this object.
-    Annotation(FieldRef),
-}
-
-/// Who said that a route without a policy is open.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum OpenBy {
-    /// `--default-posture open`, and neither `IngressClass` nor Namespace says otherwise.
-    Flag,
-}
-
-/// What happens with requests that no policy covers. Never left unsaid.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Uncovered {
-    /// They pass.
-    Open(OpenBy),
-    /// They are refused with `PolicyRequired`.
-    Closed(ClosedBy),
 }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use crate::{
-    check::Lack,
     denial::DenialReason,
-    policy::{Attachment, Disclosure, OnDeny, OpenBy, Policy, Refusal, Rule, Section, Uncovered},
+    disclosure::{Disclosure, OnDeny},
+    lack::Lack,
+    policy::{Attachment, Policy, Refusal, Rule, Section},
     refs::{FieldRef, ResourceRef},
+    uncovered::{OpenBy, Uncovered},
 };
 
 /// How a route answers. There is no route without one.

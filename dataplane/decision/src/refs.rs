@@ -109,3 +109,34 @@ impl fmt::Display for FieldRef {
         write!(f, "{} at {}", self.resource, printable(&self.path))
     }
 }
+
+/// Where a check stands: what a refusal points at.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Site {
+    /// The policy.
+    pub policy: ResourceRef,
+    /// The rule's name.
+    pub rule: Arc<str>,
+    /// The check's field: `spec.require[1].anyOf[0].jwt`.
+    pub field: Arc<str>,
+}
+
+/// A route's name in Events, logs and metrics. Made from configuration alone.
+///
+/// Prints as `shop/web api.example.com/v1`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteName {
+    /// The Ingress and the field of the path: `spec.rules[0].http.paths[1]`.
+    pub field: FieldRef,
+    /// The rule's host, `*` if it has none.
+    pub host: Box<str>,
+    /// The path as written.
+    pub path: Box<str>,
+}
+
+impl fmt::Display for RouteName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { field, host, path } = self;
+        write!(f, "{} {}{}", field.resource.path(), printable(host), printable(path))
+    }
+}

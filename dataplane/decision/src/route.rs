@@ -3,11 +3,10 @@
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use crate::{
-    escape::printable,
     host::{Host, HostPattern},
     path::segments,
     protection::Posture,
-    refs::{FieldRef, ResourceRef},
+    refs::{FieldRef, ResourceRef, RouteName},
 };
 
 /// One path of one rule of an Ingress.
@@ -21,26 +20,6 @@ pub struct Route {
     pub backend: Arc<Backend>,
     /// Whether plain HTTP is answered by a redirect to https.
     pub redirect_to_https: bool,
-}
-
-/// A route's name in Events, logs and metrics. Made from configuration alone.
-///
-/// Prints as `shop/web api.example.com/v1`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RouteName {
-    /// The Ingress and the field of the path: `spec.rules[0].http.paths[1]`.
-    pub field: FieldRef,
-    /// The rule's host, `*` if it has none.
-    pub host: Box<str>,
-    /// The path as written.
-    pub path: Box<str>,
-}
-
-impl fmt::Display for RouteName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { field, host, path } = self;
-        write!(f, "{} {}{}", field.resource.path(), printable(host), printable(path))
-    }
 }
 
 /// A port of a Service, or why there is none to forward to.

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use jsonwebtoken::DecodingKey;
 
-use crate::{check::Lack, claims::Claims, refs::ResourceRef};
+use crate::{claims::Claims, lack::Lack, refs::ResourceRef};
 
 pub use jsonwebtoken::Algorithm;
 pub use key_set::{KEY_COUNT_LIMIT, KEY_SET_LIMIT};

@@ -9,10 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use decision::{
-    code::Code,
-    route::{Route, RouteName},
-};
+use decision::{code::Code, refs::RouteName, route::Route};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 

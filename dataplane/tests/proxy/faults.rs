@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use dataplane::{EndpointTable, Limits};
-use decision::{policy::OpenBy, protection::Posture};
+use decision::{protection::Posture, uncovered::OpenBy};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},

@@ -1,6 +1,6 @@
 //! What upstreams and clients get to see.
 
-use decision::{client::AddressSource, policy::OpenBy, protection::Posture};
+use decision::{client::AddressSource, protection::Posture, uncovered::OpenBy};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},

@@ -13,14 +13,16 @@ use std::{
 
 use dataplane::{Certificates, Dataplane, DenialSample, EndpointTable, Inputs, Limits, Settings};
 use decision::{
-    check::{Check, Demand, Site, address::AddressCheck, method::MethodCheck},
+    check::{Check, Demand, address::AddressCheck, method::MethodCheck},
     client::AddressSource,
+    disclosure::OnDeny,
     host::HostPattern,
-    policy::{Alternative, Attachment, Enforcement, OnDeny, OpenBy, Policy, Rule, Uncovered},
+    policy::{Alternative, Attachment, Enforcement, Policy, Rule},
     protection::{Posture, Protection},
-    refs::{FieldRef, Kind, ResourceRef},
-    route::{Backend, HostRoutes, PathMatch, Route, RouteName, RoutingTable, ServicePort},
+    refs::{FieldRef, Kind, ResourceRef, RouteName, Site},
+    route::{Backend, HostRoutes, PathMatch, Route, RoutingTable, ServicePort},
     snapshot::Snapshot,
+    uncovered::{OpenBy, Uncovered},
 };
 use http::Method;
 use tokio::{

@@ -1,7 +1,7 @@
 //! The rows of the fail-closed table that manifests decide.
 
 use compile::{Before, Settings, resources::Unreadable, settings::Posture};
-use decision::{policy::Disclosure, refs::Kind};
+use decision::{disclosure::Disclosure, refs::Kind};
 
 use crate::world::{
     OFFICE, World, aged, api, check, check_findings, check_with, ingress, policy, rule, settings,

@@ -189,5 +189,5 @@ fn the_disclosure_of_an_invalid_policy_counts_if_it_can_be_read() {
         panic!("{:?}", route.posture)
     };
     let on_deny = protection.attachments()[0].on_deny();
-    assert_eq!(on_deny.disclosure, decision::policy::Disclosure::Reason);
+    assert_eq!(on_deny.disclosure, decision::disclosure::Disclosure::Reason);
 }

@@ -10,7 +10,7 @@ use decision::{
     canonical::{CanonicalRequest, Connection, RequestLimits, Scheme},
     client::AddressSource,
     decide::{Decision, decide},
-    policy::Disclosure,
+    disclosure::Disclosure,
     route::Backend,
     time::Timestamp,
     token::NoTokens,

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use decision::{code::Code, route::RouteName};
+use decision::{code::Code, refs::RouteName};
 use proptest::prelude::*;
 
 use super::*;

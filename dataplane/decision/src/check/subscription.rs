@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Evidence, Facts, Lack, Outcome};
+use super::{Evidence, Facts, Outcome, unavailable};
 use crate::{
     canonical::API_KEY,
     denial::DenialReason,
+    lack::Lack,
     refs::ResourceRef,
     subscription::{ApiKey, State, Subscription},
 };
@@ -51,7 +52,7 @@ impl SubscriptionCheck {
         if let Some(AcceptedPlan { plan, lack: Some(lack) }) =
             self.plans.iter().find(|accepted| accepted.lack.is_some())
         {
-            return Outcome::Unknown(Box::new(lack.of(plan)));
+            return Outcome::Unknown(Box::new(unavailable(plan, lack)));
         }
         unmet(match found {
             Some(subscription) => DenialReason::PlanNotAccepted {

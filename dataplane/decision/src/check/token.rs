@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, header};
 
-use super::{Evidence, Facts, Outcome};
+use super::{Evidence, Facts, Outcome, unavailable};
 use crate::{
     claims::{Claims, Json},
     denial::DenialReason,
@@ -112,8 +112,10 @@ fn verify(token: &str, provider: &Provider, facts: Facts<'_>) -> Result<Arc<Clai
     let unverified = Unverified::read(token).map_err(malformed)?;
     let algorithm = accepted(&unverified.algorithm, provider)?;
     registered::judge(&unverified.claims, provider, facts.now)?;
-    let keys =
-        provider.keys.as_ref().map_err(|(resource, lack)| Stop::Unknown(lack.of(resource)))?;
+    let keys = provider
+        .keys
+        .as_ref()
+        .map_err(|(resource, lack)| Stop::Unknown(unavailable(resource, lack)))?;
     let key_id = || unverified.key_id.as_deref().map(shortened);
     let key = select(keys, unverified.key_id.as_deref(), algorithm)
         .ok_or_else(|| DenialReason::TokenKeyUnknown { key_id: key_id(), keys: keys.keys.len() })?;

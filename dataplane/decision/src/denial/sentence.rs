@@ -6,8 +6,8 @@ use super::{DenialReason, Slow};
 use crate::{
     client::{ClientAddress, Derivation},
     escape::quoted,
-    policy::ClosedBy,
     refs::FieldRef,
+    uncovered::ClosedBy,
 };
 
 /// What was observed, without a final period.

@@ -1,6 +1,6 @@
 //! How single rules combine: which refusal speaks, and what an unknown check comes to.
 
-use decision::{code::Code, policy::Disclosure};
+use decision::{code::Code, disclosure::Disclosure};
 use http::Method;
 
 use crate::world::{Asked, Asking, PolicyText, RuleText, decided, denial};

@@ -3,10 +3,12 @@
 use std::cell::RefCell;
 
 use decision::{
-    check::{Outcome, Site},
+    check::Outcome,
     decide::{Observer, Step, decide_observed},
     denial::DenialReason,
-    policy::{Disclosure, Enforcement, Section},
+    disclosure::Disclosure,
+    policy::{Enforcement, Section},
+    refs::Site,
     token::NoTokens,
 };
 use http::Method;

@@ -5,18 +5,19 @@ use std::{net::SocketAddr, sync::Arc};
 use decision::{
     address::parse_network,
     canonical::{CanonicalRequest, Connection, RequestLimits, Scheme},
-    check::Lack,
     client::AddressSource,
     code::Code,
     decide::{Decision, decide},
     denial::{Denial, DenialReason},
+    disclosure::Disclosure,
     host::{Host, HostPattern},
-    policy::{Disclosure, OpenBy, Uncovered},
+    lack::Lack,
     protection::{Posture, Protection, Required},
     refs::{FieldRef, Kind},
     route::{HostRoutes, PathMatch, Route, RoutingTable},
     snapshot::Snapshot,
     token::NoTokens,
+    uncovered::{OpenBy, Uncovered},
 };
 use http::{HeaderValue, Request, request::Builder};
 

@@ -8,13 +8,13 @@ use std::{
 
 use decision::{
     check::{
-        Check, Demand, Evidence, Facts, Outcome, Site,
+        Check, Demand, Evidence, Facts, Outcome,
         token::{ClaimDemand, ClaimTest, TokenCheck},
     },
     claims::{Claims, Json},
     code::Code,
     denial::DenialReason,
-    refs::Kind,
+    refs::{Kind, Site},
     subscription::Subscriptions,
     time::Timestamp,
     token::{Algorithm, Audiences, KeySet, NoTokens, VerifiedTokens},

@@ -7,7 +7,7 @@ use decision::{
     address::parse_network,
     canonical::{CanonicalRequest, Connection, RequestLimits, Scheme},
     check::{
-        Check, Demand, Lack, Site,
+        Check, Demand,
         address::AddressCheck,
         method::MethodCheck,
         subscription::{AcceptedPlan, SubscriptionCheck},
@@ -16,18 +16,18 @@ use decision::{
     client::AddressSource,
     decide::{Decision, decide},
     denial::{Denial, DenialReason},
+    disclosure::{Disclosure, OnDeny},
     host::HostPattern,
-    policy::{
-        Alternative, Attachment, ClosedBy, Disclosure, Enforcement, Narrowing, OnDeny, OpenBy,
-        Policy, Refusal, Rule, Uncovered,
-    },
+    lack::Lack,
+    policy::{Alternative, Attachment, Enforcement, Narrowing, Policy, Refusal, Rule},
     protection::{Posture, Protection},
-    refs::{FieldRef, Kind, ResourceRef},
-    route::{Backend, HostRoutes, PathMatch, Route, RouteName, RoutingTable, ServicePort},
+    refs::{FieldRef, Kind, ResourceRef, RouteName, Site},
+    route::{Backend, HostRoutes, PathMatch, Route, RoutingTable, ServicePort},
     snapshot::Snapshot,
     subscription::{KeyDigest, State, Subscription, Subscriptions},
     time::Timestamp,
     token::{Algorithm, Audiences, KeySet, NoTokens, Provider},
+    uncovered::{ClosedBy, OpenBy, Uncovered},
 };
 use http::{HeaderValue, Method, Request};
 
