@@ -15,10 +15,11 @@ use clap::{Args, ValueEnum};
 use decision::{
     address::{NetworkSet, parse_network},
     client::AddressSource,
+    host::HostPattern,
 };
 use ipnet::IpNet;
 
-pub use ingresses::{IngressFlags, Owner, PostureFlag};
+pub use ingresses::{IngressFlags, PostureFlag};
 pub use limits::LimitFlags;
 pub(crate) use parse::name;
 use parse::{client_address, listener, networks};
@@ -150,6 +151,15 @@ pub struct Name {
     pub namespace: String,
     /// The name in it.
     pub name: String,
+}
+
+/// `PATTERN=NAMESPACE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The hosts.
+    pub pattern: HostPattern,
+    /// Who owns them.
+    pub namespace: String,
 }
 
 /// The value of `--log-format`.

@@ -10,7 +10,9 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{cel, jwt::JwtProvider, pattern, presence::at_least_one, rule::Rule};
+use crate::{
+    cel, enforcement::Enforcement, jwt::JwtProvider, pattern, presence::at_least_one, rule::Rule,
+};
 
 /// What the policy demands of requests to the Ingresses that it names.
 ///
@@ -154,16 +156,6 @@ pub enum TargetGroup {
 pub enum TargetKind {
     /// A `networking.k8s.io` Ingress.
     Ingress,
-}
-
-/// Whether a policy or a rule refuses requests or only counts.
-#[derive(Serialize, Deserialize, Debug, Default, PartialEq, Eq, Clone, Copy, JsonSchema)]
-pub enum Enforcement {
-    /// Requests that fail are refused.
-    #[default]
-    Enforce,
-    /// Requests that fail are let through and counted.
-    Shadow,
 }
 
 /// What a refused caller is told.

@@ -9,6 +9,7 @@ mod access_subscription;
 mod cel;
 mod decode;
 mod duration;
+mod enforcement;
 mod jwt;
 mod manifest;
 mod nearest;
@@ -22,14 +23,15 @@ mod text;
 
 pub use access_plan::{AccessPlan, AccessPlanSpec, AccessPlanStatus, Approval, Consumers};
 pub use access_policy::{
-    AccessPolicy, AccessPolicySpec, AccessPolicyStatus, Disclosure, Enforcement, OnDeny,
-    TargetCounts, TargetGroup, TargetKind, TargetRef,
+    AccessPolicy, AccessPolicySpec, AccessPolicyStatus, Disclosure, OnDeny, TargetCounts,
+    TargetGroup, TargetKind, TargetRef,
 };
 pub use access_subscription::{
     AccessSubscription, AccessSubscriptionSpec, AccessSubscriptionStatus, ApiKey, Credential,
     PlanRef, SubscriptionState,
 };
 pub use decode::{DecodeError, decode};
+pub use enforcement::Enforcement;
 pub use jwt::{
     Algorithm, ClaimCheck, ClaimTest, ClaimValue, Jwks, JwtCheck, JwtProvider, ScopeCheck,
     SecretKeyRef,

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    access_policy::Enforcement,
+    enforcement::Enforcement,
     jwt::JwtCheck,
     pattern,
     presence::{at_least_one, exactly_one},

@@ -19,29 +19,13 @@ use quick_cache::DefaultHashBuilder;
 use tokio::time::Instant;
 
 use crate::{
+    denial_key::DenialKey,
     id::RequestId,
     metrics::{Count, SERIES_LIMIT, Shared},
 };
 
 /// How many refusals of a series are sampled at once before it is one a second.
 const BURST: u32 = 10;
-
-/// What refusals have in common that are counted together. Made from configuration alone.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct DenialKey {
-    /// The code.
-    pub code: Code,
-    /// The route, if there was one. `None` also for series beyond the limit.
-    pub route: Option<Arc<RouteName>>,
-    /// The policy that refused, if one did.
-    pub policy: Option<ResourceRef>,
-    /// The rule that refused, if one did.
-    pub rule: Option<Arc<str>>,
-    /// The one field to look at.
-    pub field: Option<FieldRef>,
-    /// Whether the rule only counts what it would have refused.
-    pub shadow: bool,
-}
 
 /// One refusal out of many, for Events and logs.
 #[derive(Clone, Debug)]

@@ -11,9 +11,10 @@ use hyper::body::Incoming;
 use crate::{
     body::{RequestBody, ResponseBody, Upload, UploadFailure},
     quota::{Permit, Used},
+    record::Case,
     respond::{self, Refused, Unserved},
     serve::Origin,
-    upstream::{Case, Choice, Download, UpstreamError},
+    upstream::{Choice, Download, UpstreamError},
     worker::Worker,
 };
 

@@ -24,9 +24,10 @@ use crate::{
     facts,
     forward::{Exchange, forward},
     quota,
+    record::{Case, Found},
     respond::{self, Refused, Unserved},
     serve::{Origin, progress::InFlight},
-    upstream::{Case, Choice, Found},
+    upstream::Choice,
     worker::Worker,
 };
 

@@ -7,6 +7,7 @@
 //! it without losing a request.
 
 mod body;
+mod denial_key;
 mod denials;
 mod facts;
 mod forward;
@@ -27,7 +28,8 @@ mod upstream;
 mod worker;
 
 pub use crate::{
-    denials::{DenialKey, DenialSample},
+    denial_key::DenialKey,
+    denials::DenialSample,
     id::RequestId,
     inputs::{EndpointTable, Inputs},
     listen::BindError,

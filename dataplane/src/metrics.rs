@@ -20,7 +20,7 @@ use prometheus_client::{
 
 use tokio::sync::Notify;
 
-use crate::denials::DenialKey;
+use crate::denial_key::DenialKey;
 
 /// Most series of one metric that is labelled by configuration. What comes later is counted together.
 pub(crate) const SERIES_LIMIT: usize = 10_000;

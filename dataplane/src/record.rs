@@ -1,14 +1,20 @@
 //! What is remembered of a request once it was answered: counters, a log line, perhaps a sample.
 
-use std::{cell::RefCell, collections::HashMap, sync::Arc, time::SystemTime};
+use std::{
+    cell::{OnceCell, RefCell},
+    collections::HashMap,
+    sync::Arc,
+    time::SystemTime,
+};
 
-use decision::{decide::Cleared, denial::Denial, escape::quoted, refs::RouteName};
+use decision::{decide::Cleared, denial::Denial, escape::quoted, refs::RouteName, route::Route};
 use http::StatusCode;
 use quick_cache::DefaultHashBuilder;
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    denials::{DenialKey, DenialSample, Denials, Due, Shape, denial_of, key_of},
+    denial_key::DenialKey,
+    denials::{DenialSample, Denials, Due, Shape, denial_of, key_of},
     facts::Witness,
     id::RequestId,
     metrics::{RouteCounts, SERIES_LIMIT, Shared, ThreadCounts},
@@ -17,6 +23,40 @@ use crate::{
 
 /// Longest part of a request in a sample, in bytes.
 const PART_LIMIT: usize = 256;
+
+/// What a record of a request is made of.
+pub(crate) struct Case {
+    pub(crate) id: RequestId,
+    pub(crate) witness: Witness,
+    found: OnceCell<Found>,
+}
+
+/// The route of a request.
+pub(crate) enum Found {
+    /// Of one that was admitted: the very reference that admitted it.
+    Admitted(Arc<Route>),
+    /// Of one that we answer ourselves.
+    Named(Arc<RouteName>),
+}
+
+impl Case {
+    pub(crate) fn new(id: RequestId, witness: Witness) -> Self {
+        Self { id, witness, found: OnceCell::new() }
+    }
+
+    /// Remembers the route; the first one stays.
+    pub(crate) fn found(&self, route: Found) {
+        // A request is routed once, so there is nothing to replace.
+        let _ = self.found.set(route);
+    }
+
+    pub(crate) fn route(&self) -> Option<&Arc<RouteName>> {
+        self.found.get().map(|found| match found {
+            Found::Admitted(route) => &route.name,
+            Found::Named(name) => name,
+        })
+    }
+}
 
 /// One thread's record.
 pub(crate) struct Recorder {

@@ -15,7 +15,8 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    denials::{DenialKey, DenialSample},
+    denial_key::DenialKey,
+    denials::DenialSample,
     inputs::Inputs,
     listen::{self, BindError, Listeners},
     metrics::{Count, Metrics, Shared},

@@ -11,7 +11,7 @@ use hyper::{body::Incoming, client::conn::TrySendError};
 use tokio::time::{Instant, timeout_at};
 
 pub(crate) use self::{
-    download::{Case, Download, Found},
+    download::Download,
     pool::{Lease, Upstream},
 };
 use crate::{

@@ -16,10 +16,10 @@ use serde_json::{Map, Value};
 
 use crate::{
     annotation::unenforceable,
-    backend::capitalised,
-    finding::{Effect, Findings, Problem, Reason},
-    index::{Index, missing_right, reference},
+    finding::{Effect, Findings, Problem, Reason, capitalised},
+    index::{Index, missing_right},
     keys,
+    metadata::reference,
     plan::Plans,
     resources::Object,
     rule::{self, Surroundings},

@@ -17,8 +17,7 @@ use decision::{
 use crate::{
     access_policy::{Compiled, Target, Targets},
     annotation::{self, REQUIRE_POLICY, invalid_route, unenforceable},
-    backend::capitalised,
-    finding::{Effect, Findings, Problem, Reason},
+    finding::{Effect, Findings, Problem, Reason, capitalised},
     index::{Index, missing_right},
     ingress::Selected,
     posture::{Postures, unknown_namespace},

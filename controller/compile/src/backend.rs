@@ -10,7 +10,7 @@ use k8s_openapi::api::{
 };
 
 use crate::{
-    finding::{Effect, Findings, Problem, Reason},
+    finding::{Effect, Findings, Problem, Reason, capitalised},
     index::{Index, missing_right},
 };
 
@@ -102,11 +102,4 @@ fn number(field: &str, backend: &IngressServiceBackend, service: &Service) -> Re
 
 fn type_of(service: &Service) -> Option<&str> {
     service.spec.as_ref().and_then(|spec| spec.type_.as_deref())
-}
-
-/// The text as the beginning of a sentence.
-pub(crate) fn capitalised(text: &str) -> String {
-    let mut characters = text.chars();
-    let first = characters.next().map(|first| first.to_uppercase().to_string());
-    first.unwrap_or_default() + characters.as_str()
 }

@@ -22,8 +22,7 @@ use rustls::{
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::{
-    backend::capitalised,
-    finding::{Effect, Findings, Problem, Reason},
+    finding::{Effect, Findings, Problem, Reason, capitalised},
     index::{Index, missing_right},
     ingress::{Selected, Tls},
     owners::{Owners, wildcard_above},

@@ -16,7 +16,7 @@ use k8s_openapi::api::{
     discovery::v1::{Endpoint, EndpointPort, EndpointSlice},
 };
 
-use crate::index::place;
+use crate::metadata::place;
 
 /// The label by which an `EndpointSlice` names its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";

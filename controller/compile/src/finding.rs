@@ -156,3 +156,10 @@ impl Findings {
         self.list
     }
 }
+
+/// The text as the beginning of a sentence.
+pub(crate) fn capitalised(text: &str) -> String {
+    let mut characters = text.chars();
+    let first = characters.next().map(|first| first.to_uppercase().to_string());
+    first.unwrap_or_default() + characters.as_str()
+}

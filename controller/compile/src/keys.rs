@@ -12,7 +12,7 @@ use jsonwebtoken::Algorithm;
 use k8s_openapi::api::core::v1::Secret;
 
 use crate::{
-    finding::Problem,
+    finding::{Problem, capitalised},
     index::{Index, missing_right},
 };
 
@@ -119,7 +119,7 @@ fn from_secret(
         return Err(if let Some(surplus) = index.surplus_of(Kind::Secret, name) {
             problem(&surplus.message, surplus.remedy)
         } else if index.is_unreadable(Kind::Secret, namespace) {
-            let right = crate::backend::capitalised(&missing_right(Kind::Secret, namespace));
+            let right = capitalised(&missing_right(Kind::Secret, namespace));
             problem("it may not be read", format!("{right}."))
         } else {
             let remedy = format!(

@@ -18,6 +18,7 @@ mod index;
 mod ingress;
 pub mod keys;
 pub mod manifest;
+mod metadata;
 mod owners;
 mod plan;
 mod posture;

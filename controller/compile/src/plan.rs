@@ -10,7 +10,8 @@ use decision::refs::{Kind, ResourceRef};
 
 use crate::{
     finding::{Effect, Findings, Problem, Reason},
-    index::{Index, missing_right, reference},
+    index::{Index, missing_right},
+    metadata::reference,
     resources::Object,
 };
 

@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use crate::{
     finding::{Effect, Findings, Problem, Reason},
-    index::{Age, Index, reference},
+    index::Index,
+    metadata::{Age, reference},
     plan::Plans,
     resources::Object,
 };

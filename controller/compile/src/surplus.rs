@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::{
     finding::{Effect, Findings, Problem, Reason},
-    index::{Age, place},
+    metadata::{Age, place},
     settings::Settings,
 };
 

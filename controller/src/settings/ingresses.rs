@@ -5,9 +5,8 @@ use std::num::NonZeroUsize;
 
 use clap::{Args, ValueEnum};
 use compile::settings::MAX_OBJECTS_PER_NAMESPACE;
-use decision::host::HostPattern;
 
-use super::{Name, Surroundings, name, parse::owner};
+use super::{Name, Owner, Surroundings, name, parse::owner};
 
 /// Flags of everything that compiles manifests.
 #[derive(Args, Clone, Debug)]
@@ -39,15 +38,6 @@ pub struct IngressFlags {
     /// what they would have protected is refused
     #[arg(long, value_name = "N", env = "WHYGATE_MAX_OBJECTS_PER_NAMESPACE", default_value_t = MAX_OBJECTS_PER_NAMESPACE)]
     pub max_objects_per_namespace: NonZeroUsize,
-}
-
-/// `PATTERN=NAMESPACE`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// The hosts.
-    pub pattern: HostPattern,
-    /// Who owns them.
-    pub namespace: String,
 }
 
 /// The value of `--default-posture`.

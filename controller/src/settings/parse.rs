@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use decision::{address::parse_network, host::HostPattern};
 
-use super::{ClientAddressFlag, Listener, Name, Networks, ingresses::Owner};
+use super::{ClientAddressFlag, Listener, Name, Networks, Owner};
 
 /// `ADDRESS:PORT`, `:PORT` or `off`.
 pub(super) fn listener(text: &str) -> Result<Listener, String> {

@@ -1,60 +1,23 @@
 //! The body of an upstream's answer, and the connection it comes on.
 
 use std::{
-    cell::OnceCell,
     pin::Pin,
     rc::Rc,
-    sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use decision::{code::Code, refs::RouteName, route::Route};
+use decision::code::Code;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::{Answer, Lease};
 use crate::{
     body::{BodyError, Patience, Upload},
-    facts::Witness,
-    id::RequestId,
+    record::Case,
     respond::Unserved,
     worker::Worker,
 };
-
-/// What a record of a request is made of.
-pub(crate) struct Case {
-    pub(crate) id: RequestId,
-    pub(crate) witness: Witness,
-    found: OnceCell<Found>,
-}
-
-/// The route of a request.
-pub(crate) enum Found {
-    /// Of one that was admitted: the very reference that admitted it.
-    Admitted(Arc<Route>),
-    /// Of one that we answer ourselves.
-    Named(Arc<RouteName>),
-}
-
-impl Case {
-    pub(crate) fn new(id: RequestId, witness: Witness) -> Self {
-        Self { id, witness, found: OnceCell::new() }
-    }
-
-    /// Remembers the route; the first one stays.
-    pub(crate) fn found(&self, route: Found) {
-        // A request is routed once, so there is nothing to replace.
-        let _ = self.found.set(route);
-    }
-
-    pub(crate) fn route(&self) -> Option<&Arc<RouteName>> {
-        self.found.get().map(|found| match found {
-            Found::Admitted(route) => &route.name,
-            Found::Named(name) => name,
-        })
-    }
-}
 
 /// A body on its way from an upstream to a client.
 pub(crate) struct Download {
