@@ -1,12 +1,7 @@
 //! The parts put together: what `run`, `serve` and `demo` have in common, from the admin port to
 //! the last request.
 
-use std::{
-    fmt, io,
-    net::SocketAddr,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use dataplane::{Addresses, BindError, Dataplane, DenialSample, Metrics, StartError};
 use tokio::{
@@ -16,7 +11,7 @@ use tokio::{
         mpsc,
         watch::{self, error::RecvError},
     },
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use crate::{
@@ -112,7 +107,11 @@ impl Gateway {
             supervisor
                 .keep("admin", move || crate::port::serve(Arc::clone(&listener), router.clone()));
         }
-        let pipeline = Pipeline::new(flags.compile(place), HoldOff::CONFIGURATION);
+        let pipeline = Pipeline::new(
+            flags.compile(place),
+            HoldOff::CONFIGURATION,
+            admin.compiles_hurried.clone(),
+        );
         Ok(Self { flags, place, settings, supervisor, admin, pipeline, admin_address, signals })
     }
 
@@ -140,7 +139,7 @@ impl Gateway {
     pub async fn start(mut self) -> Result<Option<Serving>, GatewayError> {
         tokio::select! {
             ready = self.pipeline.ready() => ready?,
-            () = self.signals.wait() => {
+            _ = self.signals.wait() => {
                 self.supervisor.stop().await;
                 return Ok(None);
             }
@@ -168,13 +167,15 @@ async fn measure(
         if let Some(outcome) = outcome.borrow_and_update().as_ref() {
             admin.findings.set(i64::try_from(outcome.findings.len()).unwrap_or(i64::MAX));
             admin.compile_seconds.set(outcome.took.as_secs_f64());
-            admin.compiles_hurried.inner().fetch_max(outcome.hurried, Ordering::Relaxed);
         }
     }
 }
 
+/// A data thread takes a snapshot in the moment that it is there, unless it is stuck.
+const SLOW: Duration = Duration::from_secs(5);
+
 /// Passes each outcome on once the data threads have it.
-async fn enforce(
+async fn pass_on(
     mut outcome: watch::Receiver<Option<Arc<Outcome>>>,
     metrics: Metrics,
     enforced: watch::Sender<Option<Arc<Outcome>>>,
@@ -184,7 +185,14 @@ async fn enforce(
         outcome.changed().await?;
         let newest = outcome.borrow_and_update().clone();
         if let Some(newest) = newest {
-            metrics.reached(newest.snapshot.generation).await;
+            let generation = newest.snapshot.generation;
+            let mut reached = std::pin::pin!(metrics.reached(generation));
+            while timeout(SLOW, reached.as_mut()).await.is_err() {
+                tracing::warn!(
+                    snapshot.generation = generation,
+                    "A data thread does not take the newest snapshot; statuses wait for it"
+                );
+            }
             enforced.send_replace(Some(newest));
         }
     }
@@ -227,7 +235,7 @@ impl Serving {
         let (outcome, metrics) = (self.gateway.pipeline.outcome(), self.dataplane.metrics());
         self.gateway
             .supervisor
-            .keep("enforced", move || enforce(outcome.clone(), metrics.clone(), sender.clone()));
+            .keep("enforced", move || pass_on(outcome.clone(), metrics.clone(), sender.clone()));
         enforced
     }
 
@@ -272,16 +280,18 @@ impl Serving {
     }
 
     /// Serves until the program is asked to end, then drains: not ready at once, connections are
-    /// still accepted for the delay, and requests in flight have the grace. A second signal ends it
-    /// at once. `last` tells what was counted until then.
+    /// still accepted for the delay, and requests in flight have the grace. Somebody at a keyboard
+    /// is no balancer: SIGINT skips the delay. A second signal ends it at once. `last` tells what
+    /// was counted until then.
     pub async fn until_stopped(mut self, last: impl AsyncFnOnce()) {
-        self.gateway.signals.wait().await;
+        let ending = self.gateway.signals.wait().await;
         let Gateway { flags, place, admin, .. } = &self.gateway;
         admin.readiness.lacks("shutdown", "the program is shutting down");
         self.dataplane.start_draining();
-        let delay = flags.shutdown_delay(*place);
+        let delay = ending.delay(flags.shutdown_delay(*place));
         let grace = Duration::from_secs(flags.shutdown_grace_seconds);
-        tracing::info!(delay = ?delay, grace = ?grace, "Shutting down");
+        let signal = ending.as_str();
+        tracing::info!(signal, delay = ?delay, grace = ?grace, "Shutting down; a second signal ends it at once");
         let Self { mut gateway, dataplane, .. } = self;
         let drain = async {
             sleep(delay).await;
@@ -293,7 +303,9 @@ impl Serving {
         };
         tokio::select! {
             () = drain => {}
-            () = gateway.signals.wait() => tracing::warn!("Ended without draining"),
+            again = gateway.signals.wait() => {
+                tracing::warn!(signal = again.as_str(), "Ended without draining");
+            }
         }
         gateway.supervisor.stop().await;
     }
@@ -308,6 +320,32 @@ fn explain(error: StartError, settings: &dataplane::Settings) -> GatewayError {
     GatewayError::Bind { flag, source }
 }
 
+/// Who asks the program to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// SIGTERM: whoever runs us, and balancers have to learn of it.
+    Terminate,
+    /// SIGINT: somebody at a keyboard, who waits.
+    Interrupt,
+}
+
+impl Ending {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Terminate => "SIGTERM",
+            Self::Interrupt => "SIGINT",
+        }
+    }
+
+    /// How long connections are still accepted, of the time that was asked for.
+    fn delay(self, asked: Duration) -> Duration {
+        match self {
+            Self::Terminate => asked,
+            Self::Interrupt => Duration::ZERO,
+        }
+    }
+}
+
 /// The signals that ask a program to end.
 struct Signals {
     terminate: Signal,
@@ -320,10 +358,22 @@ impl Signals {
         Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    async fn wait(&mut self) {
+    async fn wait(&mut self) -> Ending {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Ending::Terminate,
+            _ = self.interrupt.recv() => Ending::Interrupt,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn somebody_at_a_keyboard_does_not_wait_for_balancers() {
+        let asked = Duration::from_secs(20);
+        assert_eq!(Ending::Interrupt.delay(asked), Duration::ZERO);
+        assert_eq!(Ending::Terminate.delay(asked), asked);
     }
 }

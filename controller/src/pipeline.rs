@@ -11,6 +11,7 @@ use compile::{Before, Compiled, Finding, IngressSummary, Resources, Status};
 use dataplane::{Certificate, Certificates, EndpointTable, Inputs};
 use decision::snapshot::Snapshot;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use prometheus_client::metrics::counter::Counter;
 use tokio::{
     sync::watch::{self, error::RecvError},
     task::{JoinError, spawn_blocking},
@@ -46,8 +47,6 @@ pub struct Outcome {
     pub routes: usize,
     /// How long compiling took.
     pub took: Duration,
-    /// How many compilations, this one included, began before the one before had rested.
-    pub hurried: u64,
     /// What the next compilation has to know.
     next: Before,
 }
@@ -60,9 +59,10 @@ impl Outcome {
         before: Option<&Self>,
     ) -> (Self, Certificates) {
         let begun = Instant::now();
-        let known = before.map_or_else(Before::default, |before| before.next.clone());
+        let first = Before::default();
+        let known = before.map_or(&first, |before| &before.next);
         let Compiled { snapshot, certificates, findings, statuses, ingresses, routes, next } =
-            compile::compile(&resources, settings, &known);
+            compile::compile(&resources, settings, known);
         let outcome = Self {
             resources,
             snapshot: Arc::new(snapshot),
@@ -71,7 +71,6 @@ impl Outcome {
             ingresses,
             routes,
             took: begun.elapsed(),
-            hurried: before.map_or(0, |before| before.hurried),
             next,
         };
         (outcome, table_of(certificates))
@@ -87,9 +86,11 @@ pub struct HoldOff {
     pub longest: Duration,
 }
 
-/// Compiling is to take at most three tenths of the time: what took 3 ms may begin again after 10.
-/// [`HoldOff::longest`] goes before it.
-const REST: (u32, u32) = (10, 3);
+/// When the next compilation may begin: compiling is to take at most three tenths of the time, so
+/// what took 3 ms may begin again 10 ms after it began. [`HoldOff::longest`] goes before it.
+fn rested(begun: Instant, took: Duration) -> Instant {
+    begun + took * 10 / 3
+}
 
 impl HoldOff {
     /// 100 ms, at most 500 ms.
@@ -101,13 +102,13 @@ impl HoldOff {
     /// Every change at once.
     pub const NONE: Self = Self { quiet: Duration::ZERO, longest: Duration::ZERO };
 
-    /// Waits until the changes of a channel pause, and not before `rested`, unless the first of them
+    /// Waits until the changes of a channel pause, and until `earliest`, unless the first of them
     /// has waited long enough. `first` is when the first change came, if it has come already.
     async fn settle<T>(
         self,
         channel: &mut watch::Receiver<T>,
         first: Option<Instant>,
-        rested: Instant,
+        earliest: Instant,
     ) -> Result<(), RecvError> {
         let first = if let Some(first) = first {
             first
@@ -117,7 +118,7 @@ impl HoldOff {
         };
         let latest = first + self.longest;
         loop {
-            let pause = (Instant::now() + self.quiet).max(rested).min(latest);
+            let pause = (Instant::now() + self.quiet).max(earliest).min(latest);
             tokio::select! {
                 biased;
                 () = sleep_until(pause) => return Ok(()),
@@ -132,6 +133,7 @@ impl HoldOff {
 pub struct Pipeline {
     settings: Arc<compile::Settings>,
     hold_off: HoldOff,
+    hurried: Counter,
     snapshot: watch::Sender<Arc<Snapshot>>,
     certificates: watch::Sender<Arc<Certificates>>,
     endpoints: watch::Sender<Arc<EndpointTable>>,
@@ -140,11 +142,13 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// A line through which nothing has gone yet.
-    pub fn new(settings: compile::Settings, hold_off: HoldOff) -> Self {
+    /// A line through which nothing has gone yet. `hurried` counts the compilations that begin
+    /// before the one before has rested.
+    pub fn new(settings: compile::Settings, hold_off: HoldOff, hurried: Counter) -> Self {
         Self {
             settings: Arc::new(settings),
             hold_off,
+            hurried,
             snapshot: watch::Sender::default(),
             certificates: watch::Sender::default(),
             endpoints: watch::Sender::default(),
@@ -183,16 +187,19 @@ impl Pipeline {
     pub async fn configure(self, feed: Feed) -> Result<(), PipelineError> {
         let mut channel = feed.resources;
         let mut changed_at = newest(&mut channel).is_some().then(Instant::now);
-        let mut rested = Instant::now();
+        let mut earliest = Instant::now();
         let mut retired = Retired::default();
         loop {
             let before = self.outcome.borrow().clone();
             // The first resources need no patience: the program is not ready without them.
             let hold_off = if before.is_none() { HoldOff::NONE } else { self.hold_off };
-            hold_off.settle(&mut channel, changed_at.take(), rested).await?;
+            hold_off.settle(&mut channel, changed_at.take(), earliest).await?;
             let Some(resources) = newest(&mut channel) else { continue };
             let begun = Instant::now();
-            let work = self.compile(resources, before, begun < rested);
+            if begun < earliest {
+                self.hurried.inc();
+            }
+            let work = self.compile(resources, before);
             tokio::pin!(work);
             let (outcome, certificates) = loop {
                 tokio::select! {
@@ -204,7 +211,7 @@ impl Pipeline {
                     }
                 }
             };
-            rested = begun + outcome.took * REST.0 / REST.1;
+            earliest = rested(begun, outcome.took);
             retired.bury(self.publish(outcome, certificates));
         }
     }
@@ -216,11 +223,12 @@ impl Pipeline {
     pub async fn place_endpoints(self, feed: Feed) -> Result<(), PipelineError> {
         let Feed { mut resources, mut slices } = feed;
         resources.mark_changed();
-        let begun = Instant::now();
+        // A table is built in no time: there is nothing to rest from.
+        let at_once = Instant::now();
         loop {
             tokio::select! {
-                settled = HoldOff::ENDPOINTS.settle(&mut resources, None, begun) => settled?,
-                settled = HoldOff::ENDPOINTS.settle(&mut slices, None, begun) => settled?,
+                settled = HoldOff::ENDPOINTS.settle(&mut resources, None, at_once) => settled?,
+                settled = HoldOff::ENDPOINTS.settle(&mut slices, None, at_once) => settled?,
             }
             let (Some(resources), Some(slices)) = (newest(&mut resources), newest(&mut slices))
             else {
@@ -243,14 +251,9 @@ impl Pipeline {
         &self,
         resources: Arc<Resources>,
         before: Option<Arc<Outcome>>,
-        hurries: bool,
     ) -> Result<(Outcome, Certificates), PipelineError> {
         let settings = Arc::clone(&self.settings);
-        let work = move || {
-            let (mut outcome, certificates) = Outcome::of(resources, &settings, before.as_deref());
-            outcome.hurried += u64::from(hurries);
-            (outcome, certificates)
-        };
+        let work = move || Outcome::of(resources, &settings, before.as_deref());
         Ok(spawn_blocking(work).await?)
     }
 

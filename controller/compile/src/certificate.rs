@@ -68,8 +68,6 @@ pub struct InUse(HashMap<ResourceRef, Loaded>);
 #[derive(Default)]
 pub(crate) struct Served {
     pub(crate) certificates: Certificates,
-    /// For the next compilation.
-    pub(crate) in_use: InUse,
     hosts: HashSet<HostPattern>,
 }
 
@@ -99,15 +97,15 @@ pub(crate) fn serve(
     settings: &Settings,
     before: &InUse,
     findings: &mut Findings,
-) -> Served {
+) -> (Served, InUse) {
     let mut reader = Reader { index, before, read: HashMap::new() };
     let mut served = Served::default();
     let mut chosen: HashMap<HostPattern, ResourceRef> = HashMap::new();
     for ingress in ingresses {
         for tls in &ingress.tls {
             let secret = tls.secret.map(|name| reader.read(ingress.namespace(), name));
-            if let Some((_, Read { problem: Some(problem), certificate })) = &secret {
-                let effect = effect(certificate.as_ref());
+            if let Some((_, read @ Read { problem: Some(problem), .. })) = &secret {
+                let effect = effect(read);
                 let problem = Problem { path: secret_field(tls), ..problem.clone() };
                 findings.add(&ingress.resource, Reason::CertificateInvalid, effect, problem);
             }
@@ -130,19 +128,19 @@ pub(crate) fn serve(
                     Some(_) => continue,
                     None => chosen.insert(host.clone(), resource.clone()),
                 };
-                match &read.certificate {
-                    Some(found) => served.certificates.hosts.push((host.clone(), found.clone())),
+                match read.certificate() {
+                    Some(found) => served.certificates.hosts.push((host.clone(), found)),
                     None => served.certificates.refused.push(host.clone()),
                 }
             }
         }
     }
     served.certificates.default = default(&mut reader, settings, findings);
-    served.in_use = reader.in_use();
+    let in_use = reader.in_use();
     keep_apart(&mut served, owners);
     served.certificates.hosts.sort_by(|one, two| one.0.cmp(&two.0));
     served.certificates.refused.sort();
-    served
+    (served, in_use)
 }
 
 /// A wildcard's certificate is not for a name below it that another namespace owns: that gets the
@@ -178,72 +176,74 @@ fn default(
     findings: &mut Findings,
 ) -> Option<Certificate> {
     let (namespace, name) = settings.default_tls_secret.as_ref()?;
-    let (resource, Read { certificate, problem }) = reader.read(namespace, name);
-    if let Some(problem) = problem {
-        let problem = Problem { path: "data".to_owned(), ..problem };
-        let effect = effect(certificate.as_ref());
-        findings.add(&resource, Reason::CertificateInvalid, effect, problem);
+    let (resource, read) = reader.read(namespace, name);
+    if let Some(problem) = &read.problem {
+        let problem = Problem { path: "data".to_owned(), ..problem.clone() };
+        findings.add(&resource, Reason::CertificateInvalid, effect(&read), problem);
     }
-    certificate
+    read.certificate()
 }
 
 /// What a bad Secret costs: nothing yet, if the last good certificate is served.
-fn effect(certificate: Option<&Certificate>) -> Effect {
-    if certificate.is_some() { Effect::Rejects } else { Effect::Closes }
+fn effect(read: &Read) -> Effect {
+    if read.loaded.is_some() { Effect::Rejects } else { Effect::Closes }
 }
 
 /// What is known of a Secret.
 #[derive(Clone)]
 struct Read {
-    /// What handshakes get; nothing if there is no good one.
-    certificate: Option<Certificate>,
-    /// What is wrong with the Secret now.
+    /// Its certificate, or the last good one that it had.
+    loaded: Option<Loaded>,
+    /// What is wrong with it now.
     problem: Option<Problem>,
+}
+
+impl Read {
+    /// The certificate of a Secret; with one that is bad now, that of before goes on being served.
+    fn new(read: Result<Loaded, Problem>, before: Option<&Loaded>) -> Self {
+        let problem = match read {
+            Ok(loaded) => return Self { loaded: Some(loaded), problem: None },
+            Err(problem) => problem,
+        };
+        let cost = match before {
+            Some(Loaded { not_after, .. }) => {
+                format!("its last good certificate is served until {not_after} or a restart")
+            }
+            None => "handshakes for its hosts fail".to_owned(),
+        };
+        let message = format!("{}; {cost}", problem.message);
+        Self { loaded: before.cloned(), problem: Some(Problem { message, ..problem }) }
+    }
+
+    /// What handshakes get; nothing lets them fail.
+    fn certificate(&self) -> Option<Certificate> {
+        let Loaded { key, not_after } = self.loaded.as_ref()?;
+        let until = self.problem.is_some().then_some(*not_after);
+        Some(Certificate { key: Arc::clone(key), until })
+    }
 }
 
 /// Reads each Secret once.
 struct Reader<'i, 'a> {
     index: &'i Index<'a>,
     before: &'i InUse,
-    read: HashMap<ResourceRef, (Read, Option<Loaded>)>,
+    read: HashMap<ResourceRef, Read>,
 }
 
 impl Reader<'_, '_> {
     fn read(&mut self, namespace: &str, name: &str) -> (ResourceRef, Read) {
         let resource = ResourceRef::new(Kind::Secret, namespace, name);
-        let known = self.read.entry(resource.clone());
-        let (read, _) =
-            known.or_insert_with(|| match certificate(namespace, name, &resource, self.index) {
-                Ok(loaded) => (good(&loaded), Some(loaded)),
-                Err(problem) => {
-                    let loaded = self.before.0.get(&resource);
-                    (bad(problem, loaded), loaded.cloned())
-                }
-            });
+        let read = self.read.entry(resource.clone()).or_insert_with(|| {
+            let read = certificate(namespace, name, &resource, self.index);
+            Read::new(read, self.before.0.get(&resource))
+        });
         (resource, read.clone())
     }
 
     fn in_use(self) -> InUse {
         let read = self.read.into_iter();
-        InUse(read.filter_map(|(secret, (_, loaded))| Some((secret, loaded?))).collect())
+        InUse(read.filter_map(|(secret, read)| Some((secret, read.loaded?))).collect())
     }
-}
-
-fn good(loaded: &Loaded) -> Read {
-    let certificate = Certificate { key: Arc::clone(&loaded.key), until: None };
-    Read { certificate: Some(certificate), problem: None }
-}
-
-/// A certificate that was served until now goes on being served; without one, handshakes fail.
-fn bad(problem: Problem, loaded: Option<&Loaded>) -> Read {
-    let until = loaded.map(|loaded| loaded.not_after);
-    let cost = match until {
-        Some(until) => format!("its last good certificate is served until {until} or a restart"),
-        None => "handshakes for its hosts fail".to_owned(),
-    };
-    let message = format!("{}; {cost}", problem.message);
-    let certificate = loaded.map(|loaded| Certificate { key: Arc::clone(&loaded.key), until });
-    Read { certificate, problem: Some(Problem { message, ..problem }) }
 }
 
 fn certificate(
@@ -255,7 +255,9 @@ fn certificate(
     let problem =
         |message: String, remedy: &str| Problem::new("", format!("{resource}: {message}"), remedy);
     let Some(secret) = index.secrets.get(&(namespace, name)) else {
-        return Err(if index.is_unreadable(Kind::Secret, namespace) {
+        return Err(if let Some(surplus) = index.surplus_of(Kind::Secret, (namespace, name)) {
+            problem(surplus.message, &surplus.remedy)
+        } else if index.is_unreadable(Kind::Secret, namespace) {
             let right = capitalised(&missing_right(Kind::Secret, namespace));
             problem("it may not be read".to_owned(), &format!("{right}."))
         } else {
@@ -318,8 +320,10 @@ fn load(secret: &Secret) -> Result<Loaded, String> {
     }
 }
 
-/// When a certificate expires.
+/// When a certificate expires. The end of the year 9999, which stands for "never", is the last moment
+/// that there is.
 fn not_after(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()
+    let seconds = parsed.validity().not_after.timestamp();
+    Some(Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX))
 }

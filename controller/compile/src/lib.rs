@@ -30,8 +30,6 @@ mod subscription;
 mod surplus;
 mod withdrawn;
 
-use std::mem;
-
 use decision::{protection::Posture, refs::ResourceRef, snapshot::Snapshot};
 
 pub use crate::{
@@ -115,10 +113,12 @@ pub fn compile(resources: &Resources, settings: &Settings, before: &Before) -> C
         .map(|object| access_policy::compile(object, &index, &plans, &mut findings))
         .collect();
     policies.sort_by(|one, two| one.resource.cmp(&two.resource));
-    let attached = attach::attach(&policies, &by_name, &mut findings);
+    let others = ingress::others(resources, &undecodable, &index, settings);
+    let not_ours = |name: (&str, &str)| ingress::not_ours(name, &others, settings);
+    let attached = attach::attach(&policies, &by_name, not_ours, &mut findings);
     let postures = Postures::read(resources, settings, &mut findings);
     let known = &before.certificates;
-    let mut served =
+    let (served, in_use) =
         certificate::serve(&ingresses, &owners, &index, settings, known, &mut findings);
     let surroundings = routes::Surroundings { owners: &owners, served: &served, index: &index };
     let mut table = Table::default();
@@ -133,10 +133,10 @@ pub fn compile(resources: &Resources, settings: &Settings, before: &Before) -> C
     summaries.sort_by(|one, two| one.resource.cmp(&two.resource));
     let enforced =
         withdrawn::tell(&before.enforced, &policies, &by_name, &summaries, &mut findings);
-    let next = Before { generation, certificates: mem::take(&mut served.in_use), enforced };
+    let next = Before { generation, certificates: in_use, enforced };
     let (subscriptions, subscribed) =
         subscription::compile(&resources.access_subscriptions, &plans, &index, &mut findings);
-    let statuses = conditions::statuses(&policies, &by_name, &plans, &subscribed);
+    let statuses = conditions::statuses(&policies, &by_name, not_ours, &plans, &subscribed);
     let routes = table.len();
     let snapshot = Snapshot { generation, routes: table.finish(&owners, &served), subscriptions };
     Compiled {

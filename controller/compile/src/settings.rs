@@ -31,7 +31,8 @@ pub struct Settings {
     /// Ingresses of ours, `AccessPolicies`, `AccessPlans`, `AccessSubscriptions`, and Secrets for
     /// TLS and key sets, each kind by itself. At least 1, default 5000. Of the rest, which is the
     /// youngest objects, nothing is compiled: routes of those Ingresses and all that those policies
-    /// name are refused, and those plans, subscriptions and Secrets open nothing.
+    /// name are refused, those plans and subscriptions open nothing, and those Secrets count as
+    /// missing.
     pub max_objects_per_namespace: NonZeroUsize,
 }
 

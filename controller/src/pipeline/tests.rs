@@ -13,7 +13,7 @@ struct Line {
 fn line(hold_off: HoldOff) -> Line {
     let resources = watch::Sender::new(None);
     let slices = watch::Sender::new(None);
-    let pipeline = Pipeline::new(compile::Settings::default(), hold_off);
+    let pipeline = Pipeline::new(compile::Settings::default(), hold_off, Counter::default());
     let feed = Feed { resources: resources.subscribe(), slices: slices.subscribe() };
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(pipeline.clone().configure(feed.clone()));
@@ -79,16 +79,23 @@ async fn no_change_waits_longer_than_half_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_compilation_is_followed_by_a_rest_but_no_change_waits_beyond_the_longest() {
+async fn changes_wait_for_the_rest_but_not_beyond_the_longest() {
     let hold_off = HoldOff::CONFIGURATION;
     for (rest, expected) in [(0, 100), (300, 300), (2_000, 500)] {
         let (sender, mut channel) = watch::channel(());
         let begun = Instant::now();
         sender.send_replace(());
-        let rested = begun + Duration::from_millis(rest);
-        hold_off.settle(&mut channel, None, rested).await.unwrap();
+        let earliest = begun + Duration::from_millis(rest);
+        hold_off.settle(&mut channel, None, earliest).await.unwrap();
         assert_eq!(begun.elapsed(), Duration::from_millis(expected), "rest of {rest} ms");
     }
+}
+
+#[test]
+fn compiling_takes_three_tenths_of_the_time_at_most() {
+    let begun = Instant::now();
+    let next = rested(begun, Duration::from_millis(30));
+    assert_eq!(next - begun, Duration::from_millis(100));
 }
 
 #[tokio::test]

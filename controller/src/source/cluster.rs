@@ -191,6 +191,8 @@ impl Cluster {
         let slots = apis.into_iter().map(|(namespace, api)| {
             let place = Place { what: plural, namespace };
             let slot = Slot::new(place, &self.admin, Arc::clone(&self.changed), resource.clone());
+            let closes = kind == Kind::AccessPolicy;
+            let slot = if closes { slot.keeping_orphans() } else { slot };
             self.follow(slot, api, &config, Some(definition.clone()), supervisor)
         });
         slots.collect()

@@ -1,5 +1,7 @@
 //! A directory of manifests as a source: read again whenever a file changes.
 
+pub(crate) mod endpoints;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -115,6 +117,8 @@ pub struct Directory {
 pub struct Places {
     /// The resources that it speaks of.
     pub resources: Arc<Resources>,
+    /// The endpoints beside them.
+    pub slices: Arc<Slices>,
     manifests: Manifests,
 }
 
@@ -198,7 +202,11 @@ impl Directory {
         let mut manifests = compile::manifest::read(files);
         let resources = Arc::new(std::mem::take(&mut manifests.resources));
         let slices = Arc::new(std::mem::take(&mut manifests.endpoint_slices));
-        let places = Places { resources: Arc::clone(&resources), manifests };
+        let places = Places {
+            resources: Arc::clone(&resources),
+            slices: Arc::clone(&slices),
+            manifests,
+        };
         // Places first: whoever sees the outcome of the resources looks for them here.
         self.manifests.send_replace(Some(Arc::new(places)));
         self.slices.send_replace(Some(slices));

@@ -41,7 +41,7 @@ pub(super) fn status(desired: &Status, before: Option<&Value>, now: Timestamp) -
     Value::Object(status)
 }
 
-/// Statuses are written after the snapshot was published, so what is accepted is enforced.
+/// Statuses are written once every data thread has the snapshot, so what is accepted is enforced.
 fn programmed(conditions: &[Condition]) -> (bool, &'static str, &'static str) {
     let accepted = conditions.iter().find(|condition| condition.type_ == "Accepted");
     if accepted.is_some_and(|accepted| accepted.status) {

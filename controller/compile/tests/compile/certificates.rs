@@ -30,8 +30,12 @@ fn pair() -> (String, String) {
 const EXPIRY: &str = "2031-02-03T00:00:00Z";
 
 fn expiring() -> (String, String) {
+    expiring_on(2031, 2, 3)
+}
+
+fn expiring_on(year: i32, month: u8, day: u8) -> (String, String) {
     let mut wanted = rcgen::CertificateParams::new(["a.example.com".to_owned()]).expect("a name");
-    wanted.not_after = rcgen::date_time_ymd(2031, 2, 3);
+    wanted.not_after = rcgen::date_time_ymd(year, month, day);
     let key = rcgen::KeyPair::generate().expect("a key");
     let made = wanted.self_signed(&key).expect("a certificate");
     (made.pem(), key.serialize_pem())
@@ -134,6 +138,15 @@ fn a_certificate_in_use_outlives_its_secret_until_it_expires() {
         world.compile_after(&world.compiled.next.clone());
         assert_eq!(hosts(&world), (vec!["a.example.com".to_owned()], vec![]));
     }
+}
+
+#[test]
+fn a_certificate_without_an_end_is_served() {
+    let (certificate, key) = expiring_on(9999, 12, 31);
+    let text = SERVICES.to_owned()
+        + &with_tls("shop/a", 1, "", "a.example.com", "a")
+        + &secret("shop/a", &certificate, &key);
+    assert_eq!(hosts(&World::of(&text)), (vec!["a.example.com".to_owned()], vec![]));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::admin::Admin;
 /// Between two looks at a definition that is not as it should be.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// What has become of a definition since objects of it were listed.
+/// What has become of a definition since somebody last waited for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
     /// It is the one that it was.
@@ -38,7 +38,7 @@ impl Definition {
 
     /// Waits until the definition is there to stay and new enough; says what is wrong until then.
     /// Gives its uid.
-    pub(super) async fn wait(&self, lack: impl Fn(String)) -> Option<String> {
+    pub(super) async fn wait(&self, lack: impl Fn(String)) -> String {
         loop {
             match self.usable().await {
                 Ok(uid) => return uid,
@@ -48,7 +48,7 @@ impl Definition {
         }
     }
 
-    async fn usable(&self) -> Result<Option<String>, String> {
+    async fn usable(&self) -> Result<String, String> {
         let name = &self.name;
         let definition = match self.api.get_opt(name).await {
             Ok(Some(definition)) => definition,
@@ -76,20 +76,16 @@ impl Definition {
                 "the definition `{name}` is older than this program; apply the files of crds/yaml of this version"
             ));
         }
-        Ok(definition.metadata.uid)
+        Ok(definition.metadata.uid.unwrap_or_default())
     }
 
-    /// What has become of the definition with this uid; waits for an answer. Takes over the uid of
-    /// one that replaces it.
-    pub(super) async fn life(&self, uid: &mut Option<String>) -> Life {
+    /// What has become of the definition with this uid; waits for an answer.
+    pub(super) async fn life(&self, uid: &str) -> Life {
         loop {
             match self.api.get_metadata_opt(&self.name).await {
                 Ok(Some(definition)) if definition.metadata.deletion_timestamp.is_none() => {
-                    if definition.metadata.uid == *uid {
-                        return Life::Same;
-                    }
-                    *uid = definition.metadata.uid;
-                    return Life::Replaced;
+                    let is_same = definition.metadata.uid.as_deref() == Some(uid);
+                    return if is_same { Life::Same } else { Life::Replaced };
                 }
                 Ok(_) => {
                     tracing::error!(

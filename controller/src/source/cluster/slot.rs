@@ -102,6 +102,9 @@ pub(super) struct Slot<K: Stored> {
     changed: Arc<Notify>,
     admin: Admin,
     dynamic_type: K::DynamicType,
+    /// Whether objects stay in force that vanish with their definition. Only what closes may: what
+    /// opens is gone with the next list.
+    keeps_orphans: bool,
 }
 
 #[derive(Debug)]
@@ -110,6 +113,8 @@ struct Inner<K: Stored> {
     /// What each object means, so that our own writes of status do not count as changes.
     meanings: HashMap<ObjectRef<K>, u64>,
     orphans: Orphans<K>,
+    /// The uid of the definition whose objects are watched.
+    definition: Option<String>,
     state: State,
     said: Option<String>,
 }
@@ -126,10 +131,15 @@ impl<K: Stored> Slot<K> {
         let store = writer.as_reader();
         let (state, said) = (State::Waiting, None);
         let (meanings, orphans) = (HashMap::new(), Orphans::default());
-        let inner = Mutex::new(Inner { writer, meanings, orphans, state, said });
+        let inner = Mutex::new(Inner { writer, meanings, orphans, definition: None, state, said });
         let admin = admin.clone();
         admin.readiness.lacks(&place.to_string(), format!("{place} are not listed yet"));
-        Self { place, store, inner, changed, admin, dynamic_type }
+        Self { place, store, inner, changed, admin, dynamic_type, keeps_orphans: false }
+    }
+
+    /// Keeps objects in force that vanish with their definition.
+    pub(super) fn keeping_orphans(self) -> Self {
+        Self { keeps_orphans: true, ..self }
     }
 
     /// The objects, as far as they are known.
@@ -166,10 +176,10 @@ impl<K: Stored> Slot<K> {
         config: watcher::Config,
         definition: Option<Definition>,
     ) -> Result<(), &'static str> {
-        let mut uid = match &definition {
-            Some(definition) => definition.wait(|sentence| self.lack(sentence)).await,
-            None => None,
-        };
+        if let Some(definition) = &definition {
+            let uid = definition.wait(|sentence| self.lack(sentence)).await;
+            self.adopt(uid);
+        }
         while let Some(verb) = self.missing_verb(&api).await {
             self.refuse(missing_right(verb, &self.place));
             sleep(RETRY).await;
@@ -189,7 +199,10 @@ impl<K: Stored> Slot<K> {
                 matches!(event, Ok(Event::Delete(_) | Event::InitDone))
             };
             let life = match &definition {
-                Some(definition) if chunk.iter().any(removes) => definition.life(&mut uid).await,
+                Some(definition) if chunk.iter().any(removes) => {
+                    let known = self.lock().definition.clone().unwrap_or_default();
+                    definition.life(&known).await
+                }
                 Some(_) | None => Life::Same,
             };
             for event in chunk {
@@ -198,6 +211,9 @@ impl<K: Stored> Slot<K> {
                     Err(error) => self.fail(&error),
                 }
             }
+            if life == Life::Replaced {
+                return Err("the definition was replaced: its objects are listed anew");
+            }
         }
         Err("the watch ended")
     }
@@ -205,16 +221,22 @@ impl<K: Stored> Slot<K> {
     /// What vanishes with its definition stays in force: nobody deleted it by itself.
     fn follow_one(&self, event: Event<K>, life: Life) {
         match (event, life) {
-            (Event::Delete(_), Life::Gone | Life::Replaced) | (Event::InitDone, Life::Gone) => {
+            (Event::Delete(_) | Event::InitDone, Life::Gone | Life::Replaced) => {
                 self.admin.deletions_ignored.inc();
-                self.lock().orphans.bereave();
-            }
-            (Event::InitDone, Life::Replaced) => {
-                self.lock().orphans.bereave();
-                self.apply(Event::InitDone);
             }
             (event, Life::Same | Life::Gone | Life::Replaced) => self.apply(event),
         }
+    }
+
+    /// From here on the objects of this definition are followed. What an earlier one had, and this
+    /// one lacks, was not deleted by anybody.
+    fn adopt(&self, uid: String) {
+        let mut inner = self.lock();
+        let is_another = inner.definition.as_ref().is_some_and(|known| *known != uid);
+        if is_another && self.keeps_orphans {
+            inner.orphans.bereave();
+        }
+        inner.definition = Some(uid);
     }
 
     fn apply(&self, event: Event<K>) {

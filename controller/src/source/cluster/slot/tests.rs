@@ -67,41 +67,51 @@ fn nothing_is_settled_before_the_list_is_complete() {
     assert!(slot.admin.readiness.missing().is_empty());
 }
 
+fn named(name: &str) -> Ingress {
+    let mut ingress = ingress("1", "a.example.com", "192.0.2.1");
+    ingress.metadata.name = Some(name.to_owned());
+    ingress
+}
+
+fn kept(slot: &Slot<Ingress>) -> Vec<String> {
+    let mut kept: Vec<_> = slot.objects().iter().map(|object| object.name_any()).collect();
+    kept.sort();
+    kept
+}
+
+/// Three objects, one of which is deleted with the first definition; then there is a second one.
+fn replaced(slot: &Slot<Ingress>) {
+    slot.adopt("first".to_owned());
+    list(slot, vec![named("one"), named("two"), named("three")]);
+    slot.follow_one(Event::Delete(named("one")), Life::Gone);
+    slot.follow_one(Event::Init, Life::Same);
+    slot.follow_one(Event::InitDone, Life::Replaced);
+    assert_eq!(kept(slot), ["one", "three", "two"]);
+    assert_eq!(slot.admin.deletions_ignored.get(), 2);
+    slot.adopt("second".to_owned());
+}
+
 #[test]
 fn what_vanished_with_its_definition_stays_until_it_comes_back_or_is_deleted_by_itself() {
-    let slot = slot();
-    let object = |name: &str| {
-        let mut ingress = ingress("1", "a.example.com", "192.0.2.1");
-        ingress.metadata.name = Some(name.to_owned());
-        ingress
-    };
-    let kept = || {
-        let mut kept: Vec<_> = slot.objects().iter().map(|object| object.name_any()).collect();
-        kept.sort();
-        kept
-    };
-    list(&slot, vec![object("one"), object("two"), object("three")]);
-    slot.follow_one(Event::Delete(object("one")), Life::Gone);
-    assert_eq!((kept().len(), slot.admin.deletions_ignored.get()), (3, 1));
-    // Installed again, with a part of the objects, and then the others one by one.
-    list(&slot, vec![object("two"), object("new")]);
-    assert_eq!(kept(), ["new", "one", "three", "two"]);
+    let slot = slot().keeping_orphans();
+    replaced(&slot);
+    list(&slot, vec![named("two"), named("new")]);
+    assert_eq!(kept(&slot), ["new", "one", "three", "two"]);
     assert_eq!(slot.admin.orphans.get(), 2);
-    list(&slot, vec![object("two")]);
-    assert_eq!(kept(), ["one", "three", "two"], "a deletion that was missed is one");
-    slot.follow_one(Event::Apply(object("one")), Life::Same);
-    slot.follow_one(Event::Delete(object("one")), Life::Same);
-    assert_eq!(kept(), ["three", "two"]);
+    // The same definition, followed anew: what a list lacks now was deleted.
+    slot.adopt("second".to_owned());
+    list(&slot, vec![named("two")]);
+    assert_eq!(kept(&slot), ["one", "three", "two"]);
+    slot.follow_one(Event::Apply(named("one")), Life::Same);
+    slot.follow_one(Event::Delete(named("one")), Life::Same);
+    assert_eq!(kept(&slot), ["three", "two"]);
     assert_eq!(slot.admin.orphans.get(), 1);
 }
 
 #[test]
-fn a_definition_that_was_replaced_in_a_moment_takes_nothing_away() {
+fn what_opens_does_not_outlive_the_list_of_another_definition() {
     let slot = slot();
-    list(&slot, vec![ingress("1", "a.example.com", "192.0.2.1")]);
-    slot.follow_one(Event::Init, Life::Replaced);
-    slot.follow_one(Event::InitDone, Life::Replaced);
-    assert_eq!(slot.objects().len(), 1);
-    slot.follow_one(Event::Delete(ingress("1", "a.example.com", "192.0.2.1")), Life::Replaced);
-    assert_eq!(slot.objects().len(), 1);
+    replaced(&slot);
+    list(&slot, vec![named("two")]);
+    assert_eq!(kept(&slot), ["two"]);
 }
