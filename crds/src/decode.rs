@@ -177,9 +177,6 @@ impl Walk {
     }
 
     fn object(&mut self, path: Place<'_>, object: &Map<String, Value>, shape: &ObjectShape) {
-        for name in shape.required.iter().filter(|name| !object.contains_key(*name)) {
-            self.report(path.field(name), MISSING.to_owned());
-        }
         let before = self.errors.len();
         for (name, value) in object {
             match shape.fields.get(name) {
@@ -193,6 +190,10 @@ impl Walk {
             && !presence.holds(object)
         {
             self.report(path, presence.message.clone());
+        }
+        // Last: the first error explains a refusal, and a misspelt name explains what is missing.
+        for name in shape.required.iter().filter(|name| !object.contains_key(*name)) {
+            self.report(path.field(name), MISSING.to_owned());
         }
     }
 
