@@ -9,7 +9,7 @@ use decision::{
     disclosure::{Disclosure, OnDeny},
     host::HostPattern,
     path,
-    policy::{Enforcement, Narrowing, Policy, Refusal, Rule, Section},
+    policy::{Alternative, Enforcement, Narrowing, Policy, Refusal, Rule, Section},
     refs::{FieldRef, Kind, ResourceRef},
 };
 use serde_json::{Map, Value};
@@ -110,7 +110,9 @@ fn compile_decoded(
     warn_of_evasion(&resource, &deny, &require, findings);
     let blocks = |rule: &Rule| rule.enforcement == Enforcement::Enforce;
     let is_shadow = !deny.iter().chain(&require).any(blocks);
-    let effect = if is_shadow { Effect::Rejects } else { Effect::Closes };
+    let refuses = require.iter().any(|rule| rule.alternatives.iter().all(is_unknown))
+        || deny.iter().any(|rule| rule.alternatives.iter().any(is_unknown));
+    let effect = if is_shadow || !refuses { Effect::Rejects } else { Effect::Closes };
     for problem in &unresolved {
         let reason = if problem.path.contains(".plans[") {
             Reason::PlanInvalid
@@ -160,6 +162,17 @@ fn unreadable<'a>(
     let message = format!("AccessSubscriptions of namespace `{namespace}` may not be read");
     let remedy = format!("{}.", capitalised(&missing_right(kind, namespace)));
     Some(Problem::new(&*check.site.field, message, remedy))
+}
+
+/// Whether an alternative cannot be judged, since what its credentials are verified with is missing.
+fn is_unknown(alternative: &Alternative) -> bool {
+    alternative.checks().iter().any(|check| match &check.demand {
+        Demand::Address(_) | Demand::Method(_) => false,
+        Demand::Token(token) => token.provider.keys.is_err(),
+        Demand::Subscription(subscription) => {
+            subscription.plans.iter().any(|accepted| accepted.lack.is_some())
+        }
+    })
 }
 
 /// A `deny` rule on the content of a credential is evaded by not sending the credential, unless some

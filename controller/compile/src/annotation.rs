@@ -154,7 +154,11 @@ pub(crate) fn invalid_route(
 /// What to write in the place of an unknown name, or what else to do.
 pub(crate) fn meant_name(name: &str, known: &[&str], otherwise: &str) -> String {
     match crds::nearest(name, known) {
-        Some(nearest) => format!("Write `{nearest}`, or: {otherwise}"),
+        Some(nearest) => {
+            let mut otherwise = otherwise.chars();
+            let first: String = otherwise.next().into_iter().flat_map(char::to_lowercase).collect();
+            format!("Write `{nearest}`, or {first}{}", otherwise.as_str())
+        }
         None => otherwise.to_owned(),
     }
 }

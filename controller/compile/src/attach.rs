@@ -51,13 +51,17 @@ fn name(resource: &ResourceRef) -> Name<'_> {
 pub(crate) fn attach<'a>(
     policies: &'a [Compiled],
     ingresses: &Ingresses<'a>,
+    not_ours: impl Fn(Name<'_>) -> (String, String),
     findings: &mut Findings,
 ) -> Attached<'a> {
     let mut attached = Attached::default();
     for policy in policies {
         attached.policies.insert(name(&policy.resource), policy);
         match &policy.targets {
-            Targets::Named(targets) => attached.add(policy, targets, ingresses, findings),
+            Targets::Named(targets) => {
+                missing(policy, targets, ingresses, &not_ours, findings);
+                attached.add(policy, targets, ingresses, findings);
+            }
             Targets::Everything => attached.add_everywhere(policy),
         }
     }
@@ -76,7 +80,7 @@ impl<'a> Attached<'a> {
         for target in targets {
             let place = (&*policy.resource.namespace, target.name.as_str());
             match ingresses.get(&place) {
-                None => missing(policy, target, findings),
+                None => {}
                 Some(ingress) if ingress.overlaps(&target.narrowing) => {
                     narrowings.entry(place).or_default().push(target.narrowing.clone());
                 }
@@ -238,12 +242,22 @@ impl<'a> Attached<'a> {
     }
 }
 
-fn missing(policy: &Compiled, target: &Target, findings: &mut Findings) {
-    let namespace = &policy.resource.namespace;
-    let problem = Problem::new(
-        format!("spec.targetRefs[{}].name", target.index),
-        format!("Ingress `{namespace}/{}` does not exist, or is of another class", target.name),
-        "Create the Ingress, or correct the name.",
-    );
-    findings.add(&policy.resource, Reason::TargetNotFound, Effect::Rejects, problem);
+/// Tells of targets that are no Ingresses of ours.
+fn missing(
+    policy: &Compiled,
+    targets: &[Target],
+    ingresses: &Ingresses<'_>,
+    not_ours: &impl Fn(Name<'_>) -> (String, String),
+    findings: &mut Findings,
+) {
+    for target in targets {
+        let name = (&*policy.resource.namespace, target.name.as_str());
+        if ingresses.contains_key(&name) {
+            continue;
+        }
+        let (message, remedy) = not_ours(name);
+        let field = format!("spec.targetRefs[{}].name", target.index);
+        let problem = Problem::new(field, message, remedy);
+        findings.add(&policy.resource, Reason::TargetNotFound, Effect::Rejects, problem);
+    }
 }

@@ -74,11 +74,16 @@ fn port(
         let remedy = "Name a Service that has endpoints.";
         return Err(Problem::new(format!("{field}.name"), message, remedy));
     }
-    let number = number(&format!("{field}.port"), backend, service)?;
+    let number = number(namespace, &format!("{field}.port"), backend, service)?;
     Ok(ServicePort { service: ResourceRef::new(Kind::Service, namespace, name), port: number })
 }
 
-fn number(field: &str, backend: &IngressServiceBackend, service: &Service) -> Result<u16, Problem> {
+fn number(
+    namespace: &str,
+    field: &str,
+    backend: &IngressServiceBackend,
+    service: &Service,
+) -> Result<u16, Problem> {
     let ports = || service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
     let wanted = backend.port.as_ref();
     let name = wanted.and_then(|port| port.name.as_deref()).filter(|name| !name.is_empty());
@@ -94,9 +99,14 @@ fn number(field: &str, backend: &IngressServiceBackend, service: &Service) -> Re
             (None, Some(number)) => format!("has no TCP port {number}"),
             (None, None) => "is named without a port".to_owned(),
         };
-        let has: Vec<_> = ports().map(|port| port.port.to_string()).collect();
-        let message = format!("Service `{}` {asked}", backend.name);
-        Problem::new(field, message, format!("Name one of its ports: {}.", has.join(", ")))
+        let tcp = ports().filter(|port| matches!(port.protocol.as_deref(), None | Some("TCP")));
+        let has: Vec<_> = tcp.map(|port| port.port.to_string()).collect();
+        let message = format!("Service `{namespace}/{}` {asked}", backend.name);
+        let remedy = match has.as_slice() {
+            [] => "Give the Service a TCP port.".to_owned(),
+            has => format!("Name one of its ports: {}.", has.join(", ")),
+        };
+        Problem::new(field, message, remedy)
     })
 }
 

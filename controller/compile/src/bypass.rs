@@ -36,7 +36,8 @@ pub(crate) fn is_open(posture: &Posture) -> bool {
     }
 }
 
-/// Enforced policies by what they name.
+/// Enforced policies by what they name; those that are not accepted as well, because nothing passes
+/// them.
 type Enforced<'a> = HashMap<(&'a str, &'a str), Vec<(&'a Compiled, &'a Target)>>;
 
 /// Warns where a backend behind a policy can be reached without one.
@@ -45,13 +46,17 @@ pub(crate) fn warn(ways: &[Way], policies: &[Compiled], findings: &mut Findings)
     let protected: HashSet<_> = ways
         .iter()
         .filter(|way| {
-            targets(&enforced, way)
-                .iter()
-                .any(|(_, target)| way.place.overlaps(&way.host, &target.narrowing))
+            targets(&enforced, way).iter().any(|(policy, target)| {
+                policy.policy.is_ok() && way.place.overlaps(&way.host, &target.narrowing)
+            })
         })
         .map(|way| &way.port)
         .collect();
+    let closed = closed(policies);
     for way in ways.iter().filter(|way| way.is_open && protected.contains(&way.port)) {
+        if closed.contains(&*way.ingress.namespace) {
+            continue;
+        }
         let targets = targets(&enforced, way);
         if targets.iter().any(|(_, target)| covers(&target.narrowing, way)) {
             continue;
@@ -91,7 +96,7 @@ fn targets<'a>(enforced: &'a Enforced<'a>, way: &'a Way) -> &'a [(&'a Compiled, 
 
 fn enforced(policies: &[Compiled]) -> Enforced<'_> {
     let mut enforced = Enforced::new();
-    for policy in policies.iter().filter(|policy| policy.policy.is_ok() && !policy.is_shadow) {
+    for policy in policies.iter().filter(|policy| !policy.is_shadow) {
         if let Targets::Named(targets) = &policy.targets {
             for target in targets {
                 let name = (&*policy.resource.namespace, target.name.as_str());
@@ -100,6 +105,13 @@ fn enforced(policies: &[Compiled]) -> Enforced<'_> {
         }
     }
     enforced
+}
+
+/// Namespaces that a policy closes whose targets cannot be read.
+fn closed(policies: &[Compiled]) -> HashSet<&str> {
+    let policies = policies.iter().filter(|policy| !policy.is_shadow);
+    let everywhere = policies.filter(|policy| matches!(policy.targets, Targets::Everything));
+    everywhere.map(|policy| &*policy.resource.namespace).collect()
 }
 
 /// Whether a narrowing holds every request to a path.

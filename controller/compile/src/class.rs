@@ -39,7 +39,8 @@ pub(crate) fn of<'a>(
     }
 }
 
-fn name(ingress: &Ingress) -> Option<&str> {
+/// The class that an Ingress names, in the field or in the older annotation.
+pub(crate) fn name(ingress: &Ingress) -> Option<&str> {
     let field = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref());
     let annotations = ingress.metadata.annotations.as_ref();
     field.or_else(|| annotations.and_then(|all| all.get(LEGACY)).map(String::as_str))

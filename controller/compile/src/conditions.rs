@@ -142,12 +142,13 @@ fn count(number: usize) -> u32 {
 pub(crate) fn statuses(
     policies: &[access_policy::Compiled],
     ingresses: &Ingresses<'_>,
+    not_ours: impl Fn((&str, &str)) -> (String, String),
     plans: &Plans,
     subscriptions: &[subscription::Compiled],
 ) -> Vec<Status> {
     let policies = policies.iter().map(|policy| match &policy.policy {
         Err(refusal) if policy.is_surplus => of_surplus(policy, refusal),
-        _ => of_policy(policy, ingresses),
+        _ => of_policy(policy, ingresses, &not_ours),
     });
     let mut statuses: Vec<_> = policies
         .chain(of_plans(plans, subscriptions))
@@ -157,7 +158,11 @@ pub(crate) fn statuses(
     statuses
 }
 
-fn of_policy(policy: &access_policy::Compiled, ingresses: &Ingresses<'_>) -> Status {
+fn of_policy(
+    policy: &access_policy::Compiled,
+    ingresses: &Ingresses<'_>,
+    not_ours: &impl Fn((&str, &str)) -> (String, String),
+) -> Status {
     let reach = reach(policy, ingresses);
     let accepted = match &policy.policy {
         Err(refusal) => refused(refusal),
@@ -175,7 +180,7 @@ fn of_policy(policy: &access_policy::Compiled, ingresses: &Ingresses<'_>) -> Sta
             condition("Accepted", true, "Accepted", message)
         }
     };
-    let resolved = match (&policy.unresolved, unresolved_target(policy, ingresses)) {
+    let resolved = match (&policy.unresolved, unresolved_target(policy, ingresses, not_ours)) {
         (Some(problem), _) => condition("ResolvedRefs", false, "RefNotFound", problem.clone()),
         (None, Some(unresolved)) => unresolved,
         (None, None) => {
@@ -211,6 +216,7 @@ fn refused(refusal: &Refusal) -> Condition {
 fn unresolved_target(
     policy: &access_policy::Compiled,
     ingresses: &Ingresses<'_>,
+    not_ours: &impl Fn((&str, &str)) -> (String, String),
 ) -> Option<Condition> {
     let Targets::Named(targets) = &policy.targets else { return None };
     targets.iter().find_map(|target| {
@@ -218,14 +224,16 @@ fn unresolved_target(
         let field = format!("spec.targetRefs[{}]", target.index);
         let (reason, message) = match ingresses.get(&name) {
             Some(ingress) if ingress.overlaps(&target.narrowing) => return None,
-            Some(_) if policy.is_shadow => {
-                ("TargetUnmatched", "no request to this Ingress has these hosts and paths")
-            }
+            Some(_) if policy.is_shadow => (
+                "TargetUnmatched",
+                "no request to this Ingress has these hosts and paths".to_owned(),
+            ),
             Some(_) => (
                 "TargetUnmatched",
-                "no request to this Ingress has these hosts and paths, so the Ingress is closed",
+                "no request to this Ingress has these hosts and paths, so the Ingress is closed"
+                    .to_owned(),
             ),
-            None => ("TargetNotFound", "the Ingress does not exist, or is of another class"),
+            None => ("TargetNotFound", not_ours(name).0),
         };
         Some(condition("ResolvedRefs", false, reason, format!("{field}: {message}")))
     })
@@ -314,7 +322,7 @@ fn of_subscription(compiled: &subscription::Compiled) -> Status {
         State::Suspended => {
             condition("Active", false, "Suspended", "`spec.suspend` is set".to_owned())
         }
-        State::Invalid(problem) => condition("Active", false, "Invalid", problem.to_string()),
+        State::Invalid(lack) => condition("Active", false, "Invalid", lack.problem.to_string()),
     };
     Status {
         resource: compiled.subscription.resource.clone(),

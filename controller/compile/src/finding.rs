@@ -26,7 +26,7 @@ pub struct Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}. {}", self.field, self.message, self.remedy)
+        write!(f, "{}: {} {}", self.field, sentence(&self.message), self.remedy)
     }
 }
 
@@ -155,6 +155,12 @@ impl Findings {
         self.list.dedup();
         self.list
     }
+}
+
+/// The text with the period that ends it, unless it is a question.
+pub fn sentence(text: &str) -> impl fmt::Display + '_ {
+    let end = if text.ends_with(['?', '.']) { "" } else { "." };
+    fmt::from_fn(move |f| write!(f, "{text}{end}"))
 }
 
 /// The text as the beginning of a sentence.

@@ -1,6 +1,6 @@
 //! Ingresses of ours, read: hosts, paths and what is wrong with them.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use decision::{
     host::HostPattern,
@@ -19,7 +19,7 @@ use crate::{
     class::{self, Class},
     finding::{Effect, Findings, Problem, Reason},
     index::Index,
-    metadata::{Age, reference},
+    metadata::{self, Age, reference},
     resources::{Object, Resources},
     settings::Settings,
     surplus::{self, Surplus},
@@ -111,6 +111,43 @@ impl Place {
         (hosts.is_empty() || hosts.iter().any(|wanted| wanted.overlaps(host)))
             && (narrowing.paths.is_empty() || narrowing.paths.iter().any(|path| below(path)))
     }
+}
+
+/// Ingresses that are not ours: namespace and name, and the class that each names.
+pub(crate) type Others<'a> = HashMap<(&'a str, &'a str), Option<&'a str>>;
+
+/// The Ingresses of other classes and of none, for who names one of them by mistake.
+pub(crate) fn others<'a>(
+    resources: &'a Resources,
+    undecodable: &'a [Undecodable],
+    index: &Index<'a>,
+    settings: &Settings,
+) -> Others<'a> {
+    let decoded = resources.ingresses.iter().map(|ingress| &**ingress);
+    let all = decoded.chain(undecodable.iter().map(|raw| &raw.salvaged));
+    let others = all.filter(|ingress| class::of(ingress, index, settings).is_none());
+    others.map(|ingress| (metadata::place(&ingress.metadata), class::name(ingress))).collect()
+}
+
+/// What is wrong with a target that is not among the Ingresses of ours, and what to do.
+pub(crate) fn not_ours(
+    name: (&str, &str),
+    others: &Others<'_>,
+    settings: &Settings,
+) -> (String, String) {
+    let ours = &settings.ingress_class;
+    let shown = format!("Ingress `{}/{}`", name.0, name.1);
+    let class = match others.get(&name) {
+        None => {
+            let remedy = "Create the Ingress, or correct the name.".to_owned();
+            return (format!("{shown} does not exist"), remedy);
+        }
+        Some(Some(class)) => format!("has the class `{class}`"),
+        Some(None) => "has no class".to_owned(),
+    };
+    let remedy =
+        format!("Set `spec.ingressClassName: {ours}` on the Ingress, or correct the name.");
+    (format!("{shown} {class}, ours is `{ours}`"), remedy)
 }
 
 /// The Ingresses of ours, oldest first.

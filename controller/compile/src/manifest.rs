@@ -12,7 +12,10 @@ use decision::{
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
-use crate::resources::{Lost, Resources};
+use crate::{
+    finding::sentence,
+    resources::{Lost, Resources},
+};
 use node::{At, Node};
 
 /// The namespace of objects that name none, as with `kubectl apply`.
@@ -51,8 +54,8 @@ pub struct Problem {
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { path, line, column, message, remedy } = self;
-        let (message, remedy) = (printable(message), printable(remedy));
-        write!(f, "{path}:{line}:{column}: {message}. {remedy}")
+        let (message, remedy) = (printable(message).to_string(), printable(remedy));
+        write!(f, "{path}:{line}:{column}: {} {remedy}", sentence(&message))
     }
 }
 

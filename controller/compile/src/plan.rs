@@ -6,14 +6,21 @@ use std::{
 };
 
 use crds::{AccessPlan, Consumers, LabelSelector};
-use decision::refs::{Kind, ResourceRef};
+use decision::{
+    lack::Lack,
+    refs::{Kind, ResourceRef},
+};
 
 use crate::{
+    annotation::meant_name,
     finding::{Effect, Findings, Problem, Reason},
     index::{Index, missing_right},
     metadata::reference,
     resources::Object,
 };
+
+/// Most plans that are looked at to propose one: what a mistake costs must not grow with them.
+const PROPOSALS: usize = 16;
 
 /// The label that Kubernetes gives every Namespace.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
@@ -22,6 +29,8 @@ const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 #[derive(Debug, Default)]
 pub(crate) struct Plans {
     by_name: HashMap<ResourceRef, Plan>,
+    of_namespace: HashMap<Arc<str>, Vec<Arc<str>>>,
+    namespaces_of: HashMap<Arc<str>, Vec<Arc<str>>>,
     unreadable: HashSet<Arc<str>>,
     all_unreadable: bool,
 }
@@ -42,8 +51,20 @@ impl Plans {
         findings: &mut Findings,
     ) -> Self {
         let lists = unreadable.iter().filter(|list| list.kind == Kind::AccessPlan);
+        let by_name: HashMap<_, _> =
+            objects.iter().map(|object| read(object, index, findings)).collect();
+        let (mut of_namespace, mut namespaces_of) = (HashMap::new(), HashMap::new());
+        for ResourceRef { namespace, name, .. } in by_name.keys() {
+            let add = |map: &mut HashMap<_, Vec<_>>, key, value| {
+                map.entry(Arc::clone(key)).or_default().push(Arc::clone(value));
+            };
+            add(&mut of_namespace, namespace, name);
+            add(&mut namespaces_of, name, namespace);
+        }
         Self {
-            by_name: objects.iter().map(|object| read(object, index, findings)).collect(),
+            by_name,
+            of_namespace,
+            namespaces_of,
             all_unreadable: lists.clone().any(|list| list.namespace.is_none()),
             unreadable: lists
                 .filter_map(|list| list.namespace.as_deref())
@@ -69,25 +90,60 @@ impl Plans {
         }
     }
 
-    /// Why a namespace may not subscribe to a plan.
+    /// Why a namespace may not subscribe to a plan, and what to do.
     pub(crate) fn refusal(
         &self,
         plan: &ResourceRef,
         consumer: &str,
         index: &Index<'_>,
-    ) -> Option<String> {
+    ) -> Option<Lack> {
+        let lack = |problem: String, remedy: &str| {
+            Some(Lack { problem: problem.into(), remedy: remedy.into() })
+        };
         if let Some(problem) = self.problem(plan) {
-            return Some(format!("{plan}: {problem}"));
+            let remedy = if self.by_name.contains_key(plan) {
+                format!("Correct {plan}, or name another plan.")
+            } else {
+                self.meant(plan, consumer, index)
+            };
+            return lack(format!("{plan}: {problem}"), &remedy);
         }
+        let remedy = "Name a plan that admits this namespace, or ask its owner to add the namespace to `consumers`.";
         let offer = self.by_name.get(plan).and_then(|plan| plan.offer.as_ref().ok())?;
         match offer {
             None if *plan.namespace == *consumer => None,
-            None => Some(format!("{plan} admits only subscriptions of its own namespace")),
-            Some(consumers) => {
-                let admits = admits(&consumers.namespace_selector, consumer, index);
-                (!admits).then(|| format!("{plan} does not admit namespace `{consumer}`: its labels do not match `consumers`"))
-            }
+            None => lack(format!("{plan} admits only subscriptions of its own namespace"), remedy),
+            Some(consumers) if admits(&consumers.namespace_selector, consumer, index) => None,
+            Some(_) => lack(
+                format!(
+                    "{plan} does not admit namespace `{consumer}`: its labels do not match `consumers`"
+                ),
+                remedy,
+            ),
         }
+    }
+
+    /// What to do about a plan that is not there. Names only plans that admit the namespace: of the
+    /// others it shall not learn.
+    fn meant(&self, plan: &ResourceRef, consumer: &str, index: &Index<'_>) -> String {
+        let few = |list: Option<&'_ Vec<Arc<str>>>| {
+            let list = list.map(Vec::as_slice).unwrap_or_default();
+            if list.len() > PROPOSALS { Vec::new() } else { list.to_vec() }
+        };
+        let is_open = |namespace: &Arc<str>, name: &Arc<str>| {
+            let plan = ResourceRef::new(Kind::AccessPlan, Arc::clone(namespace), Arc::clone(name));
+            self.problem(&plan).is_none() && self.refusal(&plan, consumer, index).is_none()
+        };
+        let mut namespaces = few(self.namespaces_of.get(&plan.name));
+        namespaces.retain(|namespace| is_open(namespace, &plan.name));
+        if let Some(namespace) = namespaces.iter().min() {
+            return format!("Set `spec.planRef.namespace: {namespace}`, or create the plan.");
+        }
+        let mut names = few(self.of_namespace.get(&plan.namespace));
+        names.retain(|name| is_open(&plan.namespace, name));
+        names.sort();
+        let names: Vec<_> = names.iter().map(|name| &**name).collect();
+        meant_name(&plan.name, &names, "Create the plan.")
     }
 }
 
@@ -104,7 +160,8 @@ fn read(object: &Object, index: &Index<'_>, findings: &mut Findings) -> (Resourc
             for error in errors {
                 let remedy = "Correct the field; nobody can use the plan until then.";
                 let problem = Problem::new(error.path, error.message, remedy);
-                findings.add(&resource, Reason::PlanInvalid, Effect::Closes, problem);
+                // What it closes is told on the policies that name it.
+                findings.add(&resource, Reason::PlanInvalid, Effect::Rejects, problem);
             }
             Err(first.unwrap_or_else(|| "it cannot be decoded".to_owned()))
         }

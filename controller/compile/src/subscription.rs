@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use crds::{AccessSubscription, AccessSubscriptionSpec};
 use decision::{
+    lack::Lack,
     refs::{Kind, ResourceRef},
     subscription::{KeyDigest, State, Subscription, Subscriptions},
     time::Timestamp,
@@ -57,19 +58,20 @@ struct Read {
 fn read(object: &Object, plans: &Plans, index: &Index<'_>, findings: &mut Findings) -> Read {
     let resource = reference(Kind::AccessSubscription, &object.metadata);
     let generation = object.metadata.generation;
-    let invalid = |resource: ResourceRef, problem: String| {
+    let invalid = |resource: ResourceRef, lack: Lack| {
         let plan = raw_plan(&resource, &object.value);
-        Subscription { resource, plan, state: State::Invalid(problem.into()) }
+        Subscription { resource, plan, state: State::Invalid(lack) }
     };
     let subscription =
         if let Some(problem) = index.surplus(Kind::AccessSubscription, &object.metadata) {
-            invalid(resource, problem.message)
+            let Problem { message, remedy, .. } = problem;
+            invalid(resource, Lack { problem: message.into(), remedy: remedy.into() })
         } else {
             match crds::decode::<AccessSubscription>(&object.value) {
                 Ok(decoded) => judge(&resource, &decoded.spec, plans, index, findings),
                 Err(errors) => {
-                    let problem = report(&resource, errors, findings);
-                    invalid(resource, problem)
+                    let lack = report(&resource, errors, findings);
+                    invalid(resource, lack)
                 }
             }
         };
@@ -120,11 +122,10 @@ fn judge(
     let namespace = spec.plan_ref.namespace.as_deref().unwrap_or(&resource.namespace);
     let plan = ResourceRef::new(Kind::AccessPlan, namespace, spec.plan_ref.name.as_str());
     let state = match plans.refusal(&plan, &resource.namespace, index) {
-        Some(problem) => {
-            let remedy = "Name a plan that admits this namespace, or ask its owner to add the namespace to `consumers`.";
-            let finding = Problem::new("spec.planRef", problem.as_str(), remedy);
-            findings.add(resource, Reason::SubscriptionInvalid, Effect::Closes, finding);
-            State::Invalid(problem.into())
+        Some(lack) => {
+            let finding = Problem::new("spec.planRef", &lack.problem, &lack.remedy);
+            findings.add(resource, Reason::SubscriptionInvalid, Effect::Rejects, finding);
+            State::Invalid(lack)
         }
         None if spec.suspend => State::Suspended,
         None => State::Active {
@@ -134,18 +135,17 @@ fn judge(
     Subscription { resource: resource.clone(), plan, state }
 }
 
-fn report(
-    resource: &ResourceRef,
-    errors: Vec<crds::DecodeError>,
-    findings: &mut Findings,
-) -> String {
-    let first = errors.first().map(ToString::to_string);
+fn report(resource: &ResourceRef, errors: Vec<crds::DecodeError>, findings: &mut Findings) -> Lack {
+    let (problem, remedy) = match errors.first() {
+        Some(first) => (first.to_string(), format!("Correct {} of {resource}.", first.path)),
+        None => ("it cannot be decoded".to_owned(), format!("Correct {resource}.")),
+    };
     for error in errors {
         let remedy = "Correct the field; the keys of this subscription open nothing until then.";
         let problem = Problem::new(error.path, error.message, remedy);
-        findings.add(resource, Reason::SubscriptionInvalid, Effect::Closes, problem);
+        findings.add(resource, Reason::SubscriptionInvalid, Effect::Rejects, problem);
     }
-    first.unwrap_or_else(|| "it cannot be decoded".to_owned())
+    Lack { problem: problem.into(), remedy: remedy.into() }
 }
 
 /// The plan that an undecodable subscription names, as far as it can be read.

@@ -93,13 +93,13 @@ codes! {
     }
     TokenMissing UNAUTHORIZED Client {
         client: "A bearer token is required.",
-        meaning: "A requirement asks for a token and the request carries none.",
+        meaning: "A requirement asks for a token and the request carries none; if an API key would do as well, neither that.",
         remedy: "Send the token as `Authorization: Bearer TOKEN`.",
     }
     TokenMalformed UNAUTHORIZED Client {
         client: "The token is not a readable JSON Web Token.",
         meaning: "The token is not three parts of base64url, a part is not a JSON object with unique names, a claim has the wrong type, or the token is too long.",
-        remedy: "Send the token exactly as the identity provider issued it; the refusal names the part that could not be read.",
+        remedy: "Send the token exactly as the identity provider issued it.",
     }
     TokenAlgorithmNotAllowed UNAUTHORIZED Client {
         client: "The token is signed with an algorithm that is not accepted.",
@@ -148,8 +148,8 @@ codes! {
     }
     KeyMissing UNAUTHORIZED Client {
         client: "An API key is required.",
-        meaning: "A requirement asks for a subscription and the request carries no API key.",
-        remedy: "Send the key as `x-api-key: KEY`; `whygate key new` makes one.",
+        meaning: "A requirement asks for a subscription and the request carries no API key; if a token would do as well, neither that.",
+        remedy: "Send the key as `x-api-key: KEY`; `whygate key new` makes one, and its digest goes into an AccessSubscription.",
     }
     KeyUnknown UNAUTHORIZED Client {
         client: "The API key is not known.",
@@ -173,8 +173,8 @@ codes! {
     }
     PlanNotAccepted FORBIDDEN Client {
         client: "The subscription's plan is not accepted here.",
-        meaning: "The subscription is active, but the rule accepts other plans.",
-        remedy: "Subscribe to one of the plans in `subscription.plans`, or add the plan there.",
+        meaning: "The subscription is valid, but the rule accepts other plans.",
+        remedy: "Subscribe to one of the plans in `subscription.plans`, which are those of the policy's namespace, or add the plan there.",
     }
     MethodRefused FORBIDDEN Client {
         client: "The request's method is not allowed here.",
@@ -264,7 +264,7 @@ codes! {
     NoEndpoints SERVICE_UNAVAILABLE Upstream {
         client: "The service behind this route is not available.",
         meaning: "The Service has no endpoint that is ready.",
-        remedy: "Look at the pods that the Service selects: `kubectl get endpointslices -l kubernetes.io/service-name=NAME`.",
+        remedy: "Look at the pods that the Service selects: `kubectl get endpointslices -n NAMESPACE -l kubernetes.io/service-name=NAME`. Manifests in files need an EndpointSlice beside the Service.",
     }
     UpstreamConnectFailed BAD_GATEWAY Upstream {
         client: "The service behind this route could not be reached.",

@@ -277,13 +277,27 @@ fn judge_rule(
                 let further = |before: &Failure| {
                     presented(failure.reason.code()) && !presented(before.reason.code())
                 };
-                if furthest.as_ref().is_none_or(further) {
-                    furthest = Some(failure);
+                match &mut furthest {
+                    Some(before) if !further(before) => {
+                        if one_credential_is_enough(judged.rule) {
+                            before.reason.or(&failure.reason);
+                        }
+                    }
+                    Some(_) | None => furthest = Some(failure),
                 }
             }
         }
     }
     furthest.map_or(Ok(()), Err)
+}
+
+/// Whether no alternative asks for two credentials: only then one that is missing can stand for
+/// the other.
+fn one_credential_is_enough(rule: &Rule) -> bool {
+    let credentials = |alternative: &Alternative| {
+        alternative.checks().iter().filter(|check| check.demand.needs_credential()).count()
+    };
+    rule.alternatives.iter().all(|alternative| credentials(alternative) <= 1)
 }
 
 /// What an alternative came to.

@@ -35,8 +35,8 @@ pub enum DenialReason {
     AddressNotAllowed { client: ClientAddress, networks: usize, nearest: Option<IpNet> },
     /// See [`Code::ClientAddressUnknown`].
     ClientAddressUnknown { client: ClientAddress },
-    /// See [`Code::TokenMissing`].
-    TokenMissing { provider: Arc<str> },
+    /// See [`Code::TokenMissing`]; `or_key`: an API key alone would do as well.
+    TokenMissing { provider: Arc<str>, or_key: bool },
     /// See [`Code::TokenMalformed`].
     TokenMalformed { problem: &'static str },
     /// See [`Code::TokenAlgorithmNotAllowed`].
@@ -57,8 +57,8 @@ pub enum DenialReason {
     TokenScopeMissing { asked: Box<str>, had: Box<str> },
     /// See [`Code::TokenClaimMismatch`]; `entry` is the position in `claims`.
     TokenClaimMismatch { path: Arc<str>, asked: Arc<str>, found: &'static str, entry: usize },
-    /// See [`Code::KeyMissing`].
-    KeyMissing { header: HeaderName },
+    /// See [`Code::KeyMissing`]; `or_token`: a bearer token alone would do as well.
+    KeyMissing { header: HeaderName, or_token: bool },
     /// See [`Code::KeyUnknown`]; `id` is the start of the key's public part.
     KeyUnknown { id: Option<Box<str>> },
     /// See [`Code::SubscriptionExpired`].
@@ -66,9 +66,9 @@ pub enum DenialReason {
     /// See [`Code::SubscriptionSuspended`].
     SubscriptionSuspended { subscription: ResourceRef },
     /// See [`Code::SubscriptionInvalid`].
-    SubscriptionInvalid { subscription: ResourceRef, problem: Arc<str> },
+    SubscriptionInvalid { subscription: ResourceRef, problem: Arc<str>, remedy: Arc<str> },
     /// See [`Code::PlanNotAccepted`].
-    PlanNotAccepted { subscription: ResourceRef, plan: ResourceRef, accepted: Box<str> },
+    PlanNotAccepted { subscription: ResourceRef, plan: ResourceRef, accepted: Box<[ResourceRef]> },
     /// See [`Code::MethodRefused`].
     MethodRefused { method: Method, allowed: Box<str> },
     /// See [`Code::RuleMatched`]; `matched` says which fields held what.
@@ -185,6 +185,25 @@ impl DenialReason {
         }
     }
 
+    /// Adds that the credential of another alternative would do as well, if neither was presented.
+    pub(crate) fn or(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::TokenMissing { or_key: either, .. }, Self::KeyMissing { .. })
+            | (Self::KeyMissing { or_token: either, .. }, Self::TokenMissing { .. }) => {
+                *either = true;
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether a token and an API key are missing of which one would be enough.
+    fn asks_for_either(&self) -> bool {
+        matches!(
+            self,
+            Self::TokenMissing { or_key: true, .. } | Self::KeyMissing { or_token: true, .. }
+        )
+    }
+
     /// The field that the reason itself names, below the check's or on its own.
     fn field(&self, site: Option<&Site>) -> Option<FieldRef> {
         let below = |suffix: &str| {
@@ -275,15 +294,21 @@ impl Denial {
 
     /// What the client is told under disclosure `Reason`.
     pub fn client_sentence(&self) -> &'static str {
+        if self.reason.asks_for_either() {
+            return "A bearer token or an API key is required.";
+        }
         self.code().client_sentence()
     }
 
     /// The challenge of a 401 (RFC 9110 section 11.6.1, RFC 6750 section 3), and of a 403 that
     /// another token could turn (RFC 6750 section 3.1). Under disclosure `None` it is the scheme
-    /// alone, which a 401 must have, and a 403 has none: its error would tell the cause.
+    /// alone, which a 401 must have, and a 403 has none: its error would tell the cause. Of two
+    /// credentials that are both missing and would both do, each has its challenge.
     pub fn challenge(&self) -> Option<HeaderValue> {
         let value = if self.disclosure == Disclosure::None {
             return self.bare_challenge();
+        } else if self.reason.asks_for_either() {
+            "Bearer, ApiKey header=\"x-api-key\""
         } else if let DenialReason::TokenMissing { .. } = &self.reason {
             "Bearer"
         } else if let DenialReason::TokenScopeMissing { .. } = &self.reason {
@@ -302,7 +327,11 @@ impl Denial {
 
     fn bare_challenge(&self) -> Option<HeaderValue> {
         let asks_for_key = matches!(self.code(), Code::KeyMissing | Code::KeyUnknown);
-        let scheme = if asks_for_key { "ApiKey" } else { "Bearer" };
+        let scheme = match (self.reason.asks_for_either(), asks_for_key) {
+            (true, _) => "Bearer, ApiKey",
+            (false, true) => "ApiKey",
+            (false, false) => "Bearer",
+        };
         (self.code().status() == StatusCode::UNAUTHORIZED).then(|| HeaderValue::from_static(scheme))
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use aws_lc_rs::{constant_time, digest};
 
-use crate::{refs::ResourceRef, time::Timestamp};
+use crate::{lack::Lack, refs::ResourceRef, time::Timestamp};
 
 /// Length of the public id in `wg_<id>_<secret>`.
 pub const KEY_ID_LENGTH: usize = 8;
@@ -86,7 +86,7 @@ pub enum State {
     /// `suspend: true`.
     Suspended,
     /// It cannot count, for this reason.
-    Invalid(Arc<str>),
+    Invalid(Lack),
 }
 
 /// One `AccessSubscription`, compiled.

@@ -232,7 +232,10 @@ fn known(version: &str, kind: &str) -> Known {
             let otherwise = format!("The kinds of this group are `{}`.", ours.join("`, `"));
             Known::Problem {
                 message: format!("`{kind}` is not a kind of whygate.dev"),
-                remedy: meant_name(kind, &ours, &otherwise),
+                remedy: match crds::nearest(kind, &ours) {
+                    Some(nearest) => format!("Write `{nearest}`. {otherwise}"),
+                    None => otherwise,
+                },
             }
         }
         Some(_) | None => Known::Unused,

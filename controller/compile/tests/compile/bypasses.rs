@@ -1,6 +1,6 @@
 //! Warnings of ways around a policy.
 
-use crate::world::{OFFICE, api, check_findings, policy, targeted};
+use crate::world::{OFFICE, World, api, check_findings, policy, targeted};
 
 fn second() -> String {
     let (_, ingress) = api()
@@ -39,6 +39,19 @@ fn requests_outside_of_a_narrowing_are_told() {
         ],
     );
     check_findings(&target("hosts: ['*.example.com'], paths: [/]"), &[]);
+}
+
+#[test]
+fn a_way_that_an_invalid_policy_closes_is_no_way_around_another() {
+    let target = "{ group: networking.k8s.io, kind: Ingress, name: api, paths: [/orders] }";
+    let orders = api() + &targeted("orders", target, OFFICE);
+    let invalid = OFFICE.replace("/24", "/33");
+    for office in
+        [policy("office", &invalid), policy("office", &invalid).replace("targetRefs", "targets")]
+    {
+        let told = World::of(&(orders.clone() + &office)).findings();
+        assert!(!told.iter().any(|told| told.contains("without any policy")), "{told:#?}");
+    }
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn a_backend_that_does_not_exist_is_told_and_leads_nowhere() {
     check_findings(
         &text,
         &[
-            "Ingress shop/api at spec.rules[0].http.paths[0].backend.service.port: Service `api` has no TCP port 81",
+            "Ingress shop/api at spec.rules[0].http.paths[0].backend.service.port: Service `shop/api` has no TCP port 81",
         ],
     );
 }

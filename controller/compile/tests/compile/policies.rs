@@ -1,5 +1,7 @@
 //! Policies: targets, narrowing, rules, what makes them invalid.
 
+use compile::finding::{Effect, Reason};
+
 use crate::world::{OFFICE, World, api, check, check_findings, policy, targeted};
 
 #[test]
@@ -190,4 +192,49 @@ fn the_disclosure_of_an_invalid_policy_counts_if_it_can_be_read() {
     };
     let on_deny = protection.attachments()[0].on_deny();
     assert_eq!(on_deny.disclosure, decision::disclosure::Disclosure::Reason);
+}
+
+#[test]
+fn an_ingress_of_another_class_is_told_from_one_that_does_not_exist() {
+    for (class, expected) in [
+        (
+            "ingressClassName: whygat,",
+            "Ingress `shop/api` has the class `whygat`, ours is `whygate`",
+        ),
+        ("", "Ingress `shop/api` has no class, ours is `whygate`"),
+    ] {
+        let text = api().replace("ingressClassName: whygate,", class) + &policy("office", OFFICE);
+        let world = World::of(&text);
+        let finding = world.compiled.findings.first().expect("a finding");
+        assert_eq!(finding.message, expected);
+        assert!(finding.remedy.contains("`spec.ingressClassName: whygate`"), "{}", finding.remedy);
+        let resolved = world.compiled.statuses[0].conditions[1].message.clone();
+        assert_eq!(resolved, format!("spec.targetRefs[0]: {expected}"));
+    }
+    let text = api() + &policy("office", OFFICE).replace("name: api", "name: apy");
+    let missing =
+        "AccessPolicy shop/office at spec.targetRefs[0].name: Ingress `shop/apy` does not exist";
+    check_findings(&text, &[missing]);
+}
+
+#[test]
+fn a_key_set_that_is_missing_closes_only_a_rule_without_another_way_to_meet_it() {
+    let providers = "  jwtProviders: [{ name: k, issuer: i, anyAudience: true, jwks: { secretRef: { name: gone, key: jwks } } }]\n";
+    for (rule, effect) in [
+        ("jwt: { provider: k }", Effect::Closes),
+        ("anyOf: [{ jwt: { provider: k } }, { methods: [GET] }]", Effect::Rejects),
+    ] {
+        let rules = format!("  require: [{{ name: a, {rule} }}]\n");
+        let world = World::of(&(api() + &policy("a", &format!("{providers}{rules}"))));
+        let finding = world.compiled.findings.first().expect("a finding");
+        assert_eq!((finding.reason, finding.effect), (Reason::SecretMissing, effect), "{rule}");
+    }
+}
+
+#[test]
+fn a_question_needs_no_period() {
+    let text = api() + &policy("office", &OFFICE.replace("cidrs", "cidr"));
+    let told =
+        World::of(&text).compiled.findings.iter().map(ToString::to_string).collect::<String>();
+    assert!(told.contains("did you mean `cidrs`? Correct the field"), "{told}");
 }

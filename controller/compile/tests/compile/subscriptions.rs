@@ -1,6 +1,6 @@
 //! Subscriptions: plans, consumers, keys.
 
-use compile::Settings;
+use compile::{Settings, finding::Effect};
 use decision::subscription::KeyDigest;
 
 use crate::world::{SECRET, World, api, check, check_findings, check_with, policy};
@@ -105,6 +105,47 @@ fn a_consumer_whose_namespace_is_unknown_is_not_admitted() {
         + &subscription("acme/mobile", "aaaaaaaa", "")
         + &namespace("shop", "");
     check_key(&text, "aaaaaaaa", "SubscriptionInvalid");
+}
+
+#[test]
+fn a_plan_that_does_not_exist_is_told_with_the_one_that_was_meant() {
+    let ask = format!("GET api.example.com/ x-api-key={}", key("aaaaaaaa"));
+    let open = plan("consumers: { namespaceSelector: {} }");
+    let mistyped = |place: &str| {
+        subscription("acme/mobile", "aaaaaaaa", "")
+            .replace("planRef: { namespace: shop, name: gold }", place)
+    };
+    for (offer, place, remedy) in [
+        (&open, "planRef: { namespace: shop, name: glod }", "Write `gold`, or create the plan."),
+        (&plan(""), "planRef: { namespace: shop, name: glod }", "Create the plan."),
+        (
+            &open,
+            "planRef: { name: gold }",
+            "Set `spec.planRef.namespace: shop`, or create the plan.",
+        ),
+    ] {
+        let world = World::of(&(protected() + offer + &mistyped(place)));
+        assert_eq!(world.ask(&ask), "SubscriptionInvalid", "{place}");
+        assert_eq!(world.remedy(&ask), remedy, "{place}");
+        let finding = world.compiled.findings.first().expect("a finding");
+        assert_eq!((finding.remedy.as_str(), finding.effect), (remedy, Effect::Rejects));
+    }
+}
+
+#[test]
+fn a_plan_of_another_namespace_is_not_proposed_to_be_accepted() {
+    let gold = plan("");
+    let text = protected()
+        + &gold
+        + &gold.replace("namespace: shop", "namespace: acme")
+        + &subscription("acme/mobile", "aaaaaaaa", "")
+            .replace("namespace: shop, name: gold", "name: gold");
+    check_key(&text, "aaaaaaaa", "PlanNotAccepted");
+    let ask = format!("GET api.example.com/ x-api-key={}", key("aaaaaaaa"));
+    assert_eq!(
+        World::of(&text).remedy(&ask),
+        "Set spec.planRef.namespace to shop on AccessSubscription acme/mobile."
+    );
 }
 
 #[test]

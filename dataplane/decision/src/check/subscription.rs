@@ -30,7 +30,7 @@ pub struct AcceptedPlan {
 impl SubscriptionCheck {
     pub(super) fn judge(&self, facts: Facts<'_>) -> Outcome {
         let Some(header) = facts.request.headers().get(&API_KEY) else {
-            return unmet(DenialReason::KeyMissing { header: API_KEY });
+            return unmet(DenialReason::KeyMissing { header: API_KEY, or_token: false });
         };
         let key = ApiKey::parse(header.as_bytes());
         let found = key.as_ref().and_then(|key| facts.subscriptions.find(key));
@@ -55,16 +55,14 @@ impl SubscriptionCheck {
             return Outcome::Unknown(Box::new(unavailable(plan, lack)));
         }
         unmet(match found {
+            // Of one that cannot count the plan is of no interest: it may not even exist.
+            Some(Subscription { resource, state: State::Invalid(lack), .. }) => {
+                invalid(resource, lack)
+            }
             Some(subscription) => DenialReason::PlanNotAccepted {
                 subscription: subscription.resource.clone(),
                 plan: subscription.plan.clone(),
-                accepted: self
-                    .plans
-                    .iter()
-                    .map(|accepted| &*accepted.plan.name)
-                    .collect::<Vec<_>>()
-                    .join(", ")
-                    .into(),
+                accepted: self.plans.iter().map(|accepted| accepted.plan.clone()).collect(),
             },
             None => DenialReason::KeyUnknown { id: key.map(|key| key.public_start().into()) },
         })
@@ -74,16 +72,21 @@ impl SubscriptionCheck {
 fn judge_subscription(subscription: &Subscription, facts: Facts<'_>) -> Outcome {
     let resource = || subscription.resource.clone();
     match &subscription.state {
-        State::Invalid(problem) => unmet(DenialReason::SubscriptionInvalid {
-            subscription: resource(),
-            problem: Arc::clone(problem),
-        }),
+        State::Invalid(lack) => unmet(invalid(&subscription.resource, lack)),
         State::Suspended => unmet(DenialReason::SubscriptionSuspended { subscription: resource() }),
         State::Active { expires: Some(expires) } if *expires <= facts.now => {
             let ago = expires.until(facts.now);
             unmet(DenialReason::SubscriptionExpired { subscription: resource(), ago })
         }
         State::Active { .. } => Outcome::Met(Evidence::Subscription),
+    }
+}
+
+fn invalid(subscription: &ResourceRef, lack: &Lack) -> DenialReason {
+    DenialReason::SubscriptionInvalid {
+        subscription: subscription.clone(),
+        problem: Arc::clone(&lack.problem),
+        remedy: Arc::clone(&lack.remedy),
     }
 }
 

@@ -76,8 +76,10 @@ impl TokenCheck {
 
     fn try_judge(&self, facts: Facts<'_>) -> Result<(), Stop> {
         let provider = &*self.provider;
-        let token = bearer(facts.request.headers())?
-            .ok_or_else(|| DenialReason::TokenMissing { provider: Arc::clone(&provider.name) })?;
+        let token = bearer(facts.request.headers())?.ok_or_else(|| DenialReason::TokenMissing {
+            provider: Arc::clone(&provider.name),
+            or_key: false,
+        })?;
         if let Ok(keys) = &provider.keys
             && token.len() <= TOKEN_LIMIT
             && let Some(claims) = facts.tokens.get(keys.generation, token)

@@ -45,7 +45,7 @@ samples! {
     AddressDenied { client: client(), network: "203.0.113.0/24".parse().unwrap(), entry: 3 },
     AddressNotAllowed { client: client(), networks: 2, nearest: "203.0.112.0/24".parse().ok() },
     ClientAddressUnknown { client: ClientAddress::Infrastructure("10.0.0.1".parse().unwrap()) },
-    TokenMissing { provider: "id".into() },
+    TokenMissing { provider: "id".into(), or_key: true },
     TokenMalformed { problem: "no exp claim" },
     TokenAlgorithmNotAllowed { algorithm: "none".into(), allowed: "RS256".into() },
     TokenKeyUnknown { key_id: Some("k1".into()), keys: 2 },
@@ -56,17 +56,18 @@ samples! {
     TokenAudienceMismatch { expected: "shop".into(), got: "".into() },
     TokenScopeMissing { asked: "read".into(), had: "write".into() },
     TokenClaimMismatch { path: "azp".into(), asked: "one of a".into(), found: "absent", entry: 1 },
-    KeyMissing { header: HeaderName::from_static("x-api-key") },
+    KeyMissing { header: HeaderName::from_static("x-api-key"), or_token: false },
     KeyUnknown { id: Some("7f3k".into()) },
     SubscriptionExpired { subscription: resource(Kind::AccessSubscription), ago: MINUTE },
     SubscriptionSuspended { subscription: resource(Kind::AccessSubscription) },
     SubscriptionInvalid {
         subscription: resource(Kind::AccessSubscription), problem: "no such plan".into(),
+        remedy: "Create the plan.".into(),
     },
     PlanNotAccepted {
         subscription: resource(Kind::AccessSubscription),
         plan: resource(Kind::AccessPlan),
-        accepted: "gold".into(),
+        accepted: Box::new([ResourceRef::new(Kind::AccessPlan, "shop", "gold")]),
     },
     MethodRefused { method: Method::PUT, allowed: "GET, HEAD".into() },
     RuleMatched { matched: "methods holds PUT".into() },
@@ -180,10 +181,44 @@ fn under_disclosure_none_a_challenge_is_the_scheme_alone_and_only_with_a_401() {
         let challenge = challenge.as_ref().map(|value| value.to_str().unwrap());
         match told.code().status() {
             StatusCode::UNAUTHORIZED => {
-                assert!(matches!(challenge, Some("Bearer" | "ApiKey")), "{}", told.code());
+                assert!(
+                    matches!(challenge, Some("Bearer" | "ApiKey" | "Bearer, ApiKey")),
+                    "{}",
+                    told.code()
+                );
             }
             _ => assert_eq!(challenge, None, "{}", told.code()),
         }
+    }
+}
+
+#[test]
+fn a_plan_is_proposed_only_where_it_would_help() {
+    let remedy = |namespace: &str, name: &str| {
+        let plan = ResourceRef::new(Kind::AccessPlan, namespace, name);
+        let accepted = Box::new([ResourceRef::new(Kind::AccessPlan, "shop", "gold")]);
+        let subscription = ResourceRef::new(Kind::AccessSubscription, "acme", "mobile");
+        let reason = DenialReason::PlanNotAccepted { subscription, plan, accepted };
+        denial(reason, Some(site())).remedy()
+    };
+    assert_eq!(remedy("shop", "silver"), "Add silver to spec.require[0].ip.plans.");
+    assert_eq!(
+        remedy("acme", "gold"),
+        "Set spec.planRef.namespace to shop on AccessSubscription acme/mobile."
+    );
+    assert_eq!(
+        remedy("acme", "silver"),
+        "Name an accepted plan in spec.planRef of AccessSubscription acme/mobile."
+    );
+}
+
+#[test]
+fn nobody_is_told_to_admit_the_machine_itself() {
+    for address in ["127.0.0.1", "127.8.0.1", "::1"] {
+        let client = ClientAddress::Known(address.parse().unwrap(), Derivation::Peer);
+        let reason = DenialReason::AddressNotAllowed { client, networks: 1, nearest: None };
+        let remedy = denial(reason, Some(site())).remedy();
+        assert!(!remedy.contains(address), "{remedy}");
     }
 }
 

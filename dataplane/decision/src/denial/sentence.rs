@@ -6,7 +6,7 @@ use super::{DenialReason, Slow};
 use crate::{
     client::{ClientAddress, Derivation},
     escape::quoted,
-    refs::FieldRef,
+    refs::{FieldRef, ResourceRef},
     uncovered::ClosedBy,
 };
 
@@ -23,18 +23,22 @@ pub(super) fn observed(reason: &DenialReason) -> String {
         R::ClientAddressUnknown { client } => {
             format!("the client's address is not known: {client}")
         }
-        R::KeyMissing { header } => format!("no API key in {header}"),
+        R::KeyMissing { header, or_token: false } => format!("no API key in {header}"),
+        R::KeyMissing { header, or_token: true } => {
+            format!("no API key in {header}, and no bearer token; one of them is enough")
+        }
         R::KeyUnknown { id: Some(id) } => format!("no subscription has the API key wg_{id}…"),
         R::KeyUnknown { id: None } => "the API key is not of the form wg_ID_SECRET".into(),
         R::SubscriptionExpired { subscription, ago } => {
             format!("{subscription} expired {} ago", human(*ago))
         }
         R::SubscriptionSuspended { subscription } => format!("{subscription} is suspended"),
-        R::SubscriptionInvalid { subscription, problem } => {
+        R::SubscriptionInvalid { subscription, problem, .. } => {
             format!("{subscription} is invalid: {problem}")
         }
         R::PlanNotAccepted { subscription, plan, accepted } => {
-            format!("{subscription} is for plan {}, accepted: {accepted}", plan.path())
+            let accepted: Vec<_> = accepted.iter().map(|plan| plan.path().to_string()).collect();
+            format!("{subscription} is for plan {}, accepted: {}", plan.path(), accepted.join(", "))
         }
         R::MethodRefused { method, allowed } => {
             format!("method {} is none of {allowed}", quoted(method.as_str(), 32))
@@ -84,8 +88,13 @@ fn not_allowed(client: &ClientAddress, networks: usize, nearest: Option<ipnet::I
 fn token(reason: &DenialReason) -> String {
     use DenialReason as R;
     match reason {
-        R::TokenMissing { provider } => {
+        R::TokenMissing { provider, or_key: false } => {
             format!("no bearer token for provider {provider} in authorization")
+        }
+        R::TokenMissing { provider, or_key: true } => {
+            format!(
+                "no bearer token for provider {provider}, and no API key in x-api-key; one of them is enough"
+            )
         }
         R::TokenMalformed { problem } => format!("the token cannot be read: {problem}"),
         R::TokenAlgorithmNotAllowed { algorithm, allowed } => {
@@ -214,8 +223,11 @@ pub(super) fn remedy(reason: &DenialReason, field: Option<&FieldRef>) -> String 
         (R::TokenClaimMismatch { path, .. }, Some(field)) => {
             format!("Let the identity provider issue {path}, or change {}.", field.path)
         }
-        (R::PlanNotAccepted { plan, .. }, Some(field)) => {
-            format!("Add {} to {}.", plan.name, field.path)
+        (R::PlanNotAccepted { subscription, plan, accepted }, Some(field)) => {
+            subscribe(subscription, plan, accepted, field)
+        }
+        (R::TokenMissing { or_key: true, .. } | R::KeyMissing { or_token: true, .. }, _) => {
+            "Send the token as `Authorization: Bearer TOKEN`, or the key as `x-api-key: KEY`.".into()
         }
         (R::MethodRefused { method, .. }, Some(field)) => {
             format!("Add {} to {} to admit it.", quoted(method.as_str(), 32), field.path)
@@ -226,9 +238,10 @@ pub(super) fn remedy(reason: &DenialReason, field: Option<&FieldRef>) -> String 
         (R::SubscriptionSuspended { subscription }, _) => {
             format!("Set spec.suspend: false on {subscription}.")
         }
-        (R::SubscriptionInvalid { subscription, .. }, _) => format!("Correct {subscription}."),
         (
-            R::CredentialStoreUnavailable { remedy, .. } | R::PolicyUnenforceable { remedy, .. },
+            R::SubscriptionInvalid { remedy, .. }
+            | R::CredentialStoreUnavailable { remedy, .. }
+            | R::PolicyUnenforceable { remedy, .. },
             _,
         ) => remedy.to_string(),
         (R::PolicyMissing { lack, .. }, _) => lack.remedy.to_string(),
@@ -247,7 +260,31 @@ pub(super) fn remedy(reason: &DenialReason, field: Option<&FieldRef>) -> String 
     }
 }
 
+/// A rule accepts plans of its policy's namespace alone, so only such a plan can be added to it.
+fn subscribe(
+    subscription: &ResourceRef,
+    plan: &ResourceRef,
+    accepted: &[ResourceRef],
+    field: &FieldRef,
+) -> String {
+    if plan.namespace == field.resource.namespace {
+        return format!("Add {} to {}.", plan.name, field.path);
+    }
+    match accepted.iter().find(|accepted| accepted.name == plan.name) {
+        Some(meant) => {
+            format!("Set spec.planRef.namespace to {} on {subscription}.", meant.namespace)
+        }
+        None => format!("Name an accepted plan in spec.planRef of {subscription}."),
+    }
+}
+
+/// An address of the machine itself is no client's: to admit it would admit whatever runs beside
+/// the gateway, a forwarded port among it.
 fn admit(address: IpAddr, from: &Derivation, field: &FieldRef) -> String {
+    if address.is_loopback() {
+        return "Send the request from another machine; behind a proxy on this one set `--client-address` and `--trusted-proxies`."
+            .into();
+    }
     let length = if address.is_ipv4() { 32 } else { 128 };
     let doubt = match from {
         Derivation::Peer => {

@@ -26,10 +26,11 @@ impl<'a> Unverified<'a> {
         if token.len() > TOKEN_LIMIT {
             return Err("it is longer than 8192 bytes");
         }
-        let (message, signature) = token.rsplit_once('.').ok_or("it has not three parts")?;
-        let (header, payload) = message.split_once('.').ok_or("it has not three parts")?;
+        let parts = "it does not have three parts";
+        let (message, signature) = token.rsplit_once('.').ok_or(parts)?;
+        let (header, payload) = message.split_once('.').ok_or(parts)?;
         if payload.contains('.') {
-            return Err("it has not three parts");
+            return Err(parts);
         }
         let header = object(header, &HEADER)?;
         if header.get("crit").is_some() {

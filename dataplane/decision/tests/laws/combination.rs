@@ -69,6 +69,29 @@ fn any_of_fails_as_the_alternative_that_got_furthest() {
 }
 
 #[test]
+fn of_two_credentials_of_which_one_would_do_both_are_asked_for() {
+    let told = |alternatives: &[&[Asked]]| {
+        let rule = rule("either", alternatives);
+        let decision = decided(&[policy(vec![], vec![rule])], false, &asking(0, 0, 0));
+        let denial = denial(&decision).expect("a refusal");
+        let challenge = denial.challenge().expect("a challenge");
+        (denial.operator_sentence(), challenge.to_str().expect("ASCII").to_owned())
+    };
+    let plan = || Asked::Plans(vec![0]);
+    let both = "Bearer, ApiKey header=\"x-api-key\"";
+    let (observed, challenge) = told(&[&[KNOWN], &[plan()]]);
+    assert_eq!(
+        observed,
+        "no bearer token for provider id, and no API key in x-api-key; one of them is enough"
+    );
+    assert_eq!(challenge, both);
+    assert_eq!(told(&[&[plan()], &[KNOWN]]).1, both);
+    let (observed, challenge) = told(&[&[plan(), KNOWN], &[KNOWN]]);
+    assert_eq!(observed, "no API key in x-api-key", "a key alone opens nothing");
+    assert_eq!(challenge, "ApiKey header=\"x-api-key\"");
+}
+
+#[test]
 fn headlines_come_in_one_order_and_the_other_failures_behind_them() {
     let deny = || {
         let get = Asked::Methods(vec![Method::GET]);

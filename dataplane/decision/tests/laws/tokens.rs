@@ -105,7 +105,7 @@ fn the_scheme_is_read_in_any_case_and_another_scheme_is_no_token() {
     let token = ED.token(&payload(""));
     let judge = |value: &str| reason(judged(check_of(&ED), value, &NoTokens, NOW));
     assert_eq!(judge(&format!("bEARER   {token}")), None);
-    let missing = Some(DenialReason::TokenMissing { provider: "id".into() });
+    let missing = Some(DenialReason::TokenMissing { provider: "id".into(), or_key: false });
     for value in [format!("Basic {token}"), token.clone(), "Bearer".into(), String::new()] {
         assert_eq!(judge(&value), missing, "{value}");
     }
