@@ -308,9 +308,18 @@ fn loopback(port: u16) -> SocketAddr {
 }
 
 /// The networks of nodes, pods and balancers, as long as nobody said what they are here: RFC 1918,
-/// RFC 6598, RFC 4193.
+/// RFC 6598, RFC 4193; and of what runs in the pod itself, a forwarded port among it: RFC 1122
+/// section 3.2.1.3, RFC 4291 section 2.5.3.
 fn private_networks() -> Vec<IpNet> {
-    let networks = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"];
+    let networks = [
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "100.64.0.0/10",
+        "fc00::/7",
+        "127.0.0.0/8",
+        "::1/128",
+    ];
     networks.iter().filter_map(|network| parse_network(network).ok()).collect()
 }
 

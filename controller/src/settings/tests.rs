@@ -31,6 +31,18 @@ fn private_peers_are_infrastructure_only_in_a_cluster_and_until_told_otherwise()
 }
 
 #[test]
+fn what_runs_beside_the_gateway_in_its_pod_is_no_client() {
+    let source = |line: &[&str], place| flags(line).dataplane(place).unwrap().address_source;
+    for peer in ["127.0.0.1", "127.8.0.1", "::1"] {
+        let peer = peer.parse().unwrap();
+        let holds = |source: AddressSource| source.infrastructure.contains(peer);
+        assert!(holds(source(&[], Surroundings::Cluster)), "{peer}");
+        assert!(!holds(source(&[], Surroundings::Directory)), "{peer}: a trial is made from here");
+        assert!(!holds(source(&["--infrastructure-cidrs=none"], Surroundings::Cluster)), "{peer}");
+    }
+}
+
+#[test]
 fn a_listener_is_repeatable_and_can_be_off() {
     let flags =
         flags(&["--http-listen", "127.0.0.1:1", "--http-listen=[::1]:2", "--https-listen", "off"]);
