@@ -7,7 +7,7 @@ use decision::refs::ResourceRef;
 
 use crate::{
     IngressSummary, Protection,
-    access_policy::{Compiled, Targets},
+    access_policy::{Compiled, Target, Targets},
     attach::Ingresses,
     finding::{Effect, Findings, Problem, Reason},
 };
@@ -18,14 +18,24 @@ use crate::{
 pub struct Enforced {
     /// Policies that were enforced at some time, as long as they exist.
     policies: BTreeSet<ResourceRef>,
-    /// The policies that were last enforced on an Ingress, as long as that exists.
-    ingresses: BTreeMap<ResourceRef, BTreeSet<ResourceRef>>,
+    /// The policies that were last enforced on an Ingress.
+    held: BTreeMap<ResourceRef, Held>,
+    /// Those that were enforced on an Ingress at some time and are not any more, as long as the
+    /// Ingress exists and nothing took their place; at most [`REMEMBERED`] for each.
+    lost: BTreeMap<ResourceRef, BTreeSet<ResourceRef>>,
 }
+
+/// Policies that are enforced on an Ingress, and whether each names all of its requests.
+type Held = BTreeMap<ResourceRef, bool>;
+
+/// Most lost policies that are remembered for an Ingress: who makes and deletes policies for ever
+/// must not fill the memory.
+const REMEMBERED: usize = 16;
 
 /// Most policies that a sentence names.
 const NAMED: usize = 4;
 
-/// Tells of policies that only count now, and of Ingresses that are open and were not.
+/// Tells of policies that only count now, and of Ingresses on which one is not enforced any more.
 pub(crate) fn tell(
     before: &Enforced,
     policies: &[Compiled],
@@ -34,40 +44,71 @@ pub(crate) fn tell(
     findings: &mut Findings,
 ) -> Enforced {
     let mut now = Enforced::default();
+    let mut closed = BTreeSet::new();
     for policy in policies {
         if !policy.is_shadow {
             now.policies.insert(policy.resource.clone());
-            now.enforce(policy, ingresses);
+            match &policy.targets {
+                Targets::Named(targets) => now.enforce(&policy.resource, targets, ingresses),
+                Targets::Everything => {
+                    closed.insert(&*policy.resource.namespace);
+                }
+            }
         } else if before.policies.contains(&policy.resource) {
             now.policies.insert(policy.resource.clone());
             findings.add(&policy.resource, Reason::PolicyWithdrawn, Effect::Warns, counts_only());
         }
     }
     for IngressSummary { resource: ingress, protection, .. } in summaries {
-        let (None, Some(lost)) = (now.ingresses.get(ingress), before.ingresses.get(ingress)) else {
+        let held = now.held.get(ingress);
+        let lost = before.lost(ingress, held);
+        if lost.is_empty() {
             continue;
-        };
-        now.ingresses.insert(ingress.clone(), lost.clone());
-        match protection {
-            Protection::Open | Protection::Counted => {
-                findings.add(ingress, Reason::PolicyWithdrawn, Effect::Warns, is_open(lost));
-            }
-            Protection::Enforced | Protection::Refused => {}
         }
+        let problem = match (protection, held) {
+            _ if closed.contains(&*ingress.namespace) => None,
+            (Protection::Open | Protection::Counted, _) => Some(is_open(&lost)),
+            (Protection::Enforced, Some(held)) => Some(is_loosened(&lost, held)),
+            (Protection::Enforced, None) | (Protection::Refused, _) => None,
+        };
+        if let Some(problem) = problem {
+            findings.add(ingress, Reason::PolicyWithdrawn, Effect::Warns, problem);
+        }
+        now.lost.insert(ingress.clone(), lost);
     }
     now
 }
 
 impl Enforced {
-    fn enforce(&mut self, policy: &Compiled, ingresses: &Ingresses<'_>) {
-        let Targets::Named(targets) = &policy.targets else { return };
+    fn enforce(&mut self, policy: &ResourceRef, targets: &[Target], ingresses: &Ingresses<'_>) {
         for target in targets {
-            let place = (&*policy.resource.namespace, target.name.as_str());
+            let place = (&*policy.namespace, target.name.as_str());
             if let Some(ingress) = ingresses.get(&place) {
-                let policies = self.ingresses.entry(ingress.resource.clone()).or_default();
-                policies.insert(policy.resource.clone());
+                let held = self.held.entry(ingress.resource.clone()).or_default();
+                let all = target.narrowing.hosts.is_empty() && target.narrowing.paths.is_empty();
+                *held.entry(policy.clone()).or_default() |= all;
             }
         }
+    }
+
+    /// The policies that were enforced on an Ingress and are not among `held`; none if one that was
+    /// never enforced on it before names all of it, and so took their place.
+    fn lost(&self, ingress: &ResourceRef, held: Option<&Held>) -> BTreeSet<ResourceRef> {
+        let (before, lost) = (self.held.get(ingress), self.lost.get(ingress));
+        if lost.is_none() && before == held {
+            return BTreeSet::new();
+        }
+        let known = |policy: &ResourceRef| {
+            before.is_some_and(|before| before.contains_key(policy))
+                || lost.is_some_and(|lost| lost.contains(policy))
+        };
+        if held.into_iter().flatten().any(|(policy, all)| *all && !known(policy)) {
+            return BTreeSet::new();
+        }
+        let before = before.into_iter().flat_map(BTreeMap::keys);
+        let all = lost.into_iter().flatten().chain(before);
+        let gone = all.filter(|policy| held.is_none_or(|held| !held.contains_key(policy)));
+        gone.take(REMEMBERED).cloned().collect()
     }
 }
 
@@ -80,14 +121,32 @@ fn counts_only() -> Problem {
 }
 
 fn is_open(lost: &BTreeSet<ResourceRef>) -> Problem {
-    let mut names: Vec<_> = lost.iter().take(NAMED).map(ToString::to_string).collect();
-    if lost.len() > NAMED {
-        names.push(format!("{} more", lost.len() - NAMED));
-    }
-    let (names, is) = (names.join(", "), if lost.len() == 1 { "is" } else { "are" });
+    loss(format!("it is open: {}", gone(lost)))
+}
+
+fn is_loosened(lost: &BTreeSet<ResourceRef>, held: &Held) -> Problem {
+    let others = named(held.keys(), held.len());
+    loss(format!("{}; still enforced: {others}", gone(lost)))
+}
+
+fn loss(message: String) -> Problem {
     Problem::new(
         "metadata.name",
-        format!("it is open: {names} protected it, and {is} not enforced on it any more"),
+        message,
         "If that was not meant, apply a policy that names it; `whygate.dev/require-policy` keeps a route closed without one.",
     )
+}
+
+fn gone(lost: &BTreeSet<ResourceRef>) -> String {
+    let is = if lost.len() == 1 { "is" } else { "are" };
+    let names = named(lost.iter(), lost.len());
+    format!("{names} protected it, and {is} not enforced on it any more")
+}
+
+fn named<'a>(policies: impl Iterator<Item = &'a ResourceRef>, count: usize) -> String {
+    let mut names: Vec<_> = policies.take(NAMED).map(ToString::to_string).collect();
+    if count > NAMED {
+        names.push(format!("{} more", count - NAMED));
+    }
+    names.join(", ")
 }
