@@ -9,12 +9,14 @@ use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 
 use crate::{
-    body::{RequestBody, ResponseBody, Upload, UploadFailure},
+    download::{Download, ResponseBody},
+    origin::Origin,
     quota::{Permit, Used},
     record::Case,
-    respond::{self, Refused, Unserved},
-    serve::Origin,
-    upstream::{Choice, Download, UpstreamError},
+    refused::{Refused, Unserved},
+    respond,
+    upload::{RequestBody, Upload, UploadFailure},
+    upstream::{Choice, UpstreamError},
     worker::Worker,
 };
 
@@ -26,7 +28,7 @@ pub(crate) async fn forward(
     exchange: Exchange<'_>,
 ) -> Result<Response<ResponseBody>, Refused> {
     let Exchange { body, origin, case } = exchange;
-    let (body, upload) = RequestBody::new(body, worker, &origin.progress);
+    let (body, upload) = RequestBody::new(body, &worker.settings, &origin.progress);
     let is_head = case.witness.method == Method::HEAD;
     let (used, request) = head(permit, body, worker, origin, case);
     match worker.upstream.send(used, choice, request, upload.as_deref()).await {

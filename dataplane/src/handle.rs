@@ -20,13 +20,15 @@ use http::{HeaderValue, Method, Request, Response, header};
 use hyper::body::{Body, Incoming};
 
 use crate::{
-    body::ResponseBody,
+    download::ResponseBody,
     facts,
     forward::{Exchange, forward},
+    origin::Origin,
+    progress::InFlight,
     quota,
     record::{Case, Found},
-    respond::{self, Refused, Unserved},
-    serve::{Origin, progress::InFlight},
+    refused::{Refused, Unserved},
+    respond,
     upstream::Choice,
     worker::Worker,
 };

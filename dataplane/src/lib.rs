@@ -6,9 +6,11 @@
 //! route. [`Inputs`] are replaced while it runs; [`Dataplane::stop`] ends
 //! it without losing a request.
 
+mod accept;
 mod body;
 mod denial_key;
 mod denials;
+mod download;
 mod facts;
 mod forward;
 mod handle;
@@ -16,14 +18,18 @@ mod id;
 mod inputs;
 mod listen;
 mod metrics;
+mod origin;
+mod progress;
 mod quota;
 mod record;
+mod refused;
 mod respond;
 mod serve;
 mod settings;
 mod threads;
 mod tls;
 mod tokens;
+mod upload;
 mod upstream;
 mod worker;
 

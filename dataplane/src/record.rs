@@ -18,7 +18,7 @@ use crate::{
     facts::Witness,
     id::RequestId,
     metrics::{RouteCounts, SERIES_LIMIT, Shared, ThreadCounts},
-    respond::{Refused, Unserved},
+    refused::{Refused, Unserved},
 };
 
 /// Longest part of a request in a sample, in bytes.
@@ -325,7 +325,7 @@ mod tests {
             rule: "token".into(),
             field: "spec.require[1].jwt".into(),
         });
-        let reason = DenialReason::TokenMissing { provider: "id".into() };
+        let reason = DenialReason::TokenMissing { provider: "id".into(), or_key: false };
         let told = |count| {
             let failure = Failure { reason: reason.clone(), site: Arc::clone(&site) };
             let denial = Denial::of_request(reason.clone());

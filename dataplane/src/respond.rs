@@ -1,60 +1,24 @@
 //! Answers of our own: refusals in the form that the client reads, and redirects.
 
-use std::{fmt::Write, sync::Arc};
+use std::fmt::Write;
 
 use bytes::Bytes;
-use decision::{
-    canonical::Line,
-    code::Code,
-    denial::Denial,
-    disclosure::Disclosure,
-    refs::{FieldRef, RouteName},
-};
+use decision::{canonical::Line, code::Code, disclosure::Disclosure};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
-use crate::{body::ResponseBody, facts::Form, id::RequestId};
+use crate::{
+    download::ResponseBody,
+    facts::Form,
+    id::RequestId,
+    refused::{Refused, Unserved},
+};
 
 /// Names the request; on every response.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("whygate-request-id");
 /// Names the code of a refusal, where policies let the client know it.
 const DENIAL_CODE: HeaderName = HeaderName::from_static("whygate-denial-code");
 
-/// Why a request got an answer of ours instead of the upstream's.
-#[derive(Debug)]
-pub(crate) enum Refused {
-    /// It was judged and refused.
-    Denied(Box<Denial>),
-    /// Nobody serves it.
-    Unserved(Unserved),
-}
-
-/// A request that no policy refused and no upstream answered.
-#[derive(Debug)]
-pub(crate) struct Unserved {
-    pub(crate) code: Code,
-    pub(crate) route: Option<Arc<RouteName>>,
-    /// The field to look at, if the configuration is to blame.
-    pub(crate) field: Option<FieldRef>,
-    /// What was observed, for the operator: one sentence without a final period.
-    pub(crate) observed: Box<str>,
-}
-
-impl Unserved {
-    pub(crate) fn remedy(&self) -> String {
-        match &self.field {
-            Some(field) => format!("Create the Service, or correct {field}."),
-            None => self.code.remedy().to_owned(),
-        }
-    }
-}
-
 impl Refused {
-    /// Whether the rest of the connection cannot be trusted to begin with a request.
-    pub(crate) fn ends_connection(&self) -> bool {
-        let codes = [Code::RequestMalformed, Code::EncodingNotSupported, Code::RequestTimeout];
-        matches!(self, Self::Denied(denial) if codes.contains(&denial.code()))
-    }
-
     /// What the client may know of it.
     fn told(&self) -> Told<'_> {
         match self {
@@ -238,7 +202,7 @@ fn title(status: StatusCode) -> &'static str {
 mod tests {
     use std::time::UNIX_EPOCH;
 
-    use decision::denial::DenialReason;
+    use decision::denial::{Denial, DenialReason};
 
     use super::*;
     use crate::id::Ids;

@@ -1,6 +1,5 @@
 //! One connection of a client: which protocol it speaks, how long it may wait, how it ends.
 
-pub(crate) mod progress;
 mod stream;
 
 use std::{
@@ -30,15 +29,14 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use self::{
-    progress::{Close, Due, InFlight, Progress},
-    stream::{Stream, tell_protocol},
-};
+use self::stream::{Stream, tell_protocol};
 use crate::{
-    body::ResponseBody,
+    download::ResponseBody,
     forward::headers::Peer,
     handle::handle,
     metrics::Rejected,
+    origin::Origin,
+    progress::{Close, Due, InFlight, Progress},
     worker::{Guest, Worker},
 };
 
@@ -50,13 +48,6 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// How long a client may go on sending what we no longer read, to get at our answer.
 const LINGER: Duration = Duration::from_secs(2);
-
-/// What every request on a connection has in common.
-pub(crate) struct Origin {
-    pub(crate) connection: Connection,
-    pub(crate) peer: Peer,
-    pub(crate) progress: Rc<Progress>,
-}
 
 /// Serves a connection until it ends.
 pub(crate) async fn serve(

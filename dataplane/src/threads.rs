@@ -15,6 +15,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    accept::{Equipment, run},
     denial_key::DenialKey,
     denials::DenialSample,
     inputs::Inputs,
@@ -22,7 +23,7 @@ use crate::{
     metrics::{Count, Metrics, Shared},
     settings::Settings,
     tls::{Resolver, server_config},
-    worker::{Equipment, Phase, run},
+    worker::Phase,
 };
 
 /// Why the data plane cannot start.
@@ -98,11 +99,10 @@ impl Dataplane {
         let counts: Vec<_> = (0..count).map(|_| Arc::default()).collect();
         let shared = Arc::new(Shared { threads: counts.clone(), ..Shared::default() });
         let (phase, follower) = watch::channel(Phase::Serving);
-        let settings = Arc::new(settings);
         let mut threads = Vec::with_capacity(count);
         for (number, counts) in counts.into_iter().enumerate() {
             let equipment = Equipment {
-                settings: Arc::clone(&settings),
+                settings: settings.clone(),
                 inputs: inputs.clone(),
                 counts,
                 shared: Arc::clone(&shared),

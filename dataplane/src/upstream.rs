@@ -1,6 +1,5 @@
 //! The other side: which endpoint, over which connection, and whose fault it is when it fails.
 
-mod download;
 mod pool;
 
 use std::{fmt, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
@@ -10,14 +9,11 @@ use http::{Request, Response, StatusCode};
 use hyper::{body::Incoming, client::conn::TrySendError};
 use tokio::time::{Instant, timeout_at};
 
-pub(crate) use self::{
-    download::Download,
-    pool::{Lease, Upstream},
-};
+pub(crate) use self::pool::{Lease, Upstream};
 use crate::{
-    body::{RequestBody, Upload},
     metrics::ThreadCounts,
     quota::Used,
+    upload::{RequestBody, Upload},
 };
 
 /// What became of a request that was permitted and not answered.
@@ -65,6 +61,13 @@ pub(crate) struct Choice {
 pub(crate) struct Answer {
     pub(crate) response: Response<Incoming>,
     pub(crate) lease: Lease,
+}
+
+impl Answer {
+    pub(crate) fn into_parts(self) -> (http::response::Parts, Incoming, Lease) {
+        let (parts, incoming) = self.response.into_parts();
+        (parts, incoming, self.lease)
+    }
 }
 
 impl Upstream {

@@ -18,7 +18,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{Choice, UpstreamError};
-use crate::{body::RequestBody, id::Ids, metrics::ThreadCounts, settings::Settings};
+use crate::{id::Ids, metrics::ThreadCounts, settings::Settings, upload::RequestBody};
 
 /// How much of a response is read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -31,7 +31,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 
 /// One thread's endpoints with their connections.
 pub(crate) struct Upstream {
-    pub(super) settings: Arc<Settings>,
+    pub(super) settings: Rc<Settings>,
     pub(super) counts: Arc<ThreadCounts>,
     builder: Builder,
     endpoints: RefCell<HashMap<SocketAddr, Rc<Endpoint>>>,
@@ -85,7 +85,7 @@ impl Lease {
 }
 
 impl Upstream {
-    pub(crate) fn new(settings: Arc<Settings>, counts: Arc<ThreadCounts>) -> Self {
+    pub(crate) fn new(settings: Rc<Settings>, counts: Arc<ThreadCounts>) -> Self {
         let mut builder = Builder::new();
         builder.max_buf_size(READ_BYTES);
         let (endpoints, tasks) = (RefCell::default(), TaskTracker::new());

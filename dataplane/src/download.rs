@@ -1,4 +1,4 @@
-//! The body of an upstream's answer, and the connection it comes on.
+//! The body of a response, ours or the upstream's, and the connection that the latter comes on.
 
 use std::{
     pin::Pin,
@@ -11,13 +11,88 @@ use decision::code::Code;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::{Answer, Lease};
 use crate::{
-    body::{BodyError, Patience, Upload},
+    body::{BodyError, Patience},
+    progress::InFlight,
     record::Case,
-    respond::Unserved,
+    refused::Unserved,
+    upload::Upload,
+    upstream::Lease,
     worker::Worker,
 };
+
+/// What a client gets: text of ours, or what the upstream sends.
+pub(crate) struct ResponseBody {
+    content: Content,
+    flight: Option<InFlight>,
+}
+
+enum Content {
+    Full(Bytes),
+    Upstream(Box<Download>),
+}
+
+impl ResponseBody {
+    pub(crate) fn empty() -> Self {
+        Self::full(Bytes::new())
+    }
+
+    pub(crate) fn full(text: Bytes) -> Self {
+        Self { content: Content::Full(text), flight: None }
+    }
+
+    pub(crate) fn from_upstream(download: Download) -> Self {
+        Self { content: Content::Upstream(Box::new(download)), flight: None }
+    }
+
+    /// The answer to HEAD has no body of ours (RFC 9110 section 9.3.2).
+    pub(crate) fn cut(&mut self) {
+        if let Content::Full(text) = &mut self.content {
+            text.clear();
+        }
+    }
+
+    /// The request counts as being served until its response's body is gone.
+    pub(crate) fn attach(&mut self, flight: InFlight) {
+        self.flight = Some(flight);
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = match &mut self.content {
+            Content::Full(text) if text.is_empty() => Poll::Ready(None),
+            Content::Full(text) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
+            Content::Upstream(download) => download.poll_frame(context),
+        };
+        if polled.is_ready()
+            && let Some(flight) = &self.flight
+        {
+            flight.progressed();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Full(text) => text.is_empty(),
+            Content::Upstream(download) => download.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Full(text) => SizeHint::with_exact(u64::try_from(text.len()).unwrap_or(0)),
+            Content::Upstream(download) => download.size_hint(),
+        }
+    }
+}
 
 /// A body on its way from an upstream to a client.
 pub(crate) struct Download {
@@ -101,12 +176,5 @@ impl Download {
         let route = self.case.route().cloned();
         let unserved = Unserved { code, route, field: None, observed };
         self.worker.record.unserved(self.case.id, &self.case.witness, &unserved);
-    }
-}
-
-impl Answer {
-    pub(crate) fn into_parts(self) -> (http::response::Parts, Incoming, Lease) {
-        let (parts, incoming) = self.response.into_parts();
-        (parts, incoming, self.lease)
     }
 }

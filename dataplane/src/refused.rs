@@ -1,0 +1,46 @@
+//! Requests that no upstream answers: refused by a policy, or served by nobody.
+
+use std::sync::Arc;
+
+use decision::{
+    code::Code,
+    denial::Denial,
+    refs::{FieldRef, RouteName},
+};
+
+/// Why a request got an answer of ours instead of the upstream's.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// It was judged and refused.
+    Denied(Box<Denial>),
+    /// Nobody serves it.
+    Unserved(Unserved),
+}
+
+/// A request that no policy refused and no upstream answered.
+#[derive(Debug)]
+pub(crate) struct Unserved {
+    pub(crate) code: Code,
+    pub(crate) route: Option<Arc<RouteName>>,
+    /// The field to look at, if the configuration is to blame.
+    pub(crate) field: Option<FieldRef>,
+    /// What was observed, for the operator: one sentence without a final period.
+    pub(crate) observed: Box<str>,
+}
+
+impl Unserved {
+    pub(crate) fn remedy(&self) -> String {
+        match &self.field {
+            Some(field) => format!("Create the Service, or correct {field}."),
+            None => self.code.remedy().to_owned(),
+        }
+    }
+}
+
+impl Refused {
+    /// Whether the rest of the connection cannot be trusted to begin with a request.
+    pub(crate) fn ends_connection(&self) -> bool {
+        let codes = [Code::RequestMalformed, Code::EncodingNotSupported, Code::RequestTimeout];
+        matches!(self, Self::Denied(denial) if codes.contains(&denial.code()))
+    }
+}

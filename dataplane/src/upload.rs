@@ -1,0 +1,203 @@
+//! The body of a request, streamed frame by frame; who is slow is told from who is waiting.
+
+use std::{
+    cell::Cell,
+    error::Error,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes};
+use decision::denial::Slow;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::{
+    body::{BodyError, Patience},
+    progress::Progress,
+    settings::Settings,
+};
+
+/// What an upstream gets: the client's body as it comes, without trailers.
+pub(crate) struct RequestBody {
+    incoming: Incoming,
+    upload: Option<Rc<Upload>>,
+    patience: Patience,
+}
+
+impl RequestBody {
+    /// A body with the account of its progress, or none of both if it is empty.
+    pub(crate) fn new(
+        incoming: Incoming,
+        settings: &Rc<Settings>,
+        progress: &Rc<Progress>,
+    ) -> (Self, Option<Rc<Upload>>) {
+        let upload = (!incoming.is_end_stream())
+            .then(|| Rc::new(Upload::new(Rc::clone(settings), Rc::clone(progress))));
+        (Self { incoming, upload: upload.clone(), patience: Patience::default() }, upload)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let polled = Pin::new(&mut this.incoming).poll_frame(context);
+        let Some(upload) = &this.upload else { return polled.map_err(BodyError::from) };
+        match polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.patience.rest();
+                let Some(data) = frame.data_ref() else {
+                    upload.done.set(true);
+                    return Poll::Ready(None);
+                };
+                upload.arrived(data.remaining());
+                upload.done.set(this.incoming.is_end_stream());
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                upload.failure.set(Some(UploadFailure::of(&error)));
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Ready(None) => {
+                upload.done.set(true);
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                let (limit, slow) = upload.patience();
+                std::task::ready!(this.patience.poll(context, limit));
+                upload.failure.set(Some(UploadFailure::TooSlow(slow)));
+                Poll::Ready(Some(Err(BodyError::TooSlow)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if let Some(upload) = self.upload.as_ref().filter(|upload| !upload.is_done()) {
+            upload.progress.leave_unread();
+        }
+    }
+}
+
+/// Why the client's side of an exchange failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UploadFailure {
+    /// The client went away.
+    Left,
+    /// Its framing is wrong.
+    Malformed,
+    /// It was slower than the limits allow.
+    TooSlow(Slow),
+}
+
+impl UploadFailure {
+    fn of(error: &hyper::Error) -> Self {
+        let mut source = error.source();
+        while let Some(cause) = source {
+            // What cannot be decoded is an error of input; what ends too early is another.
+            if let Some(error) = cause.downcast_ref::<io::Error>() {
+                let kinds = [io::ErrorKind::InvalidInput, io::ErrorKind::InvalidData];
+                return if kinds.contains(&error.kind()) { Self::Malformed } else { Self::Left };
+            }
+            source = cause.source();
+        }
+        Self::Left
+    }
+}
+
+/// The account of a request's body, shared by the body and whoever waits for the response.
+pub(crate) struct Upload {
+    settings: Rc<Settings>,
+    progress: Rc<Progress>,
+    done: Cell<bool>,
+    failure: Cell<Option<UploadFailure>>,
+    response_began: Cell<bool>,
+    bytes: Cell<u64>,
+    waited: Cell<Duration>,
+    waiting_since: Cell<Option<Instant>>,
+    moved: Cell<Instant>,
+}
+
+impl Upload {
+    fn new(settings: Rc<Settings>, progress: Rc<Progress>) -> Self {
+        Self {
+            settings,
+            progress,
+            done: Cell::new(false),
+            failure: Cell::new(None),
+            response_began: Cell::new(false),
+            bytes: Cell::new(0),
+            waited: Cell::new(Duration::ZERO),
+            waiting_since: Cell::new(None),
+            moved: Cell::new(Instant::now()),
+        }
+    }
+
+    /// Whether the upstream has all of it.
+    pub(crate) fn is_done(&self) -> bool {
+        self.done.get()
+    }
+
+    pub(crate) fn failure(&self) -> Option<UploadFailure> {
+        self.failure.get()
+    }
+
+    /// From now on only the long limit of transfers holds.
+    pub(crate) fn response_began(&self) {
+        self.response_began.set(true);
+    }
+
+    /// Until when an upstream may take for its answer: time in which it waits for the client's
+    /// bytes is not its own.
+    pub(crate) fn answer_due(&self, limit: Duration) -> Instant {
+        let waits_for_client = !self.done.get() && self.waiting_since.get().is_some();
+        let since = if waits_for_client { Instant::now() } else { self.moved.get() };
+        since + limit
+    }
+
+    fn arrived(&self, bytes: usize) {
+        let now = Instant::now();
+        if let Some(since) = self.waiting_since.take() {
+            self.waited.set(self.waited.get() + now.saturating_duration_since(since));
+        }
+        self.bytes.set(self.bytes.get().saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX)));
+        self.moved.set(now);
+        self.progress.progressed();
+    }
+
+    /// How long the next bytes may take, and what the body is if they take longer.
+    fn patience(&self) -> (Duration, Slow) {
+        if self.waiting_since.get().is_none() {
+            self.waiting_since.set(Some(Instant::now()));
+        }
+        let limits = &self.settings.limits;
+        if self.response_began.get() {
+            return (limits.transfer_idle, Slow::Paused(limits.transfer_idle));
+        }
+        let paused = (limits.body_idle, Slow::Paused(limits.body_idle));
+        let rate = limits.body_rate_bytes;
+        let Some(earned) = self.bytes.get().checked_div(rate) else { return paused };
+        let allowed = Duration::from_secs(earned).max(limits.body_rate_grace);
+        let left = allowed.saturating_sub(self.waited.get());
+        if left < limits.body_idle { (left, Slow::Trickled(rate)) } else { paused }
+    }
+}
