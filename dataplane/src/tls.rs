@@ -1,16 +1,32 @@
 //! TLS towards clients: which certificate for which host, replaced while connections run.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::SystemTime};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
 
 use arc_swap::ArcSwap;
-use decision::host::{Host, HostPattern};
+use decision::{
+    escape::quoted,
+    host::{Host, HostPattern},
+};
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs,
     server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, interval},
+};
+
+/// At most one line of the log in so long tells of handshakes without a certificate.
+const TOLD_EVERY: Duration = Duration::from_mins(1);
+/// Longest part of a client's host name in the log, in bytes.
+const NAME_LIMIT: usize = 64;
 
 /// A certificate with its key, and how long handshakes get it.
 #[derive(Clone, Debug)]
@@ -72,18 +88,75 @@ impl Certificates {
         table.entry(host).or_insert(certificate);
     }
 
-    /// The certificate for a handshake at `now`; none lets it fail.
+    /// The certificate for a handshake at `now`, or why it fails.
     fn find(
         &self,
         host: Option<&Host>,
         now: impl FnOnce() -> SystemTime,
-    ) -> Option<&Arc<CertifiedKey>> {
+    ) -> Result<&Arc<CertifiedKey>, Missing> {
         let own = host.and_then(|host| {
             let wildcard = || host.parent().and_then(|parent| self.wildcard.get(parent));
             self.exact.get(host).or_else(wildcard)
         });
-        let Certificate { key, until } = own.unwrap_or(&self.default).as_ref()?;
-        until.is_none_or(|until| now() < until).then_some(key)
+        let missing = if host.is_some() { Missing::OfName } else { Missing::Name };
+        let certificate = own.unwrap_or(&self.default).as_ref();
+        let Certificate { key, until } = certificate.ok_or(missing)?;
+        until.is_none_or(|until| now() < until).then_some(key).ok_or(Missing::Expired)
+    }
+}
+
+/// Why a handshake gets no certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Missing {
+    /// No certificate has the name, and there is no default one.
+    OfName,
+    /// The client names no host, and there is no default certificate.
+    Name,
+    /// What the client names is no host.
+    Host,
+    /// The certificate is served no longer.
+    Expired,
+}
+
+impl Missing {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::OfName => "no certificate has this name; list the host in spec.tls of an Ingress",
+            Self::Name => "the client names no host, and there is no default certificate",
+            Self::Host => "what the client names is no host",
+            Self::Expired => "the certificate of this name has expired; renew its Secret",
+        }
+    }
+}
+
+/// Handshakes that failed for want of a certificate, and what the log was told of them.
+#[derive(Debug, Default)]
+struct Failed {
+    /// How many the log does not know of yet.
+    count: u64,
+    /// The first of those: why, and the name that the client gave.
+    example: Option<(Missing, String)>,
+    told: Option<Instant>,
+}
+
+impl Failed {
+    fn add(&mut self, missing: Missing, name: Option<&str>) {
+        self.count += 1;
+        // What a stranger sent is cut and escaped; of all names but one nothing is kept.
+        self.example.get_or_insert_with(|| {
+            (missing, name.map(|name| quoted(name, NAME_LIMIT).to_string()).unwrap_or_default())
+        });
+    }
+
+    /// How many there were, with an example, if it is time to tell.
+    fn due(&mut self, now: Instant) -> Option<(u64, Missing, String)> {
+        let early = self.told.is_some_and(|told| now.duration_since(told) < TOLD_EVERY);
+        if early {
+            return None;
+        }
+        let (missing, name) = self.example.take()?;
+        self.told = Some(now);
+        Some((std::mem::take(&mut self.count), missing, name))
     }
 }
 
@@ -100,18 +173,50 @@ impl fmt::Debug for Certificates {
 /// Looks certificates up in the newest table; shared by all threads, used at handshakes only.
 pub(crate) struct Resolver {
     table: ArcSwap<Certificates>,
+    failed: Mutex<Failed>,
 }
 
 impl Resolver {
     pub(crate) fn new(channel: &watch::Receiver<Arc<Certificates>>) -> Arc<Self> {
-        Arc::new(Self { table: ArcSwap::new(Arc::clone(&channel.borrow())) })
+        let table = ArcSwap::new(Arc::clone(&channel.borrow()));
+        Arc::new(Self { table, failed: Mutex::default() })
     }
 
-    /// Puts each new table in place. Ends when the sender is gone.
+    /// Puts each new table in place, and tells the log of failed handshakes that it has not been
+    /// told of. Ends when the sender is gone.
     pub(crate) async fn follow(self: Arc<Self>, mut channel: watch::Receiver<Arc<Certificates>>) {
-        while channel.changed().await.is_ok() {
-            self.table.store(Arc::clone(&channel.borrow_and_update()));
+        let mut minutes = interval(TOLD_EVERY);
+        loop {
+            tokio::select! {
+                changed = channel.changed() => match changed {
+                    Ok(()) => self.table.store(Arc::clone(&channel.borrow_and_update())),
+                    Err(_) => return,
+                },
+                _ = minutes.tick() => self.tell(|_| ()),
+            }
         }
+    }
+
+    /// Takes note of failures, and tells the log if it is time to.
+    fn tell(&self, note: impl FnOnce(&mut Failed)) {
+        let due = {
+            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            note(&mut failed);
+            failed.due(Instant::now())
+        };
+        if let Some((handshakes, missing, name)) = due {
+            tracing::info!(
+                handshakes,
+                request.host = (!name.is_empty()).then_some(name),
+                error = missing.as_str(),
+                "Handshakes failed for want of a certificate"
+            );
+        }
+    }
+
+    fn certificate(&self, name: Option<&str>) -> Result<Arc<CertifiedKey>, Missing> {
+        let host = name.map(Host::parse).transpose().map_err(|_| Missing::Host)?;
+        self.table.load().find(host.as_ref(), SystemTime::now).cloned()
     }
 }
 
@@ -123,11 +228,9 @@ impl fmt::Debug for Resolver {
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let host = match hello.server_name() {
-            Some(name) => Some(Host::parse(name).ok()?),
-            None => None,
-        };
-        self.table.load().find(host.as_ref(), SystemTime::now).cloned()
+        let name = hello.server_name();
+        let tell = |missing: &Missing| self.tell(|failed| failed.add(*missing, name));
+        self.certificate(name).inspect_err(tell).ok()
     }
 }
 
@@ -146,4 +249,42 @@ pub(crate) fn server_config(resolver: Arc<Resolver>) -> Result<Arc<ServerConfig>
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_handshakes_are_told_at_once_then_counted_for_a_minute() {
+        let (mut failed, start) = (Failed::default(), Instant::now());
+        assert_eq!(failed.due(start), None);
+        failed.add(Missing::OfName, Some("a.example"));
+        assert_eq!(failed.due(start), Some((1, Missing::OfName, "`a.example`".to_owned())));
+        for name in [None, Some("b.example"), Some("c.example")] {
+            failed.add(Missing::Name, name);
+        }
+        assert_eq!(failed.due(start + TOLD_EVERY - Duration::from_millis(1)), None);
+        assert_eq!(failed.due(start + TOLD_EVERY), Some((3, Missing::Name, String::new())));
+        assert_eq!(failed.due(start + 2 * TOLD_EVERY), None, "nothing came since");
+    }
+
+    #[test]
+    fn a_name_that_a_stranger_sent_is_cut_and_cannot_break_the_line() {
+        let mut failed = Failed::default();
+        failed.add(Missing::Host, Some(&"x\n\u{1b}".repeat(10_000)));
+        let (_, _, name) = failed.due(Instant::now()).unwrap();
+        assert!(name.len() < 10 * NAME_LIMIT && !name.contains(char::is_control), "{name}");
+    }
+
+    #[test]
+    fn a_handshake_without_a_certificate_has_a_reason() {
+        let (sender, channel) = watch::channel(Arc::new(Certificates::default()));
+        let resolver = Resolver::new(&channel);
+        let missing = |name| resolver.certificate(name).map(drop).unwrap_err();
+        assert_eq!(missing(Some("shop.example")), Missing::OfName);
+        assert_eq!(missing(None), Missing::Name);
+        assert_eq!(missing(Some("no host")), Missing::Host);
+        drop(sender);
+    }
 }
