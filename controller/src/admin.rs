@@ -15,7 +15,7 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use dataplane::Dataplane;
+use dataplane::{BindError, Dataplane};
 use prometheus_client::{
     encoding::text::encode_registry,
     metrics::{counter::Counter, gauge::Gauge},
@@ -74,11 +74,10 @@ pub struct Admin {
 
 /// Why a port for people and programs cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("{flag} {address}: cannot listen: {source}; choose another address, or `off`")]
+#[error("{flag}: {source}")]
 pub struct ListenError {
     pub(crate) flag: &'static str,
-    pub(crate) address: SocketAddr,
-    pub(crate) source: io::Error,
+    pub(crate) source: BindError,
 }
 
 /// Binds a port of ours. A machine without IPv6 gets the IPv4 form of `[::]`.
@@ -94,7 +93,17 @@ pub async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener
         }
         bound => bound,
     };
-    bound.map_err(|source| ListenError { flag, address, source })
+    bound.map_err(|source| ListenError { flag, source: explain(address, source) })
+}
+
+fn explain(address: SocketAddr, source: io::Error) -> BindError {
+    if source.kind() == io::ErrorKind::AddrInUse {
+        return BindError::InUse { address };
+    }
+    if source.kind() == io::ErrorKind::PermissionDenied {
+        return BindError::Forbidden { address };
+    }
+    BindError::Other { address, source }
 }
 
 impl Admin {
@@ -179,4 +188,18 @@ async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, OPEN_METRICS)], admin.metrics())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_in_use_is_told_like_one_for_traffic() {
+        let taken = bind("--admin-listen", ([127, 0, 0, 1], 0).into()).await.unwrap();
+        let address = taken.local_addr().unwrap();
+        let said = bind("--admin-listen", address).await.unwrap_err().to_string();
+        let traffic = BindError::InUse { address };
+        assert_eq!(said, format!("--admin-listen: {traffic}"));
+    }
 }

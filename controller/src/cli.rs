@@ -11,7 +11,7 @@ use std::{future::Future, process::ExitCode};
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 
-use crate::output;
+use crate::{gateway::GatewayError, output};
 
 /// The Kubernetes ingress that says why: every refusal names the policy, the rule, the observed
 /// fact and the remedy.
@@ -49,15 +49,18 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Help and version are results; anything else is one sentence and exit code 1.
+/// The exit code of a command line that cannot be followed, as shells have it.
+const USAGE: u8 = 2;
+
+/// Help and version are results; anything else is one sentence and exit code 2.
 fn misunderstood(error: &clap::Error) -> ExitCode {
+    let text = error.render();
     if matches!(
         error.kind(),
         ErrorKind::DisplayHelp
             | ErrorKind::DisplayVersion
             | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     ) {
-        let text = error.render();
         output::text(&if output::has_colour() {
             text.ansi().to_string()
         } else {
@@ -65,14 +68,28 @@ fn misunderstood(error: &clap::Error) -> ExitCode {
         });
         return ExitCode::SUCCESS;
     }
-    let text = error.render().to_string();
-    let said = text.lines().take_while(|line| !line.starts_with("Usage:"));
-    let said = said.map(str::trim).filter(|line| !line.is_empty());
-    let sentence: Vec<_> = said.filter(|line| !line.starts_with("For more information")).collect();
-    let sentence = sentence.join(" ");
-    let sentence = sentence.trim_start_matches("error: ");
-    output::error(&format!("{sentence}; `--help` shows what is possible"));
-    ExitCode::FAILURE
+    output::error(&in_one_line(&text.to_string()));
+    ExitCode::from(USAGE)
+}
+
+/// What clap says in several lines, as one sentence.
+fn in_one_line(text: &str) -> String {
+    let said = text.lines().take_while(|line| !line.starts_with("Usage:")).map(str::trim);
+    let said = said.filter(|line| !line.is_empty() && !line.starts_with("For more information"));
+    let mut sentence = String::new();
+    for line in said {
+        let line = line.trim_start_matches("error: ");
+        if let Some(tip) = line.strip_prefix("tip: ") {
+            let tip = tip.replacen(" exists: ", " is ", 1).replacen(" exist: ", " are ", 1);
+            sentence.push_str("; ");
+            sentence.push_str(&tip);
+        } else {
+            let gap = if sentence.is_empty() { "" } else { " " };
+            sentence.push_str(gap);
+            sentence.push_str(line);
+        }
+    }
+    sentence + "; `--help` shows what is possible"
 }
 
 /// Runs a command on the threads of the control plane, apart from those of the data plane.
@@ -92,9 +109,15 @@ fn ended(result: anyhow::Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::error(&sentence(&error));
-            ExitCode::FAILURE
+            if is_about_flags(&error) { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// Whether flags that are readable one by one do not go together.
+fn is_about_flags(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<GatewayError>();
+    error.is_some_and(|it| matches!(it, GatewayError::Settings(_) | GatewayError::OpenInspect(_)))
 }
 
 /// An error with its causes, each of them once.
@@ -120,6 +143,46 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Line::command().debug_assert();
+    }
+
+    /// What is said about a line that cannot be read.
+    fn said(line: &[&str]) -> String {
+        let error = Line::try_parse_from([&["whygate"], line].concat()).unwrap_err();
+        in_one_line(&error.render().to_string())
+    }
+
+    #[test]
+    fn a_typing_error_is_one_sentence_with_what_was_meant() {
+        assert_eq!(
+            said(&["run", "--http-listn", "off"]),
+            "unexpected argument '--http-listn' found; a similar argument is '--http-listen'; \
+             `--help` shows what is possible"
+        );
+        let said = said(&["serv"]);
+        assert!(
+            said.contains("unrecognized subcommand 'serv'; ") && said.contains("'serve'"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn flags_that_do_not_go_together_count_as_a_wrong_command_line() {
+        let flags = GatewayError::Settings(crate::settings::SettingsError::NoHeader);
+        assert!(is_about_flags(&flags.into()));
+        assert!(!is_about_flags(&anyhow::anyhow!("the network is down")));
+    }
+
+    #[test]
+    fn the_help_of_a_command_names_its_own_defaults() {
+        let help = |name| {
+            let mut line = Line::command();
+            let command = line.find_subcommand_mut(name).unwrap();
+            command.render_long_help().to_string()
+        };
+        let (run, demo) = (help("run"), help("demo"));
+        assert!(run.contains("`[::]:8080`") && !run.contains("`127.0.0.1:8080`"), "{run}");
+        assert!(demo.contains("`127.0.0.1:8080`") && !demo.contains("`[::]:8080`"), "{demo}");
+        assert!(run.contains("list accesspolicies"), "{run}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! puts them around a data plane.
 
 pub mod admin;
+mod cause;
 pub mod cli;
 pub mod denials;
 pub mod gateway;

@@ -1,5 +1,6 @@
 //! What the process is told at its start: flags and their environment variables, as values.
 
+mod defaults;
 mod ingresses;
 mod limits;
 mod parse;
@@ -19,31 +20,29 @@ use decision::{
 };
 use ipnet::IpNet;
 
+pub(crate) use defaults::say_default;
 pub use ingresses::{IngressFlags, PostureFlag};
 pub use limits::LimitFlags;
 pub(crate) use parse::name;
-use parse::{client_address, listener, networks};
+use parse::{client_address, from_one, listener, networks};
 
 /// Flags of everything that serves traffic.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Listeners")]
 pub struct ServeFlags {
-    /// Where to serve plain HTTP: `ADDRESS:PORT`, or `off`. Repeatable; port 0 picks a free one.
-    /// Default `[::]:8080`; in a demo `127.0.0.1:8080`
+    /// Where to serve plain HTTP: `ADDRESS:PORT`, or `off`. Repeatable; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", env = "WHYGATE_HTTP_LISTEN", value_delimiter = ',', value_parser = listener)]
     pub http_listen: Vec<Listener>,
 
-    /// Where to serve HTTPS: `ADDRESS:PORT`, or `off`. Repeatable; port 0 picks a free one.
-    /// Default `[::]:8443`; in a demo `off`
+    /// Where to serve HTTPS: `ADDRESS:PORT`, or `off`. Repeatable; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", env = "WHYGATE_HTTPS_LISTEN", value_delimiter = ',', value_parser = listener)]
     pub https_listen: Vec<Listener>,
 
-    /// Where to answer `/livez`, `/readyz` and `/metrics`, or `off`. Default `[::]:9090` in a
-    /// cluster, otherwise `127.0.0.1:9090`
+    /// Where to answer `/livez`, `/readyz` and `/metrics`, or `off`
     #[arg(long, value_name = "ADDRESS", env = "WHYGATE_ADMIN_LISTEN", value_parser = listener)]
     pub admin_listen: Option<Listener>,
 
-    /// Where to answer `/snapshot`, or `off`. In a cluster it demands a bearer token
+    /// Where to answer `/snapshot`, or `off`
     #[arg(long, value_name = "ADDRESS", env = "WHYGATE_INSPECT_LISTEN", value_parser = listener, default_value = "127.0.0.1:9091")]
     pub inspect_listen: Listener,
 
@@ -52,7 +51,7 @@ pub struct ServeFlags {
     pub ready_file: Option<PathBuf>,
 
     /// Data threads. Default: the CPU limit of the control group, at least 2 without one
-    #[arg(long, value_name = "N", env = "WHYGATE_THREADS")]
+    #[arg(long, value_name = "N", env = "WHYGATE_THREADS", value_parser = from_one::<NonZeroUsize>)]
     pub threads: Option<NonZeroUsize>,
 
     /// How the client's address is told: `peer`, or `header:NAME` (a header of `--trusted-proxies`)
@@ -64,8 +63,7 @@ pub struct ServeFlags {
     pub trusted_proxies: Option<Networks>,
 
     /// Networks of nodes, pods and balancers, whose peers cannot be clients, separated by commas;
-    /// `none` says that every peer is a client. Default: the private networks in a cluster,
-    /// otherwise `none`
+    /// `none` says that every peer is a client
     #[arg(long, value_name = "CIDR,…", env = "WHYGATE_INFRASTRUCTURE_CIDRS", value_parser = networks)]
     pub infrastructure_cidrs: Option<Networks>,
 
@@ -73,13 +71,12 @@ pub struct ServeFlags {
     #[command(flatten)]
     pub ingresses: IngressFlags,
 
-    /// How long repeats of a refusal are counted before its Event is updated; later updates grow
-    /// apart in a cluster. Default 30 in a cluster, otherwise half a second
+    /// How long repeats of a refusal are counted before they are told
     #[arg(long, value_name = "SECONDS", env = "WHYGATE_DENIAL_WINDOW_SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600), help_heading = "Refusals")]
     pub denial_window_seconds: Option<u64>,
 
-    /// How long connections are still accepted after SIGTERM, so that balancers learn of it.
-    /// Default 20 in a cluster, otherwise 0
+    /// How long connections are still accepted after SIGTERM, so that balancers learn of it;
+    /// SIGINT skips it
     #[arg(
         long,
         value_name = "SECONDS",
@@ -102,8 +99,7 @@ pub struct ServeFlags {
     #[arg(long, value_enum, env = "WHYGATE_LOG_FORMAT", help_heading = "Process")]
     pub log_format: Option<LogFormat>,
 
-    /// What is logged, as tracing filters are written: `info`, `access=off,info`. Default `info` in
-    /// a cluster, otherwise `warn`
+    /// What is logged, as tracing filters are written: `info`, `access=off,info`
     #[arg(long, value_name = "FILTER", env = "WHYGATE_LOG", value_parser = parse::filter, help_heading = "Process")]
     pub log: Option<String>,
 
@@ -279,7 +275,10 @@ impl ServeFlags {
         // do. A stranger's protocol errors are counted, not logged one by one.
         let default = match place {
             Surroundings::Cluster => "info,h2=error,kube_client=off,kube_runtime=off",
-            Surroundings::Directory | Surroundings::Demo => "warn,h2=error,access=off",
+            // Whoever looks for a mistake in manifests looks for it in failed handshakes, too.
+            Surroundings::Directory | Surroundings::Demo => {
+                "warn,h2=error,access=off,dataplane::tls=info"
+            }
         };
         self.log.as_deref().unwrap_or(default)
     }

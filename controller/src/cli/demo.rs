@@ -14,7 +14,7 @@ use super::{
 use crate::{
     log,
     output::{self, Style, styled},
-    settings::{ServeFlags, Surroundings},
+    settings::{ServeFlags, Surroundings, say_default},
     source::directory::{Directory, Files},
 };
 use token::Issuer;
@@ -36,7 +36,11 @@ const MANIFESTS: [(&str, &str); 3] = [
 /// Serves a small shop on loopback with a backend of its own, prints five requests to try with what
 /// each will answer, and shows every refusal as the Event that a cluster would hold.
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES, after_long_help = EXAMPLES)]
+#[command(
+    after_help = EXAMPLES,
+    after_long_help = EXAMPLES,
+    mut_args(|flag| say_default(flag, Surroundings::Demo))
+)]
 pub(super) struct Demo {
     #[command(flatten)]
     flags: ServeFlags,

@@ -11,11 +11,12 @@ use kube::{
 use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
+    cause::innermost,
     denials::{aggregate::Pace, findings, publish::Publisher},
     gateway::{Gateway, Serving},
     inspect::{Access, missing_right},
     log,
-    settings::{Name, ServeFlags, Surroundings, name, replica_name},
+    settings::{Name, ServeFlags, Surroundings, name, replica_name, say_default},
     source::cluster::Cluster,
     status::{Address, Published, Writer},
 };
@@ -35,7 +36,11 @@ const SILENCE: Duration = Duration::from_secs(90);
 /// Watches Ingresses, policies and what they refer to, and serves them. Not one listener for
 /// traffic is bound before everything was listed once.
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES, after_long_help = EXAMPLES)]
+#[command(
+    after_help = EXAMPLES,
+    after_long_help = EXAMPLES,
+    mut_args(|flag| say_default(flag, Surroundings::Cluster))
+)]
 pub(super) struct Run {
     /// The kubeconfig. Default: as kubectl finds it, or the service account of the pod
     #[arg(long, value_name = "FILE", env = "WHYGATE_KUBECONFIG", help_heading = "Cluster")]
@@ -154,14 +159,6 @@ async fn client(kubeconfig: Option<&std::path::Path>) -> Result<Client> {
             FIRST_ANSWER.as_secs()
         ),
     }
-}
-
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }
 
 /// Without the right to ask about tokens nobody could be let in, so the port stays closed.

@@ -47,7 +47,12 @@ pub fn of_denial(key: &DenialKey, facts: Option<&Facts>, object: Kind) -> String
 
 /// The message for a problem in a manifest. Never longer than [`LIMIT`].
 pub fn of_finding(field: &FieldRef, message: &str, remedy: &str) -> String {
-    cut(&format!("{}: {message}. {}", field.path, sentence(remedy)), LIMIT)
+    // What is about the object as a whole needs no place in it.
+    let place = match &*field.path {
+        "metadata.name" => String::new(),
+        path => format!("{path}: "),
+    };
+    cut(&format!("{place}{message}. {}", sentence(remedy)), LIMIT)
 }
 
 /// `policy shop/office, rule office-or-vpn: `
@@ -153,6 +158,19 @@ mod tests {
         );
         let on_policy = of_denial(&key(), Some(&facts), Kind::AccessPolicy);
         assert!(on_policy.contains("route Ingress shop/web api.example.com/v1"), "{on_policy}");
+    }
+
+    #[test]
+    fn a_finding_on_the_whole_object_names_no_field() {
+        let at = |path: &str| FieldRef::new(ResourceRef::new(Kind::Ingress, "shop", "web"), path);
+        assert_eq!(
+            of_finding(&at("metadata.name"), "it is open", "Close it."),
+            "it is open. Close it."
+        );
+        assert_eq!(
+            of_finding(&at("spec.tls"), "it is empty", "Fill it"),
+            "spec.tls: it is empty. Fill it."
+        );
     }
 
     #[test]

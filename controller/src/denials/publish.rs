@@ -26,6 +26,7 @@ use tokio::{
 };
 
 use crate::{
+    cause::innermost,
     denials::{
         aggregate::{Group, Note, NoteId},
         collect::Collector,
@@ -306,8 +307,17 @@ fn ended(result: kube::Result<()>) -> Written {
         Err(kube::Error::Api(status)) if matches!(status.code, 400..=428) => {
             Written::Refused(kube::Error::Api(status))
         }
-        Err(error) => Written::Away(error.to_string()),
+        Err(error) => Written::Away(away(&error)),
     }
+}
+
+/// What a person can act on, without the names of the client's parts.
+fn away(error: &kube::Error) -> String {
+    // It answered, and said why not.
+    if let kube::Error::Api(status) = error {
+        return status.to_string();
+    }
+    format!("the API server cannot be reached: {}", innermost(error))
 }
 
 /// How long an Event rests after a refusal.
@@ -350,5 +360,19 @@ impl Identities {
         };
         self.known = ingresses.chain(policies).map(identity).collect();
         self.of = Some(Arc::clone(resources));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn an_api_server_that_is_away_is_told_with_the_cause_alone() {
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let said = away(&kube::Error::Service(Box::new(refused)));
+        assert_eq!(said, "the API server cannot be reached: connection refused");
     }
 }

@@ -6,7 +6,10 @@ use std::num::NonZeroUsize;
 use clap::{Args, ValueEnum};
 use compile::settings::MAX_OBJECTS_PER_NAMESPACE;
 
-use super::{Name, Owner, Surroundings, name, parse::owner};
+use super::{
+    Name, Owner, Surroundings, name,
+    parse::{from_one, owner},
+};
 
 /// Flags of everything that compiles manifests.
 #[derive(Args, Clone, Debug)]
@@ -36,7 +39,7 @@ pub struct IngressFlags {
     /// How many objects of a kind a namespace may have: Ingresses of ours, policies, plans,
     /// subscriptions, Secrets for TLS and key sets. The youngest beyond that are not compiled, and
     /// what they would have protected is refused
-    #[arg(long, value_name = "N", env = "WHYGATE_MAX_OBJECTS_PER_NAMESPACE", default_value_t = MAX_OBJECTS_PER_NAMESPACE)]
+    #[arg(long, value_name = "N", env = "WHYGATE_MAX_OBJECTS_PER_NAMESPACE", value_parser = from_one::<NonZeroUsize>, default_value_t = MAX_OBJECTS_PER_NAMESPACE)]
     pub max_objects_per_namespace: NonZeroUsize,
 }
 

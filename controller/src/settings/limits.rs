@@ -5,6 +5,8 @@ use std::{num::NonZeroU32, time::Duration};
 use clap::Args;
 use dataplane::Limits;
 
+use super::parse::from_one;
+
 /// Limits of connections and requests. Without a flag the data plane's own default holds.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 #[command(next_help_heading = "Limits")]
@@ -19,7 +21,7 @@ pub struct LimitFlags {
     #[arg(long, value_name = "COUNT", env = "WHYGATE_HEADER_LIMIT_COUNT")]
     pub header_limit_count: Option<usize>,
     /// Most requests at once on an HTTP/2 connection [default: 32]
-    #[arg(long, value_name = "COUNT", env = "WHYGATE_STREAM_LIMIT_COUNT")]
+    #[arg(long, value_name = "COUNT", env = "WHYGATE_STREAM_LIMIT_COUNT", value_parser = from_one::<NonZeroU32>)]
     pub stream_limit_count: Option<NonZeroU32>,
     /// Most connections of clients on one data thread [default: 20000]
     #[arg(long, value_name = "COUNT", env = "WHYGATE_CONNECTION_LIMIT_COUNT")]

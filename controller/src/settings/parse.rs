@@ -1,6 +1,9 @@
 //! Values of flags, each with a sentence for what is wrong and what would be right.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+};
 
 use decision::{address::parse_network, host::HostPattern};
 
@@ -18,6 +21,11 @@ pub(super) fn listener(text: &str) -> Result<Listener, String> {
         "not an address with a port; write it like `127.0.0.1:8080` or `[::]:8080`, or `off`"
             .to_owned()
     })
+}
+
+/// A number from 1, of a type that has no other.
+pub(super) fn from_one<N: FromStr>(text: &str) -> Result<N, String> {
+    text.parse().map_err(|_| "write a whole number from 1".to_owned())
 }
 
 /// `CIDR,CIDR` or `none`.

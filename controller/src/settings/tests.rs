@@ -90,6 +90,9 @@ fn a_wrong_value_is_told_with_its_flag_and_what_would_be_right() {
         (["--client-address", "proxy"], "header:x-forwarded-for"),
         (["--host-namespaces", "shop"], "*.example.com=shop"),
         (["--default-tls-secret", "shop"], "NAMESPACE/NAME"),
+        (["--threads", "0"], "from 1"),
+        (["--stream-limit-count", "0"], "from 1"),
+        (["--max-objects-per-namespace", "many"], "from 1"),
     ] {
         let text = problem(&line);
         assert!(text.contains(line[0]) && text.contains(right), "{text}");

@@ -29,7 +29,10 @@ use super::{
     pause::Pause,
     right,
 };
-use crate::admin::{Admin, Readiness};
+use crate::{
+    admin::{Admin, Readiness},
+    cause::innermost,
+};
 
 /// Most events that are looked at together.
 const CHUNK: usize = 256;
@@ -307,8 +310,12 @@ impl<K: Stored> Slot<K> {
                 "the API server does not know {}; install the definitions of whygate.dev",
                 self.place
             )),
+            Some(401) => self.lack(format!(
+                "{} cannot be watched: Unauthorized; check the token in the kubeconfig or of the ServiceAccount",
+                self.place
+            )),
             Some(_) | None => {
-                self.lack(format!("{} cannot be watched: {}", self.place, short(error)));
+                self.lack(format!("{} cannot be watched: {}", self.place, innermost(error)));
             }
         }
     }
@@ -386,15 +393,6 @@ fn status_of(error: &watcher::Error) -> Option<u16> {
         watcher::Error::WatchError(status) => Some(status.code),
         watcher::Error::NoResourceVersion => None,
     }
-}
-
-/// The innermost cause, which is what a person can act on.
-fn short(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

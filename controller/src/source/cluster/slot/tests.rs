@@ -56,6 +56,16 @@ fn an_error_in_the_middle_of_a_list_takes_nothing_away() {
 }
 
 #[test]
+fn a_token_that_the_api_server_does_not_know_is_said_once_with_what_to_check() {
+    let slot = slot();
+    let status = kube::core::Status { code: 401, ..kube::core::Status::default() };
+    slot.fail(&watcher::Error::WatchError(Box::new(status)));
+    let missing = slot.readiness().missing().join(" ");
+    assert_eq!(missing.matches("Unauthorized").count(), 1, "{missing}");
+    assert!(missing.contains("check the token"), "{missing}");
+}
+
+#[test]
 fn nothing_is_settled_before_the_list_is_complete() {
     let slot = slot();
     slot.apply(Event::Init);
