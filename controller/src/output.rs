@@ -26,6 +26,11 @@ pub fn remark(sentence: &str) {
     let _ = writeln!(err, "{sentence}");
 }
 
+/// A number with what it counts.
+pub fn counted(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// Whether results may have colours: on a terminal, unless `NO_COLOR` is set (no-color.org).
 pub fn has_colour() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())

@@ -1,21 +1,36 @@
 //! `whygate check`: every problem in manifests, with its place and its remedy.
 
+mod report;
+
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::PathBuf,
     process::ExitCode,
 };
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{Level, Renderer};
 use clap::Args;
-use compile::{Compiled, Finding, Protection, Resources, finding::Effect, manifest::Manifests};
-use decision::{escape::quoted, refs::FieldRef};
+use compile::{
+    Compiled, Finding, Protection, Resources,
+    finding::Effect,
+    manifest::{Manifests, Problem},
+};
+use decision::{
+    escape::quoted,
+    refs::{FieldRef, Kind},
+};
 use k8s_openapi::api::networking::v1::Ingress;
 
+use self::report::{At, Report};
 use crate::{
-    output,
+    output::{self, counted},
     settings::{IngressFlags, Surroundings},
-    source::directory::{Files, read},
+    source::directory::{
+        Files,
+        endpoints::{Missing, missing},
+        read,
+    },
+    status::reference,
 };
 
 const EXAMPLES: &str = "\
@@ -46,9 +61,10 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn execute(self) -> ExitCode {
-        let mut files = Files::new();
+        let (mut files, mut empty) = (Files::new(), Vec::new());
         for directory in &self.directories {
             match read(directory) {
+                Ok(more) if more.is_empty() => empty.push(directory.display().to_string()),
                 Ok(more) => files.extend(more),
                 Err(error) => {
                     output::error(&error.to_string());
@@ -58,46 +74,81 @@ impl Check {
         }
         files.sort();
         files.dedup();
-        ExitCode::from(report(files, &self.ingresses))
+        ExitCode::from(report(files, &empty, &self.ingresses))
     }
 }
 
-/// Prints what is wrong with files.
-fn report(files: Files, flags: &IngressFlags) -> u8 {
+/// Prints what is wrong with files; `empty` are directories without any.
+fn report(files: Files, empty: &[String], flags: &IngressFlags) -> u8 {
     let texts: HashMap<String, String> = files.iter().cloned().collect();
     let manifests = compile::manifest::read(files);
     let settings = flags.compile(Surroundings::Directory);
     let compiled = compile::compile(&manifests.resources, &settings, &compile::Before::default());
     let renderer = if output::has_colour() { Renderer::styled() } else { Renderer::plain() };
+    for directory in empty {
+        let report = Report {
+            level: Level::WARNING,
+            title: format!("no file *.yaml or *.yml stands below {}", quoted(directory, 256)),
+            label: "",
+            remedy: "Correct the path.",
+        };
+        output::line(&report.render(None, &texts, &renderer));
+    }
     for problem in &manifests.problems {
         let at = At { path: &problem.path, line: problem.line, column: problem.column };
-        let report = Report {
-            level: Level::ERROR,
-            title: problem.message.clone(),
-            label: "not readable from here on",
-            remedy: &problem.remedy,
-        };
-        output::line(&report.render(Some(&at), &texts, &renderer));
+        output::line(&unreadable(problem).render(Some(&at), &texts, &renderer));
     }
-    for finding in &compiled.findings {
+    let (findings, of_cluster) = findings(&compiled, &manifests);
+    for finding in &findings {
         output::line(&render(finding, &manifests, &texts, &renderer));
     }
-    for line in open(&compiled, &manifests) {
+    let passed_over = passed_over(&compiled, &manifests.resources, &settings.ingress_class);
+    for line in open(&compiled, &manifests).chain(of_cluster).chain(passed_over) {
         output::line(&line);
     }
-    if let Some(line) = none_of_ours(&compiled, &manifests.resources, &settings.ingress_class) {
-        output::line(&line);
-    }
-    let closing = compiled.findings.iter().filter(|finding| finding.effect != Effect::Warns);
-    let wrong = manifests.problems.len() + closing.count();
-    let warnings = compiled.findings.len() + manifests.problems.len() - wrong;
+    let closing = findings.iter().filter(|finding| finding.effect != Effect::Warns).count();
+    let wrong = manifests.problems.len() + closing;
+    let warnings = findings.len() - closing + empty.len();
     output::line(&format!(
-        "{} files, {} Ingresses of ours, {} routes: {wrong} findings, {warnings} warnings",
-        texts.len(),
-        compiled.ingresses.len(),
-        compiled.routes,
+        "{}, {} of ours, {}: {}, {}",
+        counted(texts.len(), "file", "files"),
+        counted(compiled.ingresses.len(), "Ingress", "Ingresses"),
+        counted(compiled.routes, "route", "routes"),
+        counted(wrong, "finding", "findings"),
+        counted(warnings, "warning", "warnings"),
     ));
     if wrong == 0 { FINE } else { FINDINGS }
+}
+
+/// A text that is no manifest as it should be.
+fn unreadable(problem: &Problem) -> Report<'_> {
+    let is_second =
+        problem.message.contains(" stands in ") && problem.message.ends_with(" already");
+    Report {
+        level: Level::ERROR,
+        title: problem.message.clone(),
+        label: if is_second { "the second one" } else { "not readable from here on" },
+        remedy: &problem.remedy,
+    }
+}
+
+/// What is wrong, in the order of objects; and in one line the Services whose endpoints a cluster
+/// would find by itself, so that manifests for a cluster are not full of warnings.
+fn findings(compiled: &Compiled, manifests: &Manifests) -> (Vec<Finding>, Option<String>) {
+    let Manifests { resources, endpoint_slices, .. } = manifests;
+    let missing = missing(&compiled.ingresses, resources, endpoint_slices);
+    let (selected, bare): (Vec<_>, Vec<_>) = missing.iter().partition(|it| it.has_selector);
+    let mut findings = compiled.findings.clone();
+    findings.extend(bare.into_iter().map(Missing::finding));
+    findings.sort();
+    let names: Vec<_> = selected.iter().map(|it| it.service.path().to_string()).collect();
+    let line = (!names.is_empty()).then(|| {
+        format!(
+            "without an EndpointSlice: {}; a cluster makes one of the selector, `whygate serve` does not",
+            names.join(", "),
+        )
+    });
+    (findings, line)
 }
 
 /// The Ingresses that everybody may reach: right for many, but somebody should know.
@@ -114,21 +165,35 @@ fn open<'a>(compiled: &'a Compiled, manifests: &'a Manifests) -> impl Iterator<I
     })
 }
 
-/// Says which classes there are when none is ours: a check of nothing must not look like success.
-fn none_of_ours(compiled: &Compiled, resources: &Resources, ours: &str) -> Option<String> {
-    if !compiled.ingresses.is_empty() || resources.ingresses.is_empty() {
+/// Says which Ingresses were passed over: one with a misspelt class must not look like one that is
+/// fine.
+fn passed_over(compiled: &Compiled, resources: &Resources, ours: &str) -> Option<String> {
+    let known: BTreeSet<_> = compiled.ingresses.iter().map(|it| &it.resource).collect();
+    let mut seen: BTreeMap<Option<&str>, usize> = BTreeMap::new();
+    for ingress in &resources.ingresses {
+        let class = class(ingress);
+        // One of our class that is not served is a finding of its own.
+        if class != Some(ours) && !known.contains(&reference(Kind::Ingress, &ingress.metadata)) {
+            *seen.entry(class).or_default() += 1;
+        }
+    }
+    if seen.is_empty() {
         return None;
     }
-    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    for ingress in &resources.ingresses {
-        let class =
-            class(ingress).map_or_else(|| "no class".to_owned(), |it| quoted(it, 64).to_string());
-        *seen.entry(class).or_default() += 1;
-    }
-    let seen: Vec<_> = seen.iter().map(|(class, count)| format!("{class} ({count})")).collect();
+    let meant = |class: &str| match crds::nearest(class, &[ours]) {
+        Some(ours) => format!(" (did you mean `{ours}`?)"),
+        None => String::new(),
+    };
+    let seen = seen.iter().map(|(class, count)| match class {
+        Some(class) => {
+            let verb = if *count == 1 { "has" } else { "have" };
+            format!("{count} {verb} the class {}{}", quoted(class, 64), meant(class))
+        }
+        None => counted(*count, "has no class", "have no class"),
+    });
+    let seen: Vec<_> = seen.collect();
     Some(format!(
-        "none of {} Ingresses is ours, whose class is `{ours}`; there are {}; choose with --ingress-class or --watch-ingress-without-class",
-        resources.ingresses.len(),
+        "Ingresses that were passed over, for ours have the class `{ours}`: {}; choose with --ingress-class or --watch-ingress-without-class",
         seen.join(", "),
     ))
 }
@@ -159,54 +224,6 @@ fn render(
     Report { level, title, label, remedy: &finding.remedy }.render(at.as_ref(), texts, renderer)
 }
 
-/// A place in a file.
-struct At<'a> {
-    path: &'a str,
-    line: usize,
-    column: usize,
-}
-
-/// What is shown of one problem.
-struct Report<'a> {
-    level: Level<'static>,
-    title: String,
-    label: &'a str,
-    remedy: &'a str,
-}
-
-impl Report<'_> {
-    fn render(
-        self,
-        at: Option<&At<'_>>,
-        texts: &HashMap<String, String>,
-        renderer: &Renderer,
-    ) -> String {
-        let remedy = Level::HELP.message(self.remedy);
-        let title = self.level.primary_title(self.title);
-        let excerpt = at.and_then(|at| {
-            // A file that may hold a Secret is not shown: this output ends up in the logs of pipelines.
-            let text = texts.get(at.path).filter(|text| !text.contains("Secret"))?;
-            let line = text.lines().nth(at.line.checked_sub(1)?)?;
-            let start = line.char_indices().nth(at.column.checked_sub(1)?)?.0;
-            let end = line.trim_end().len().max(start + 1);
-            let label = AnnotationKind::Primary.span(start..end).label(self.label);
-            Some(Snippet::source(line).path(at.path).line_start(at.line).annotation(label))
-        });
-        let report = match excerpt {
-            Some(excerpt) => title.element(excerpt).element(remedy),
-            None => title.element(remedy),
-        };
-        let text = renderer.render(&[report]);
-        match at {
-            // Whoever has no excerpt still has the place.
-            Some(At { path, line, column }) if !text.contains("-->") => {
-                format!("{path}:{line}:{column}: {text}\n")
-            }
-            Some(_) | None => format!("{text}\n"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -229,7 +246,7 @@ mod tests {
         let manifests = compile::manifest::read(vec![("a.yaml".to_owned(), INGRESS.to_owned())]);
         let compiled =
             compile::compile(&manifests.resources, &settings, &compile::Before::default());
-        let none = none_of_ours(&compiled, &manifests.resources, &settings.ingress_class);
+        let none = passed_over(&compiled, &manifests.resources, &settings.ingress_class);
         (open(&compiled, &manifests).collect(), none)
     }
 
@@ -243,10 +260,61 @@ mod tests {
     }
 
     #[test]
-    fn classes_are_told_when_no_ingress_is_ours() {
+    fn classes_that_are_passed_over_are_told() {
         let (open, none) = lines(&[]);
         assert_eq!(open, [""; 0]);
         let none = none.unwrap();
-        assert!(none.contains("`whygate`") && none.contains("`public` (1)"), "{none}");
+        assert!(none.contains("`whygate`: 1 has the class `public`; choose"), "{none}");
+        let none = lines(&["--ingress-class", "publik"]).1.unwrap();
+        assert!(none.contains("`public` (did you mean `publik`?)"), "{none}");
+    }
+
+    #[test]
+    fn an_ingress_beside_one_of_ours_is_told_when_its_class_is_misspelt() {
+        let ours = INGRESS.replace("public", "whygate");
+        let other = INGRESS.replace("public", "whygat").replace("name: web", "name: other");
+        let none = INGRESS.replace("ingressClassName: public, ", "").replace("web", "none");
+        let text = format!("{ours}---\n{other}---\n{none}");
+        let manifests = compile::manifest::read(vec![("a.yaml".to_owned(), text)]);
+        let settings = compile::Settings::default();
+        let compiled =
+            compile::compile(&manifests.resources, &settings, &compile::Before::default());
+        let line = passed_over(&compiled, &manifests.resources, "whygate").unwrap();
+        assert!(
+            line.contains("1 has no class, 1 has the class `whygat` (did you mean `whygate`?)"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn a_service_that_a_cluster_would_serve_is_one_line_and_another_a_warning() {
+        let service = |spec: &str| {
+            format!(
+                "---\n{{ apiVersion: v1, kind: Service, metadata: {{ name: a, namespace: shop }}, spec: {spec} }}\n"
+            )
+        };
+        let told = |spec: &str| {
+            let text = format!("{}{}", INGRESS.replace("public", "whygate"), service(spec));
+            let manifests = compile::manifest::read(vec![("a.yaml".to_owned(), text)]);
+            let settings = compile::Settings::default();
+            let compiled =
+                compile::compile(&manifests.resources, &settings, &compile::Before::default());
+            let (all, line) = findings(&compiled, &manifests);
+            (all.len() - compiled.findings.len(), line)
+        };
+        let (warnings, line) = told("{ selector: { app: a }, ports: [{ port: 1 }] }");
+        assert_eq!(warnings, 0);
+        assert!(line.is_some_and(|line| line.starts_with("without an EndpointSlice: shop/a;")));
+        assert_eq!(told("{ ports: [{ port: 1 }] }"), (1, None));
+    }
+
+    #[test]
+    fn a_second_copy_is_not_called_unreadable() {
+        let manifests = compile::manifest::read(vec![(
+            "a.yaml".to_owned(),
+            format!("{INGRESS}---\n{INGRESS}"),
+        )]);
+        let labels: Vec<_> = manifests.problems.iter().map(|it| unreadable(it).label).collect();
+        assert_eq!(labels, ["the second one"]);
     }
 }

@@ -4,14 +4,15 @@ use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Result;
 use clap::Args;
+use dataplane::Addresses;
 use tokio::sync::Mutex;
 
 use crate::{
     denials::{aggregate::Pace, terminal},
     gateway::{Gateway, Serving},
     inspect::Access,
-    log,
-    settings::{ServeFlags, Surroundings},
+    log, output,
+    settings::{ServeFlags, Surroundings, say_default},
     source::directory::{Directory, Files},
 };
 
@@ -26,7 +27,11 @@ Examples:
 /// a file changes, and prints refusals as `kubectl describe` would show them. A backend is a
 /// Service with an `EndpointSlice`, whose addresses may be on loopback.
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES, after_long_help = EXAMPLES)]
+#[command(
+    after_help = EXAMPLES,
+    after_long_help = EXAMPLES,
+    mut_args(|flag| say_default(flag, Surroundings::Directory))
+)]
 pub(super) struct Serve {
     /// The directory of manifests
     #[arg(long, value_name = "DIR", env = "WHYGATE_MANIFESTS")]
@@ -44,8 +49,21 @@ impl Serve {
         let Some(serving) = serve(self.flags, place, directory, files).await? else {
             return Ok(());
         };
+        if let Some(outcome) = serving.gateway.pipeline.outcome().borrow().as_deref() {
+            let (manifests, at) = (self.manifests.display(), listeners(serving.addresses()));
+            let counts = terminal::counts(&outcome.ingresses, outcome.routes);
+            output::line(&format!("Serving {counts} from {manifests} on {at}"));
+        }
         finish(serving).await
     }
+}
+
+/// `http://127.0.0.1:8080 and https://[::]:8443`, as they are really bound.
+fn listeners(addresses: &Addresses) -> String {
+    let http = addresses.http.iter().map(|address| format!("http://{address}"));
+    let https = addresses.https.iter().map(|address| format!("https://{address}"));
+    let urls: Vec<_> = http.chain(https).collect();
+    if urls.is_empty() { "no port".to_owned() } else { urls.join(" and ") }
 }
 
 /// Brings up everything that serves a directory.

@@ -1,17 +1,17 @@
 //! Refusals and findings as lines in the terminal, as `kubectl describe` would show them.
 
-use std::{collections::BTreeSet, convert::Infallible, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
-use compile::{Finding, finding::Effect};
+use compile::{Finding, IngressSummary, Protection, finding::Effect};
 use decision::refs::{Kind, ResourceRef};
 use jiff::Timestamp;
 use tokio::sync::{Mutex, watch};
 
 use crate::{
     denials::{aggregate::Note, collect::Collector},
-    output::{self, Style, styled},
+    output::{self, Style, counted, styled},
     pipeline::Outcome,
-    source::directory::Places,
+    source::directory::{Places, endpoints},
 };
 
 /// Prints refusals, for ever.
@@ -69,14 +69,24 @@ fn times(count: u64, first: Timestamp, last: Timestamp) -> String {
     format!("  (x{count} over {span})")
 }
 
-/// Prints findings when they appear and when they clear, for ever.
+/// What was printed of the newest manifests.
+#[derive(Debug, Default)]
+pub struct Shown {
+    /// The findings that stand, each with the line that says that it has cleared.
+    findings: BTreeMap<String, String>,
+    /// Whether there were manifests before.
+    again: bool,
+}
+
+/// Prints findings when they appear and when they clear, and what a directory holds whenever it was
+/// read again, for ever.
 ///
 /// # Errors
 /// Never: without a source there is nothing more to print.
 pub async fn findings(
     mut outcome: watch::Receiver<Option<Arc<Outcome>>>,
     places: watch::Receiver<Option<Arc<Places>>>,
-    shown: Arc<Mutex<BTreeSet<String>>>,
+    shown: Arc<Mutex<Shown>>,
 ) -> Result<(), Infallible> {
     let mut shown = shown.lock().await;
     outcome.mark_changed();
@@ -84,33 +94,103 @@ pub async fn findings(
         let newest = outcome.borrow_and_update().clone();
         let places = places.borrow().clone();
         let Some(outcome) = newest else { continue };
-        let standing = standing(&outcome, places.as_deref());
-        for line in standing.difference(&shown) {
-            output::line(&format!("{}  {line}", styled("Finding", Style::Warning)));
+        for line in shown.news(&outcome, places.as_deref()) {
+            output::line(&line);
         }
-        for line in shown.difference(&standing) {
-            output::line(&format!("{}  {line}", styled("Cleared", Style::Good)));
-        }
-        *shown = standing;
     }
     std::future::pending().await
 }
 
-/// The findings of the newest resources, each a line.
-fn standing(outcome: &Outcome, places: Option<&Places>) -> BTreeSet<String> {
-    let places = places.filter(|places| Arc::ptr_eq(&places.resources, &outcome.resources));
-    let at = |finding: &Finding| places.and_then(|places| places.of(finding));
-    let findings = outcome.findings.iter().map(|finding| finding_line(finding, at(finding)));
-    let problems = places.into_iter().flat_map(Places::problems);
-    findings.chain(problems).collect()
+impl Shown {
+    /// The lines that tell what became of manifests.
+    fn news(&mut self, outcome: &Outcome, places: Option<&Places>) -> Vec<String> {
+        let standing = standing(outcome, places);
+        let appeared = standing.keys().filter(|line| !self.findings.contains_key(*line));
+        let finding = styled("Finding", Style::Warning);
+        let mut lines: Vec<_> = appeared.map(|line| format!("{finding}  {line}")).collect();
+        let cleared = self.findings.iter().filter(|(line, _)| !standing.contains_key(*line));
+        let good = styled("Cleared", Style::Good);
+        lines.extend(cleared.map(|(_, short)| format!("{good}  {short}")));
+        if self.again {
+            lines.push(format!("Read again: {}", counts(&outcome.ingresses, outcome.routes)));
+        }
+        *self = Self { findings: standing, again: true };
+        lines
+    }
 }
 
-fn finding_line(finding: &Finding, at: Option<String>) -> String {
-    let at = at.map(|at| format!("{at}: ")).unwrap_or_default();
+/// `2 Ingresses (1 is open), 3 routes`.
+pub fn counts(ingresses: &[IngressSummary], routes: usize) -> String {
+    let is_open = |ingress: &&IngressSummary| match ingress.protection {
+        Protection::Open | Protection::Counted => true,
+        Protection::Enforced | Protection::Refused => false,
+    };
+    let open = match ingresses.iter().filter(is_open).count() {
+        0 => String::new(),
+        open => format!(" ({})", counted(open, "is open", "are open")),
+    };
+    let all = counted(ingresses.len(), "Ingress", "Ingresses");
+    format!("{all}{open}, {}", counted(routes, "route", "routes"))
+}
+
+/// The findings of the newest resources, each a line, and the line that says that it has cleared.
+fn standing(outcome: &Outcome, places: Option<&Places>) -> BTreeMap<String, String> {
+    let places = places.filter(|places| Arc::ptr_eq(&places.resources, &outcome.resources));
+    let mut findings = outcome.findings.clone();
+    if let Some(Places { resources, slices, .. }) = places {
+        let missing = endpoints::missing(&outcome.ingresses, resources, slices);
+        findings.extend(missing.iter().map(endpoints::Missing::finding));
+    }
+    let findings = findings.iter().map(|finding| {
+        let at = places.and_then(|places| places.of(finding));
+        let at = at.map(|at| format!("{at}: ")).unwrap_or_default();
+        (finding_line(finding, &at), format!("{at}{}: {}", finding.field, finding.message))
+    });
+    let problems = places.into_iter().flat_map(Places::problems);
+    findings.chain(problems.map(|problem| (problem.clone(), problem))).collect()
+}
+
+fn finding_line(finding: &Finding, at: &str) -> String {
     let effect = match finding.effect {
         Effect::Closes => " Requests are refused until then.",
         Effect::Rejects => " This part has no effect until then.",
         Effect::Warns => "",
     };
     format!("{at}{finding}{effect}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::directory::Directory;
+
+    const INGRESS: &str = "apiVersion: networking.k8s.io/v1\nkind: Ingress\n\
+        metadata: { name: web, namespace: shop }\n\
+        spec: { ingressClassName: whygate, defaultBackend: { service: { name: a, port: { number: 1 } } } }\n";
+
+    const SERVICE: &str = "---\n{ apiVersion: v1, kind: Service, metadata: { name: a, namespace: shop }, spec: { ports: [{ port: 1 }] } }\n";
+
+    fn news(shown: &mut Shown, text: &str) -> Vec<String> {
+        let directory = Directory::fixed(vec![("a.yaml".to_owned(), text.to_owned())]);
+        let places = directory.places().borrow().clone().unwrap();
+        let settings =
+            compile::Settings { namespaces_are_known: true, ..compile::Settings::default() };
+        let (outcome, _) = Outcome::of(Arc::clone(&places.resources), &settings, None);
+        shown.news(&outcome, Some(&places))
+    }
+
+    #[test]
+    fn each_reading_after_the_first_is_told_and_a_finding_clears_without_its_remedy() {
+        let mut shown = Shown::default();
+        let first = news(&mut shown, INGRESS);
+        assert!(first.iter().all(|line| line.starts_with("Finding  a.yaml:")), "{first:#?}");
+        let remedy = first.iter().find_map(|line| line.split(". ").nth(1)).unwrap();
+        let second = news(&mut shown, &format!("{INGRESS}{SERVICE}"));
+        let cleared: Vec<_> = second.iter().filter(|it| it.starts_with("Cleared")).collect();
+        let told_again = cleared.iter().any(|it| it.contains(remedy));
+        assert!(!cleared.is_empty() && !told_again, "{second:#?}");
+        assert!(second.iter().any(|it| it.contains("no EndpointSlice names")), "{second:#?}");
+        let last = second.last().map(String::as_str);
+        assert_eq!(last, Some("Read again: 1 Ingress (1 is open), 1 route"));
+    }
 }

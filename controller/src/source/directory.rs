@@ -202,11 +202,8 @@ impl Directory {
         let mut manifests = compile::manifest::read(files);
         let resources = Arc::new(std::mem::take(&mut manifests.resources));
         let slices = Arc::new(std::mem::take(&mut manifests.endpoint_slices));
-        let places = Places {
-            resources: Arc::clone(&resources),
-            slices: Arc::clone(&slices),
-            manifests,
-        };
+        let places =
+            Places { resources: Arc::clone(&resources), slices: Arc::clone(&slices), manifests };
         // Places first: whoever sees the outcome of the resources looks for them here.
         self.manifests.send_replace(Some(Arc::new(places)));
         self.slices.send_replace(Some(slices));
