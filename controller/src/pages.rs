@@ -1,12 +1,29 @@
-//! The documentation of refusals: one page a code, from the catalogue itself.
+//! The documentation of refusals and findings: one page a code or reason, from the catalogue itself.
+
+mod reasons;
 
 use std::fmt::Write;
 
+use compile::finding::Reason;
 use decision::code::{Code, Fault};
 
-/// All codes with their status, a line each.
+/// Every word that has a page; some are both a code and a reason.
+pub fn names() -> Vec<&'static str> {
+    let codes = Code::ALL.iter().map(|code| code.as_str());
+    let reasons = reasons::all().map(Reason::as_str);
+    codes.chain(reasons).collect()
+}
+
+/// The page of a word, in Markdown; upper and lower case do not matter.
+pub fn find(name: &str) -> Option<String> {
+    let code = Code::ALL.iter().find(|code| code.as_str().eq_ignore_ascii_case(name));
+    let reason = || reasons::all().find(|reason| reason.as_str().eq_ignore_ascii_case(name));
+    code.map(|code| page(*code)).or_else(|| reason().map(reason_page))
+}
+
+/// All codes with their status and all reasons of findings, a line each.
 pub fn list() -> String {
-    let width = Code::ALL.iter().map(|code| code.as_str().len()).max().unwrap_or_default();
+    let width = names().iter().map(|name| name.len()).max().unwrap_or_default();
     let line = |code: &Code| {
         format!(
             "{:width$}  {}  {}\n",
@@ -15,7 +32,15 @@ pub fn list() -> String {
             code.client_sentence()
         )
     };
-    Code::ALL.iter().map(line).collect()
+    let mut list: String = Code::ALL.iter().map(line).collect();
+    list.push_str("\nReasons of findings, in conditions, in Events and from `whygate check`:\n\n");
+    for reason in reasons::all() {
+        let meaning = reasons::explained(reason).meaning;
+        let first = meaning.split_inclusive(". ").next().unwrap_or(meaning).trim_end();
+        // Writing to a String cannot fail.
+        let _ = writeln!(list, "{:width$}  {first}", reason.as_str());
+    }
+    list
 }
 
 /// The page of one code, in Markdown.
@@ -31,7 +56,20 @@ pub fn page(code: Code) -> String {
         code.client_sentence(),
         code.remedy(),
     );
+    if let Some(reason) = reasons::all().find(|reason| reason.as_str() == code.as_str()) {
+        let _ = write!(page, "\nAs the reason of a finding: {}", paragraph(reason));
+    }
     page
+}
+
+/// The page of a reason that is no code.
+fn reason_page(reason: Reason) -> String {
+    format!("# {}\n\n{}", reason.as_str(), paragraph(reason))
+}
+
+fn paragraph(reason: Reason) -> String {
+    let reasons::Explained { meaning, remedy } = reasons::explained(reason);
+    format!("{meaning} What to do: {remedy}\n")
 }
 
 /// Every page as one document.
@@ -47,6 +85,16 @@ pub fn document() -> String {
         text.push('\n');
         text.push('#');
         text.push_str(&page(*code));
+    }
+    text.push_str(
+        "\n# Findings, reason by reason\n\n\
+         A finding is about a manifest and stands in the conditions of the object, in an Event and in\n\
+         what `whygate check` prints. Reasons that are codes, too, are explained above.\n",
+    );
+    let is_code = |reason: &Reason| Code::ALL.iter().any(|code| code.as_str() == reason.as_str());
+    for reason in reasons::all().filter(|reason| !is_code(reason)) {
+        text.push_str("\n#");
+        text.push_str(&reason_page(reason));
     }
     text
 }
@@ -80,6 +128,20 @@ mod tests {
         }
         let found = fs::read_to_string(&path).unwrap_or_default();
         assert!(found == expected, "run `UPDATE=1 cargo test -p controller`");
+    }
+
+    #[test]
+    fn every_reason_of_a_finding_is_listed_and_has_a_paragraph() {
+        let (list, document) = (list(), document());
+        for reason in reasons::all() {
+            let name = reason.as_str();
+            let found = find(&name.to_lowercase()).unwrap();
+            let remedy = reasons::explained(reason).remedy;
+            assert!(found.contains(remedy) && document.contains(remedy), "{name}: {found}");
+            assert!(list.contains(name), "{name}");
+        }
+        assert_eq!(reasons::all().count(), 14);
+        assert_eq!(find("Nonsense"), None);
     }
 
     #[test]

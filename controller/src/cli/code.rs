@@ -1,9 +1,8 @@
-//! `whygate code CODE`: the page of one refusal.
+//! `whygate code CODE`: the page of one refusal, or of one reason of findings.
 
 use std::process::ExitCode;
 
 use clap::Args;
-use decision::code::Code as Refusal;
 
 use crate::{output, pages};
 
@@ -12,7 +11,7 @@ Examples:
   whygate code
   whygate code AddressNotAllowed";
 
-/// Explain a code of a refusal
+/// Explain a code of a refusal, or the reason of a finding
 ///
 /// Without a code: lists all of them.
 #[derive(Args, Debug)]
@@ -28,13 +27,31 @@ impl Code {
             output::text(&pages::list());
             return ExitCode::SUCCESS;
         };
-        let is_asked = |code: &&Refusal| code.as_str().eq_ignore_ascii_case(&asked);
-        if let Some(code) = Refusal::ALL.iter().find(is_asked) {
-            output::text(&pages::page(*code));
+        if let Some(page) = pages::find(&asked) {
+            output::text(&page);
             return ExitCode::SUCCESS;
         }
-        let shown = decision::escape::quoted(&asked, 64);
-        output::error(&format!("{shown} is no code; `whygate code` lists all of them"));
+        output::error(&unknown(&asked));
         ExitCode::FAILURE
+    }
+}
+
+fn unknown(asked: &str) -> String {
+    let shown = decision::escape::quoted(asked, 64);
+    match crds::nearest(asked, &pages::names()) {
+        Some(name) => format!("{shown} is neither a code nor a reason; did you mean `{name}`?"),
+        None => format!("{shown} is neither a code nor a reason; `whygate code` lists all of them"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typing_error_is_told_what_was_meant() {
+        assert!(unknown("AddressNotAlowed").ends_with("did you mean `AddressNotAllowed`?"));
+        assert!(unknown("SecretMising").ends_with("did you mean `SecretMissing`?"));
+        assert!(unknown("Teapot").contains("`whygate code`"));
     }
 }
