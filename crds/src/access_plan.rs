@@ -27,7 +27,7 @@ use serde_json::{Value, json};
     printcolumn(name = "Display", type_ = "string", json_path = ".spec.displayName"),
     printcolumn(name = "Approval", type_ = "string", json_path = ".spec.approval"),
     printcolumn(
-        name = "Subscriptions",
+        name = "Active",
         type_ = "integer",
         json_path = ".status.subscriptions",
         description = "Subscriptions that are active now."
