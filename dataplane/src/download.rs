@@ -174,7 +174,7 @@ impl Download {
         let Some(lease) = self.lease.take() else { return };
         let observed = format!("endpoint {} {what}", lease.address).into();
         let route = self.case.route().cloned();
-        let unserved = Unserved { code, route, field: None, observed };
+        let unserved = Unserved { code, route, field: None, observed, remedy: None };
         self.worker.record.unserved(self.case.id, &self.case.witness, &unserved);
     }
 }

@@ -102,7 +102,13 @@ fn failed(
         None => {
             let (code, route) = (error.code(), case.route().cloned());
             let observed = error.to_string().into();
-            return Err(Refused::Unserved(Unserved { code, route, field: None, observed }));
+            return Err(Refused::Unserved(Unserved {
+                code,
+                route,
+                field: None,
+                observed,
+                remedy: None,
+            }));
         }
     };
     Err(Refused::Denied(Box::new(Denial { route, ..Denial::of_request(reason) })))

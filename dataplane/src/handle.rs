@@ -11,7 +11,8 @@ use decision::{
     code::Code,
     decide::{Cleared, Decision, decide},
     denial::{Denial, DenialReason},
-    route::Backend,
+    escape::printable,
+    route::{Backend, ServicePort},
     snapshot::Snapshot,
     time::Timestamp,
     token::VerifiedTokens,
@@ -106,6 +107,7 @@ async fn answer(
             route: None,
             field: None,
             observed: "no route for the host and path".into(),
+            remedy: None,
         })),
     }
 }
@@ -128,20 +130,36 @@ fn choose(worker: &Worker, cleared: &Cleared) -> Result<Choice, Refused> {
     let route = || Some(cleared.route().clone());
     let service = match &**cleared.backend() {
         Backend::Service(service) => service,
-        Backend::Missing { field, problem } => {
-            let (field, observed) = (Some(field.clone()), format!("{}: {problem}", field.path));
-            let (code, route, observed) = (Code::BackendMissing, route(), observed.into());
-            return Err(Refused::Unserved(Unserved { code, route, field, observed }));
+        Backend::Missing { field, problem, remedy } => {
+            return Err(Refused::Unserved(Unserved {
+                code: Code::BackendMissing,
+                route: route(),
+                field: Some(field.clone()),
+                observed: format!("{}: {problem}", field.path).into(),
+                remedy: Some((**remedy).into()),
+            }));
         }
     };
     let choice = worker.endpoints.with(|table| {
         table.0.get(service).and_then(|addresses| worker.upstream.choose(addresses, &worker.ids))
     });
     choice.ok_or_else(|| {
-        let observed = format!("service {service} has no endpoint that is ready").into();
-        let (code, route) = (Code::NoEndpoints, route());
-        Refused::Unserved(Unserved { code, route, field: None, observed })
+        Refused::Unserved(Unserved {
+            code: Code::NoEndpoints,
+            route: route(),
+            field: None,
+            observed: format!("service {service} has no endpoint that is ready").into(),
+            remedy: Some(look_at(service).into()),
+        })
     })
+}
+
+fn look_at(ServicePort { service, .. }: &ServicePort) -> String {
+    format!(
+        "Look at the pods that the Service selects: `kubectl get endpointslices -n {} -l kubernetes.io/service-name={}`. Manifests in files need an EndpointSlice beside the Service.",
+        printable(&service.namespace),
+        printable(&service.name)
+    )
 }
 
 fn timestamp(now: SystemTime) -> Timestamp {
@@ -229,7 +247,11 @@ mod tests {
         let route = Arc::new(Route {
             name: Arc::new(RouteName { field: field.clone(), host: "*".into(), path: "/".into() }),
             posture: protected(),
-            backend: Arc::new(Backend::Missing { field, problem: "none".into() }),
+            backend: Arc::new(Backend::Missing {
+                field,
+                problem: "none".into(),
+                remedy: "Name one.".into(),
+            }),
             redirect_to_https: false,
         });
         let routes = HostRoutes {

@@ -26,14 +26,13 @@ pub(crate) struct Unserved {
     pub(crate) field: Option<FieldRef>,
     /// What was observed, for the operator: one sentence without a final period.
     pub(crate) observed: Box<str>,
+    /// What to do, if more is known than the code says.
+    pub(crate) remedy: Option<Box<str>>,
 }
 
 impl Unserved {
     pub(crate) fn remedy(&self) -> String {
-        match &self.field {
-            Some(field) => format!("Create the Service, or correct {field}."),
-            None => self.code.remedy().to_owned(),
-        }
+        self.remedy.as_deref().unwrap_or(self.code.remedy()).to_owned()
     }
 }
 

@@ -44,7 +44,9 @@ pub(crate) fn backend(
         Ok(port) => Backend::Service(port),
         Err(problem) => {
             let field = FieldRef::new(ingress.clone(), problem.path.as_str());
-            let missing = Backend::Missing { field, problem: problem.message.as_str().into() };
+            let (message, remedy) = (problem.message.as_str(), problem.remedy.as_str());
+            let missing =
+                Backend::Missing { field, problem: message.into(), remedy: remedy.into() };
             findings.add(ingress, Reason::BackendMissing, Effect::Closes, problem);
             missing
         }

@@ -295,7 +295,11 @@ fn route(
         Ok(backend) => (posture, backend),
         Err(problem) => {
             let name = FieldRef::new(ingress.resource.clone(), field.as_str());
-            let missing = Backend::Missing { field: name, problem: "it cannot be read".into() };
+            let missing = Backend::Missing {
+                problem: "it cannot be read".into(),
+                remedy: format!("Correct {name}.").into(),
+                field: name,
+            };
             let posture = match problem {
                 Some(problem) => {
                     let reason = invalid_route(&ingress.resource, problem, findings);

@@ -33,6 +33,8 @@ pub enum Backend {
         field: FieldRef,
         /// What is wrong with it.
         problem: Arc<str>,
+        /// What to do about it: whole sentences.
+        remedy: Arc<str>,
     },
 }
 

@@ -51,11 +51,14 @@ async fn each_way_of_an_upstream_to_fail_has_its_code() {
     ] {
         check_code(&proxy.get("shop.test", path, "").await, &status.to_string(), code);
     }
-    let refused = Plan::new(&[nobody().await]).start();
+    let mut refused = Plan::new(&[nobody().await]).start();
     check_code(&refused.get("shop.test", "/", "").await, "502", "UpstreamConnectFailed");
+    assert!(refused.samples.recv().await.is_some());
     assert_eq!(refused.metric("whygate_upstream_connect_failures_total"), 1);
     refused.endpoints.send_replace(Arc::new(EndpointTable::default()));
     check_code(&refused.get("shop.test", "/", "").await, "503", "NoEndpoints");
+    let remedy = refused.samples.recv().await.unwrap().remedy;
+    assert!(remedy.contains("-n shop -l kubernetes.io/service-name="), "{remedy}");
     assert_eq!(refused.metric("whygate_permits_total"), 1);
 }
 
@@ -66,7 +69,8 @@ async fn a_backend_that_does_not_exist_takes_no_permit() {
     let mut proxy = plan.start();
     check_code(&proxy.get("missing.test", "/", "").await, "503", "BackendMissing");
     let sample = proxy.samples.recv().await.unwrap();
-    assert!(sample.remedy.contains("spec.rules[3].http.paths[0]"), "{}", sample.remedy);
+    assert!(sample.observed.starts_with("spec.rules[3].http.paths[0]: "), "{}", sample.observed);
+    assert_eq!(sample.remedy, "Name one.", "as its compiler said");
     assert_eq!(proxy.metric("whygate_permits_total"), 0);
 }
 

@@ -191,7 +191,11 @@ pub(crate) fn snapshot_of(
         let name =
             Arc::new(RouteName { field: field.clone(), host: host.into(), path: "/".into() });
         let backend = Arc::new(match host {
-            "missing.test" => Backend::Missing { field: field.clone(), problem: "none".into() },
+            "missing.test" => Backend::Missing {
+                field: field.clone(),
+                problem: "none".into(),
+                remedy: "Name one.".into(),
+            },
             _ => Backend::Service(service),
         });
         let route = Route { name, posture, backend, redirect_to_https: host == "secure.test" };

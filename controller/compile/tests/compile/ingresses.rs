@@ -76,6 +76,12 @@ fn a_backend_that_does_not_exist_is_told_and_leads_nowhere() {
             "Ingress shop/api at spec.rules[0].http.paths[0].backend.service.port: Service `shop/api` has no TCP port 81",
         ],
     );
+    let world = World::of(&text);
+    let remedies = [
+        world.remedy("GET api.example.com/"),
+        world.compiled.findings.first().expect("a finding").remedy.clone(),
+    ];
+    assert_eq!(remedies, ["Name one of its ports: 80, 8080."; 2]);
 }
 
 #[test]

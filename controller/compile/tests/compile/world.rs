@@ -63,10 +63,17 @@ impl World {
         }
     }
 
-    /// What a request needs, as its refusal says; empty if it is not refused.
+    /// What a request needs, as its refusal says; empty if it is served.
     pub(crate) fn remedy(&self, request: &str) -> String {
         let decision = decide(&self.compiled.snapshot, read(request), &NoTokens, NOW);
-        if let Decision::Deny(_, denial) = decision { denial.remedy() } else { String::new() }
+        match decision {
+            Decision::Deny(_, denial) => denial.remedy(),
+            Decision::Forward(cleared) => match &**cleared.backend() {
+                Backend::Missing { remedy, .. } => remedy.to_string(),
+                Backend::Service(_) => String::new(),
+            },
+            Decision::Redirect(..) | Decision::NotFound(_) => String::new(),
+        }
     }
 
     /// How much a refused client is told; nothing if it is not refused.
