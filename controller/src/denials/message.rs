@@ -40,7 +40,7 @@ pub fn of_denial(key: &DenialKey, facts: Option<&Facts>, object: Kind) -> String
         Some(facts) => (facts.observed.as_str(), facts.remedy.as_str()),
         None => (key.code.meaning(), key.code.remedy()),
     };
-    let middle = format!("{}. {}", observed.trim_end_matches('.'), remedy.trim_end_matches('.'));
+    let middle = format!("{} {}", sentence(observed), remedy.trim_end_matches('.'));
     let room = LIMIT.saturating_sub(head.len() + tail.len());
     format!("{head}{}{tail}", cut(&middle, room))
 }
@@ -52,7 +52,7 @@ pub fn of_finding(field: &FieldRef, message: &str, remedy: &str) -> String {
         "metadata.name" => String::new(),
         path => format!("{path}: "),
     };
-    cut(&format!("{place}{message}. {}", sentence(remedy)), LIMIT)
+    cut(&format!("{place}{} {}", sentence(message), sentence(remedy)), LIMIT)
 }
 
 /// `policy shop/office, rule office-or-vpn: `
@@ -90,7 +90,7 @@ fn tail(key: &DenialKey, facts: Option<&Facts>, object: Kind) -> String {
 
 /// With its final period, and without a second one.
 fn sentence(text: &str) -> String {
-    format!("{}.", text.trim_end_matches('.'))
+    compile::finding::sentence(text.trim_end_matches('.')).to_string()
 }
 
 /// At most `limit` bytes of a text, without control characters; `…` shows that it was cut.
@@ -170,6 +170,10 @@ mod tests {
         assert_eq!(
             of_finding(&at("spec.tls"), "it is empty", "Fill it"),
             "spec.tls: it is empty. Fill it."
+        );
+        assert_eq!(
+            of_finding(&at("spec.tl"), "did you mean `tls`?", "Correct it"),
+            "spec.tl: did you mean `tls`? Correct it."
         );
     }
 
