@@ -317,4 +317,27 @@ mod tests {
         let labels: Vec<_> = manifests.problems.iter().map(|it| unreadable(it).label).collect();
         assert_eq!(labels, ["the second one"]);
     }
+
+    #[test]
+    fn the_manifests_of_the_readme_are_those_of_a_shop_that_works() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let text = |path| std::fs::read_to_string(root.join(path)).unwrap();
+        let readme = text("../README.md");
+        let blocks = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+        let rules = blocks.collect::<Vec<_>>().join("---\n");
+        let files = [("rules.yaml", rules), ("shop.yaml", text("docs/shop.yaml"))];
+        let files = files.map(|(name, text)| (name.to_owned(), text));
+        let manifests = compile::manifest::read(files);
+        let settings =
+            compile::Settings { namespaces_are_known: true, ..compile::Settings::default() };
+        let compiled =
+            compile::compile(&manifests.resources, &settings, &compile::Before::default());
+        assert_eq!(manifests.problems, []);
+        let (findings, of_cluster) = findings(&compiled, &manifests);
+        // Nobody can hand out a certificate for it beforehand.
+        let others = findings.iter().filter(|it| it.reason.as_str() != "CertificateInvalid");
+        assert_eq!((others.collect::<Vec<_>>(), of_cluster), (Vec::new(), None));
+        assert_eq!(manifests.resources.access_subscriptions.len(), 2);
+        assert!(compiled.ingresses.iter().all(|it| it.protection == Protection::Enforced));
+    }
 }

@@ -50,8 +50,8 @@ mod tests {
 
     #[test]
     fn a_typing_error_is_told_what_was_meant() {
-        assert!(unknown("AddressNotAlowed").ends_with("did you mean `AddressNotAllowed`?"));
-        assert!(unknown("SecretMising").ends_with("did you mean `SecretMissing`?"));
+        assert!(unknown("AddressesNotAllowed").ends_with("did you mean `AddressNotAllowed`?"));
+        assert!(unknown("SecretsMissing").ends_with("did you mean `SecretMissing`?"));
         assert!(unknown("Teapot").contains("`whygate code`"));
     }
 }
