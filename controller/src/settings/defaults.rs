@@ -24,7 +24,7 @@ fn default(flag: &str, place: Surroundings) -> Option<&'static str> {
             "On loopback only, for everybody there",
         ),
         "infrastructure_cidrs" => {
-            ("Default: the private networks", "Default `none`", "Default `none`")
+            ("Default: the private networks and loopback", "Default `none`", "Default `none`")
         }
         "denial_window_seconds" => (
             "Later updates of an Event grow apart. Default 30",
