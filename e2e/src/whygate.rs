@@ -214,6 +214,14 @@ impl Whygate {
         self.process.signal(Signal::TERM)
     }
 
+    /// Asks it to end, as somebody at a keyboard does.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn sigint(&mut self) -> anyhow::Result<()> {
+        self.process.signal(Signal::INT)
+    }
+
     /// Kills it at once.
     pub fn kill(&mut self) {
         self.process.kill();
