@@ -274,7 +274,8 @@ mod tests {
             ResourceRef::new(decision::refs::Kind::Ingress, "shop", "web"),
             path.to_owned(),
         );
-        let denial = Denial::of_request(DenialReason::RouteInvalid { field, problem: "no".into() });
+        let reason = DenialReason::RouteInvalid { field, problem: "no".into(), remedy: None };
+        let denial = Denial::of_request(reason);
         let due = denials.count(Shape::of_denial(&denial), now, || key_of(&denial, false));
         due.map(|due| due.count)
     }

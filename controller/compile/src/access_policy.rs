@@ -215,7 +215,8 @@ fn record(
 
 fn refusal(resource: &ResourceRef, problem: &Problem, on_deny: OnDeny) -> Arc<Refusal> {
     let field: FieldRef = problem.field(resource);
-    let reason = DenialReason::PolicyInvalid { field, problem: problem.message.as_str().into() };
+    let (message, remedy) = (problem.message.as_str().into(), problem.remedy_of_object());
+    let reason = DenialReason::PolicyInvalid { field, problem: message, remedy };
     Arc::new(Refusal { reason, on_deny })
 }
 

@@ -146,7 +146,8 @@ pub(crate) fn invalid_route(
     findings: &mut Findings,
 ) -> DenialReason {
     let field: FieldRef = problem.field(resource);
-    let reason = DenialReason::RouteInvalid { field, problem: problem.message.as_str().into() };
+    let (message, remedy) = (problem.message.as_str().into(), problem.remedy_of_object());
+    let reason = DenialReason::RouteInvalid { field, problem: message, remedy };
     findings.add(resource, Reason::RouteInvalid, Effect::Closes, problem);
     reason
 }

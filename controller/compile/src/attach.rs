@@ -121,7 +121,7 @@ impl<'a> Attached<'a> {
         if !policy.is_shadow {
             let field = problem.field(&policy.resource);
             let problem = problem.message.as_str().into();
-            let reason = DenialReason::PolicyInvalid { field, problem };
+            let reason = DenialReason::PolicyInvalid { field, problem, remedy: None };
             self.impossible.entry(place).or_insert(reason);
             // Attached to all of the closed Ingress, so that its disclosure counts.
             let attachment = Attachment { narrowings: Box::new([]), policy: policy.policy.clone() };

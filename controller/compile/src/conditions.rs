@@ -240,7 +240,7 @@ fn unresolved_target(
 }
 
 fn problem(reason: &DenialReason) -> String {
-    if let DenialReason::PolicyInvalid { field, problem }
+    if let DenialReason::PolicyInvalid { field, problem, .. }
     | DenialReason::PolicyUnenforceable { field, problem, .. } = reason
     {
         return format!("{}: {problem}", field.path);

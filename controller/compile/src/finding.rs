@@ -1,6 +1,6 @@
 //! Problems in manifests: which field, what is wrong, what to do, and what it costs until then.
 
-use std::{collections::HashSet, fmt};
+use std::{collections::HashSet, fmt, sync::Arc};
 
 use decision::{
     escape::printable,
@@ -121,6 +121,12 @@ impl Problem {
     ) -> Self {
         let shown = |text: &str| printable(text).to_string();
         Self { path: path.into(), message: shown(message.as_ref()), remedy: shown(remedy.as_ref()) }
+    }
+
+    /// The remedy, if it is not to correct the field: nothing is wrong with what an object is called,
+    /// but with the object as a whole.
+    pub(crate) fn remedy_of_object(&self) -> Option<Arc<str>> {
+        self.path.starts_with("metadata.name").then(|| self.remedy.as_str().into())
     }
 
     pub(crate) fn field(&self, resource: &ResourceRef) -> FieldRef {

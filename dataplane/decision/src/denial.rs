@@ -76,13 +76,13 @@ pub enum DenialReason {
     /// See [`Code::PolicyRequired`].
     PolicyRequired { by: ClosedBy },
     /// See [`Code::PolicyInvalid`].
-    PolicyInvalid { field: FieldRef, problem: Arc<str> },
+    PolicyInvalid { field: FieldRef, problem: Arc<str>, remedy: Option<Arc<str>> },
     /// See [`Code::PolicyMissing`].
     PolicyMissing { policy: ResourceRef, field: FieldRef, lack: Arc<Lack> },
     /// See [`Code::PolicyUnenforceable`].
     PolicyUnenforceable { field: FieldRef, problem: Arc<str>, remedy: Arc<str> },
     /// See [`Code::RouteInvalid`].
-    RouteInvalid { field: FieldRef, problem: Arc<str> },
+    RouteInvalid { field: FieldRef, problem: Arc<str>, remedy: Option<Arc<str>> },
     /// See [`Code::CredentialStoreUnavailable`].
     CredentialStoreUnavailable { resource: ResourceRef, problem: Arc<str>, remedy: Arc<str> },
     /// See [`Code::JudgementFailed`].

@@ -69,6 +69,17 @@ fn the_youngest_ingress_beyond_the_cap_is_refused_and_falls_through_to_nothing_w
 }
 
 #[test]
+fn a_refusal_because_of_the_cap_says_what_to_do_about_the_namespace() {
+    let young = aged("shop/young", 2, "", &[rule("b.example.com", "/")]);
+    let world = World::with(
+        &(SERVICES.to_owned() + &aged("shop/old", 1, "", &[rule("a.example.com", "/")]) + &young),
+        &capped(1),
+    );
+    let remedy = world.remedy("GET b.example.com/");
+    assert!(remedy.starts_with("Delete objects of kind Ingress in the namespace"), "{remedy}");
+}
+
+#[test]
 fn a_default_backend_beyond_the_cap_is_refused() {
     let default = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: { name: rest, namespace: shop }\nspec: { ingressClassName: whygate, defaultBackend: { service: { name: web, port: { number: 80 } } } }\n---\n";
     let text =

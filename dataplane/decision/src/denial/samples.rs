@@ -72,14 +72,14 @@ samples! {
     MethodRefused { method: Method::PUT, allowed: "GET, HEAD".into() },
     RuleMatched { matched: "methods holds PUT".into() },
     PolicyRequired { by: ClosedBy::Flag },
-    PolicyInvalid { field: field(), problem: "unknown field".into() },
+    PolicyInvalid { field: field(), problem: "unknown field".into(), remedy: None },
     PolicyMissing {
         policy: resource(Kind::AccessPolicy), field: field(), lack: lack(),
     },
     PolicyUnenforceable {
         field: field(), problem: "of another controller".into(), remedy: "Remove it.".into(),
     },
-    RouteInvalid { field: field(), problem: "no path".into() },
+    RouteInvalid { field: field(), problem: "no path".into(), remedy: None },
     CredentialStoreUnavailable {
         resource: resource(Kind::Secret), problem: "it has no label".into(),
         remedy: "Add the label.".into(),

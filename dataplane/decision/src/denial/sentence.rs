@@ -162,7 +162,7 @@ fn configuration(reason: &DenialReason) -> String {
                 field.resource
             )
         }
-        R::PolicyInvalid { field, problem } | R::RouteInvalid { field, problem } => {
+        R::PolicyInvalid { field, problem, .. } | R::RouteInvalid { field, problem, .. } => {
             format!("{}: {problem}", field.path)
         }
         R::PolicyMissing { policy, lack, .. } => format!("{policy} is required: {}", lack.problem),
@@ -241,7 +241,9 @@ pub(super) fn remedy(reason: &DenialReason, field: Option<&FieldRef>) -> String 
         (
             R::SubscriptionInvalid { remedy, .. }
             | R::CredentialStoreUnavailable { remedy, .. }
-            | R::PolicyUnenforceable { remedy, .. },
+            | R::PolicyUnenforceable { remedy, .. }
+            | R::PolicyInvalid { remedy: Some(remedy), .. }
+            | R::RouteInvalid { remedy: Some(remedy), .. },
             _,
         ) => remedy.to_string(),
         (R::PolicyMissing { lack, .. }, _) => lack.remedy.to_string(),

@@ -137,14 +137,26 @@ impl Observer for Listener {
 }
 
 /// Whether a heard step is what the headline stands on.
+/// The reason of one check: that another credential would do as well is known of the rule alone.
+fn of_check(reason: &DenialReason) -> DenialReason {
+    let mut reason = reason.clone();
+    if let DenialReason::TokenMissing { or_key: either, .. }
+    | DenialReason::KeyMissing { or_token: either, .. } = &mut reason
+    {
+        *either = false;
+    }
+    reason
+}
+
 fn stands_on(heard: &Heard, reason: &DenialReason, site: &Site) -> bool {
+    let reason = of_check(reason);
     let same_rule = heard.site.policy == site.policy && heard.site.rule == site.rule;
     heard.enforcement == Enforcement::Enforce
         && match &heard.outcome {
             Outcome::Unmet(found) => {
-                heard.section == Section::Require && heard.site == *site && **found == *reason
+                heard.section == Section::Require && heard.site == *site && **found == reason
             }
-            Outcome::Unknown(found) => heard.site == *site && **found == *reason,
+            Outcome::Unknown(found) => heard.site == *site && **found == reason,
             Outcome::Met(_) => heard.section == Section::Deny && same_rule,
             Outcome::NotJudged => false,
         }

@@ -213,7 +213,8 @@ pub(crate) fn attachment(text: &PolicyText) -> Attachment {
     };
     let policy = if text.invalid {
         let field = FieldRef::new(resource.clone(), "spec");
-        let reason = DenialReason::PolicyInvalid { field, problem: "it is wrong".into() };
+        let reason =
+            DenialReason::PolicyInvalid { field, problem: "it is wrong".into(), remedy: None };
         Err(Arc::new(Refusal { reason, on_deny }))
     } else {
         let (deny, require) = (rules("deny", &text.deny), rules("require", &text.require));
