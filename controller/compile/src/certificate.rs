@@ -137,19 +137,24 @@ pub(crate) fn serve(
     }
     served.certificates.default = default(&mut reader, settings, findings);
     let in_use = reader.in_use();
-    keep_apart(&mut served, owners);
+    keep_apart(&mut served.certificates, &chosen, owners);
     served.certificates.hosts.sort_by(|one, two| one.0.cmp(&two.0));
     served.certificates.refused.sort();
     (served, in_use)
 }
 
 /// A wildcard's certificate is not for a name below it that another namespace owns: that gets the
-/// default one, or none.
-fn keep_apart(served: &mut Served, owners: &Owners<'_>) {
+/// default one, or none. So does a name with an entry of `spec.tls` that names no Secret: `chosen` are
+/// the hosts whose entry names one.
+fn keep_apart(
+    certificates: &mut Certificates,
+    chosen: &HashMap<HostPattern, ResourceRef>,
+    owners: &Owners<'_>,
+) {
+    let Certificates { hosts, refused, default } = certificates;
     for (host, _) in owners.apart() {
-        let covered = wildcard_above(host).is_some_and(|wildcard| served.hosts.contains(&wildcard));
-        if covered && !served.hosts.contains(host) {
-            let Certificates { hosts, refused, default } = &mut served.certificates;
+        let covered = wildcard_above(host).is_some_and(|wildcard| chosen.contains_key(&wildcard));
+        if covered && !chosen.contains_key(host) {
             match default {
                 Some(default) => hosts.push((host.clone(), default.clone())),
                 None => refused.push(host.clone()),

@@ -190,6 +190,29 @@ fn the_wildcard_of_another_namespace_has_no_certificate_for_an_owned_host() {
 }
 
 #[test]
+fn an_entry_without_a_secret_gets_no_certificate_of_another_namespace() {
+    let (certificate, key) = pair();
+    let text = SERVICES.to_owned()
+        + &secret("other/b", &certificate, &key)
+        + &with_tls("other/b", 2, "", "*.example.com", "b")
+        + &with_tls("shop/a", 1, "", "a.example.com", "").replace(", secretName: ", "");
+    let refused = (vec!["*.example.com".to_owned()], vec!["a.example.com".to_owned()]);
+    assert_eq!(hosts(&World::of(&text)), refused);
+    let default_tls_secret = Some(("shop".to_owned(), "default".to_owned()));
+    let settings = Settings { default_tls_secret, ..settings() };
+    let (certificate, key) = pair();
+    let world = World::with(&(text + &secret("shop/default", &certificate, &key)), &settings);
+    let certificates = &world.compiled.certificates;
+    let of = |host: &str| {
+        let found = certificates.hosts.iter().find(|(pattern, _)| pattern.to_string() == host);
+        found.map(|(_, certificate)| certificate.key.cert.clone())
+    };
+    let default = certificates.default.as_ref().expect("a certificate").key.cert.clone();
+    assert_eq!(of("a.example.com"), Some(default.clone()));
+    assert_ne!(of("*.example.com"), Some(default));
+}
+
+#[test]
 fn the_default_certificate_comes_from_the_settings() {
     let (certificate, key) = pair();
     let settings =
