@@ -1,6 +1,11 @@
 //! Problems in manifests: which field, what is wrong, what to do, and what it costs until then.
 
-use std::{collections::HashSet, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 use decision::{
     escape::printable,
@@ -97,11 +102,58 @@ impl Reason {
     }
 }
 
+/// How many findings an object has of its own; one more says how many are left out. An object of a
+/// few hundred kilobytes could have tens of thousands, and each becomes an Event and a line.
+const TOLD: usize = 20;
+
 /// Collects findings while compiling.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
-    list: Vec<Finding>,
+    objects: BTreeMap<ResourceRef, Told>,
     muted: HashSet<ResourceRef>,
+}
+
+/// What is told of one object.
+#[derive(Debug, Default)]
+struct Told {
+    /// The worst of it, then in the order of fields; at most [`TOLD`].
+    worst: BTreeSet<(Effect, Finding)>,
+    /// Digests of the others: the same problem may be found twice.
+    others: HashSet<u64>,
+    /// What the worst of the others costs.
+    next: Option<(Effect, Reason)>,
+}
+
+impl Told {
+    fn add(&mut self, finding: Finding) {
+        self.worst.insert((finding.effect, finding));
+        if self.worst.len() > TOLD
+            && let Some((effect, other)) = self.worst.pop_last()
+        {
+            let mut digest = DefaultHasher::new();
+            other.hash(&mut digest);
+            self.others.insert(digest.finish());
+            let rank = (effect, other.reason);
+            self.next = Some(self.next.map_or(rank, |next| next.min(rank)));
+        }
+    }
+
+    fn into_findings(self, resource: ResourceRef) -> impl Iterator<Item = Finding> {
+        let count = self.others.len();
+        let others = self.next.map(|(effect, reason)| {
+            let problems = if count == 1 { "problem" } else { "problems" };
+            Finding {
+                field: FieldRef::new(resource, "metadata.name"),
+                reason,
+                message: format!(
+                    "{count} more {problems} of it, none of them worse, are not listed"
+                ),
+                remedy: "Correct what is listed; the others are listed then.".to_owned(),
+                effect,
+            }
+        });
+        self.worst.into_iter().map(|(_, finding)| finding).chain(others)
+    }
 }
 
 /// A problem whose object is known from its surroundings.
@@ -152,14 +204,18 @@ impl Findings {
         }
         let field = problem.field(resource);
         let Problem { message, remedy, .. } = problem;
-        self.list.push(Finding { field, reason, message, remedy, effect });
+        let finding = Finding { field, reason, message, remedy, effect };
+        self.objects.entry(resource.clone()).or_default().add(finding);
     }
 
-    /// All findings in the order of objects and fields, each once.
-    pub(crate) fn into_sorted(mut self) -> Vec<Finding> {
-        self.list.sort();
-        self.list.dedup();
-        self.list
+    /// All findings in the order of objects and fields, each once; of an object with very many the
+    /// worst.
+    pub(crate) fn into_sorted(self) -> Vec<Finding> {
+        let objects = self.objects.into_iter();
+        let mut all: Vec<_> =
+            objects.flat_map(|(resource, told)| told.into_findings(resource)).collect();
+        all.sort();
+        all
     }
 }
 
