@@ -234,11 +234,8 @@ mod tests {
             on_deny: OnDeny::default(),
         });
         let attachment = Attachment { narrowings: Box::default(), policy: Ok(policy) };
-        Posture::Enforce(Protection::new(
-            vec![attachment],
-            Vec::new(),
-            Uncovered::Open(OpenBy::Flag),
-        ))
+        let uncovered = Uncovered::Open(OpenBy::Flag);
+        Posture::Enforce(Protection::new(vec![attachment], Vec::new(), uncovered).into())
     }
 
     fn snapshot() -> Snapshot {

@@ -1,6 +1,6 @@
 //! What the annotations of an Ingress say; one that is not understood closes the Ingress.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use decision::{
     denial::DenialReason,
@@ -35,6 +35,10 @@ pub(crate) struct Annotations {
     pub(crate) refusal: Option<DenialReason>,
 }
 
+/// How many different names a list of ours may have. Every demanded policy is looked for at each
+/// request, and each namespace is kept for each host.
+const NAMES: [(&str, usize); 3] = [(REQUIRE_POLICY, 16), (SHARE_HOST, 64), (IGNORE, 64)];
+
 type Raw = BTreeMap<String, String>;
 
 /// The place of an annotation: `metadata.annotations['whygate.dev/posture']`.
@@ -50,14 +54,17 @@ pub(crate) fn read(
 ) -> Annotations {
     let empty = Raw::new();
     let annotations = annotations.unwrap_or(&empty);
-    let list = |key| annotations.get(key).map(|text| split(text)).unwrap_or_default();
+    let list = |(key, most): (&str, usize)| {
+        let names = annotations.get(key).into_iter().flat_map(|text| split(text));
+        names.take(most).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let [required, shared_with, ignored] = NAMES.map(list);
     let mut read = Annotations {
-        required: list(REQUIRE_POLICY),
-        shared_with: list(SHARE_HOST).into_iter().collect(),
+        required,
+        shared_with: shared_with.into_iter().collect(),
         redirects: annotations.get(SSL_REDIRECT).map(String::as_str) != Some("false"),
         refusal: None,
     };
-    let ignored = list(IGNORE);
     for (key, value) in annotations {
         let closing =
             unknown(key).or_else(|| (!ignored.contains(key)).then(|| unenforced(key)).flatten());
@@ -75,9 +82,11 @@ pub(crate) fn read(
     read
 }
 
-/// Names between commas; empty ones left out.
-fn split(text: &str) -> Vec<String> {
-    text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+/// Names between commas, each once; empty ones left out.
+fn split(text: &str) -> impl Iterator<Item = &str> {
+    let mut seen = HashSet::new();
+    let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+    names.filter(move |name| seen.insert(*name))
 }
 
 fn unknown(key: &str) -> Option<Problem> {
@@ -113,15 +122,25 @@ fn unenforced(key: &str) -> Option<Problem> {
 fn invalid(key: &str, value: &str) -> Option<Problem> {
     let remedy = match key {
         SSL_REDIRECT if !matches!(value, "true" | "false") => "Write `\"true\"` or `\"false\"`.",
-        REQUIRE_POLICY if split(value).is_empty() => {
+        REQUIRE_POLICY if split(value).next().is_none() => {
             "Name the AccessPolicies that must cover this Ingress, separated by commas, or remove the annotation."
         }
-        SHARE_HOST if split(value).is_empty() => {
+        SHARE_HOST if split(value).next().is_none() => {
             "Name the namespaces that may use the hosts of this Ingress, separated by commas, or remove the annotation."
         }
-        _ => return None,
+        _ => return surplus(key, value),
     };
     Some(Problem::new(path(key), format!("`{value}` is not a value of `{key}`"), remedy))
+}
+
+/// What is wrong with a list that has more names than it may have.
+fn surplus(key: &str, value: &str) -> Option<Problem> {
+    let (_, most) = NAMES.into_iter().find(|(list, _)| *list == key)?;
+    let count = split(value).count();
+    (count > most).then(|| {
+        let message = format!("it has {count} different names, and at most {most} count");
+        Problem::new(path(key), message, format!("Leave {} of them out.", count - most))
+    })
 }
 
 /// Records a protection that cannot be enforced, and the refusal that follows.

@@ -150,7 +150,7 @@ impl<'a> Attached<'a> {
                 Posture::Open(by)
             }
             uncovered @ (Uncovered::Open(_) | Uncovered::Closed(_)) => {
-                Posture::Enforce(Protection::new(attachments, required, uncovered))
+                Posture::Enforce(Protection::new(attachments, required, uncovered).into())
             }
         }
     }

@@ -40,6 +40,8 @@ pub(crate) struct Table {
     ways: Vec<Way>,
     /// Ingresses that redirect where there is TLS.
     redirecting: HashSet<ResourceRef>,
+    /// Hosts that are served as another one is.
+    alike: Vec<(HostPattern, Vec<HostPattern>)>,
 }
 
 /// How and where a route stands.
@@ -145,21 +147,32 @@ impl Table {
             let paths = entry.paths.into_iter().chain(entry.stand_ins).collect();
             HostRoutes { host, owner, paths }
         });
-        RoutingTable::new(hosts.collect(), self.default)
+        let mut table = RoutingTable::new(hosts.collect(), self.default);
+        for (host, others) in self.alike {
+            table.share(&host, others);
+        }
+        table
     }
 }
 
 impl Table {
     /// A host with TLS that only a wildcard or a rule without host serves gets routes of its own,
-    /// because what falls through to those is not redirected.
+    /// because what falls through to those is not redirected. All hosts below one wildcard have the
+    /// same routes: copies for each would grow with the product of hosts and paths.
     fn redirect_below(&mut self, owners: &Owners<'_>, served: &Served) {
+        let mut all: BTreeMap<HostPattern, Vec<&HostPattern>> = BTreeMap::new();
         for host in served.hosts().filter(|host| **host != HostPattern::Any) {
             let wildcard = wildcard_above(host).filter(|above| self.hosts.contains_key(above));
             let below = wildcard.unwrap_or(HostPattern::Any);
-            if self.hosts.contains_key(host) || owners.of(&below) != owners.of(host) {
-                continue;
+            if !self.hosts.contains_key(host) && owners.of(&below) == owners.of(host) {
+                all.entry(below).or_default().push(host);
             }
+        }
+        let mut copies = Vec::with_capacity(all.len());
+        for (below, hosts) in all {
             let Some(entry) = self.hosts.get(&below) else { continue };
+            let mut hosts = hosts.into_iter().cloned();
+            let Some(first) = hosts.next() else { continue };
             let redirecting = |(path_match, path, route): &Entry| {
                 (*path_match, path.clone(), self.redirecting_route(route))
             };
@@ -168,8 +181,10 @@ impl Table {
                 stand_ins: entry.stand_ins.iter().map(redirecting).collect(),
                 taken: HashMap::new(),
             };
-            self.hosts.insert(host.clone(), copy);
+            copies.push((first.clone(), copy));
+            self.alike.push((first, hosts.collect()));
         }
+        self.hosts.extend(copies);
     }
 
     fn redirecting_route(&self, route: &Arc<Route>) -> Arc<Route> {
@@ -252,6 +267,7 @@ fn posture_of(
     posture: &Posture,
     findings: &mut Findings,
 ) -> Posture {
+    // A clone shares what the posture holds.
     match path.problem.clone() {
         None => posture.clone(),
         Some(problem) => {

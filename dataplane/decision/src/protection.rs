@@ -17,7 +17,9 @@ use crate::{
 #[derive(Clone, Debug)]
 pub enum Posture {
     /// Its policies decide.
-    Enforce(Protection),
+    ///
+    /// Shared by all routes of an Ingress: there may be thousands, with the same long lists.
+    Enforce(Arc<Protection>),
     /// It has no policy and the installation says that such routes are open.
     Open(OpenBy),
     /// Something that it needs is not resolved: every request is refused.
@@ -27,8 +29,11 @@ pub enum Posture {
 impl Posture {
     /// Every request is refused for `reason`. The client is told no more than the strictest of the
     /// policies allows, and never more than by default.
-    pub fn refusing(reason: DenialReason, attachments: &[Attachment]) -> Self {
-        let told = attachments.iter().map(|attachment| attachment.on_deny().disclosure).min();
+    pub fn refusing<'a>(
+        reason: DenialReason,
+        attachments: impl IntoIterator<Item = &'a Attachment>,
+    ) -> Self {
+        let told = attachments.into_iter().map(|attachment| attachment.on_deny().disclosure).min();
         Self::Refuse(refusal(reason, told.unwrap_or_default()))
     }
 

@@ -78,9 +78,9 @@ pub struct HostRoutes {
 /// All routes, by host and path.
 #[derive(Debug, Default)]
 pub struct RoutingTable {
-    exact: HashMap<Host, HostEntry>,
-    wildcard: HashMap<Host, HostEntry>,
-    any: Option<HostEntry>,
+    exact: HashMap<Host, Arc<HostEntry>>,
+    wildcard: HashMap<Host, Arc<HostEntry>>,
+    any: Option<Arc<HostEntry>>,
     default: Option<(Arc<str>, Arc<Route>)>,
 }
 
@@ -105,19 +105,41 @@ impl RoutingTable {
     /// what no host and path matches, but nothing of a host that another namespace owns.
     /// A host that is given twice keeps its first owner and the paths of both.
     pub fn new(hosts: Vec<HostRoutes>, default: Option<(Arc<str>, Arc<Route>)>) -> Self {
-        let mut table = Self { default, ..Self::default() };
+        let mut entries: HashMap<HostPattern, HostEntry> = HashMap::new();
         for HostRoutes { host, owner, paths } in hosts {
             let new = || HostEntry { owner, paths: Node::default() };
-            let entry = match host {
-                HostPattern::Exact(host) => table.exact.entry(host).or_insert_with(new),
-                HostPattern::Wildcard(suffix) => table.wildcard.entry(suffix).or_insert_with(new),
-                HostPattern::Any => table.any.get_or_insert_with(new),
-            };
+            let entry = entries.entry(host).or_insert_with(new);
             for (path_match, path, route) in paths {
                 entry.paths.insert(path_match, &path, route);
             }
         }
+        let mut table = Self { default, ..Self::default() };
+        for (host, entry) in entries {
+            table.insert(host, Arc::new(entry));
+        }
         table
+    }
+
+    /// Serves other hosts as `host` is served, with its owner and the very same routes: however many
+    /// they are, each costs no more than its name. Nothing changes if there is no such host; one of
+    /// `others` that has an entry of its own loses it.
+    pub fn share(&mut self, host: &HostPattern, others: impl IntoIterator<Item = HostPattern>) {
+        let entry = match host {
+            HostPattern::Exact(host) => self.exact.get(host),
+            HostPattern::Wildcard(suffix) => self.wildcard.get(suffix),
+            HostPattern::Any => self.any.as_ref(),
+        };
+        if let Some(entry) = entry.cloned() {
+            others.into_iter().for_each(|other| self.insert(other, Arc::clone(&entry)));
+        }
+    }
+
+    fn insert(&mut self, host: HostPattern, entry: Arc<HostEntry>) {
+        match host {
+            HostPattern::Exact(host) => _ = self.exact.insert(host, entry),
+            HostPattern::Wildcard(suffix) => _ = self.wildcard.insert(suffix, entry),
+            HostPattern::Any => self.any = Some(entry),
+        }
     }
 
     /// The route for a host and a canonical path.
@@ -138,12 +160,12 @@ impl RoutingTable {
     }
 
     /// An exact host, else a wildcard one label above it, else the routes without a host.
-    fn entry(&self, host: &Host) -> Option<&HostEntry> {
+    fn entry(&self, host: &Host) -> Option<&Arc<HostEntry>> {
         let wildcard = || host.parent().and_then(|parent| self.wildcard.get(parent));
         self.exact.get(host).or_else(wildcard).or(self.any.as_ref())
     }
 
-    fn default_for(&self, entry: Option<&HostEntry>) -> Option<&Arc<Route>> {
+    fn default_for(&self, entry: Option<&Arc<HostEntry>>) -> Option<&Arc<Route>> {
         let (namespace, route) = self.default.as_ref()?;
         entry.is_none_or(|entry| entry.owner == *namespace).then_some(route)
     }

@@ -243,7 +243,7 @@ fn demand(demand: Demand, enforcement: Enforcement) -> Posture {
     });
     let attachment = Attachment { narrowings: Box::default(), policy: Ok(policy) };
     let uncovered = Uncovered::Open(OpenBy::Flag);
-    Posture::Enforce(Protection::new(vec![attachment], Vec::new(), uncovered))
+    Posture::Enforce(Protection::new(vec![attachment], Vec::new(), uncovered).into())
 }
 
 /// An upstream that answers with what it got, or as its path says.

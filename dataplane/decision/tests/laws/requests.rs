@@ -194,7 +194,7 @@ fn protected(policies: &[PolicyText]) -> Decision {
     let attachments = policies.iter().map(attachment).collect();
     let uncovered = Uncovered::Open(OpenBy::Flag);
     let protection = Protection::new(attachments, vec![required], uncovered);
-    decided(&snapshot(Posture::Enforce(protection), false), None)
+    decided(&snapshot(Posture::Enforce(protection.into()), false), None)
 }
 
 #[test]

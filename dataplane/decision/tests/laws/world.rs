@@ -227,7 +227,7 @@ pub(crate) fn snapshot(policies: &[PolicyText], closed: bool) -> Snapshot {
     let uncovered =
         if closed { Uncovered::Closed(ClosedBy::Flag) } else { Uncovered::Open(OpenBy::Flag) };
     let attachments = policies.iter().map(attachment).collect();
-    let posture = Posture::Enforce(Protection::new(attachments, Vec::new(), uncovered));
+    let posture = Posture::Enforce(Protection::new(attachments, Vec::new(), uncovered).into());
     let route = Arc::new(Route { posture, ..open_route("/") });
     Snapshot {
         generation: 1,
