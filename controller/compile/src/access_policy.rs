@@ -261,11 +261,12 @@ fn targets(references: &[TargetRef], problems: &mut Vec<Problem>) -> Vec<Target>
         .collect()
 }
 
-/// What a reference narrows to. An entry that is not canonical would match no request, so the
-/// policy would silently not apply: it is a problem, and narrows nothing.
+/// What a reference narrows to. An entry that has to be worked out may mean something else than
+/// its author thinks, so that the policy would silently not apply: it is a problem, and narrows
+/// nothing.
 fn narrowing(index: usize, reference: &TargetRef, problems: &mut Vec<Problem>) -> Narrowing {
     let before = problems.len();
-    let mut hosts = Vec::new();
+    let (mut hosts, mut paths) = (Vec::new(), Vec::new());
     for (position, text) in reference.hosts.iter().enumerate() {
         match HostPattern::parse(text) {
             Ok(host) if host != HostPattern::Any => hosts.push(host),
@@ -277,20 +278,19 @@ fn narrowing(index: usize, reference: &TargetRef, problems: &mut Vec<Problem>) -
         }
     }
     for (position, text) in reference.paths.iter().enumerate() {
-        let fine = |canonical: &str| canonical == text && !path::has_parameters(text);
-        if !path::canonical(text).is_ok_and(|canonical| fine(&canonical)) {
-            problems.push(Problem::new(
+        match path::written(text) {
+            Ok(path) => paths.push(path.into()),
+            Err(_) => problems.push(Problem::new(
                 format!("spec.targetRefs[{index}].paths[{position}]"),
                 format!("`{text}` is not a path as requests are compared with"),
-                "Write an absolute path without dot segments, empty segments, parameters and needless escapes.",
-            ));
+                "Write an absolute path without dot segments, empty segments and parameters.",
+            )),
         }
     }
     if problems.len() > before {
         return Narrowing::default();
     }
-    let paths = reference.paths.iter().map(|path| path.as_str().into()).collect();
-    Narrowing { hosts: hosts.into(), paths }
+    Narrowing { hosts: hosts.into(), paths: paths.into() }
 }
 
 /// Tells what is wrong with a manifest, and closes what it names.

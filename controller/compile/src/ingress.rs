@@ -302,18 +302,17 @@ fn read_path(field: String, path: &HTTPIngressPath) -> Path<'_> {
     Path { field, written, place, problem: unknown.or(problem), backend }
 }
 
-/// Where a path stands. One that is not canonical is refused at the nearest place that its
+/// Where a path stands. One that has to be worked out is refused at the nearest place that its
 /// requests can have.
 fn place(field: &str, written: &str, path_match: PathMatch) -> (Place, Option<Problem>) {
-    let canonical = path::canonical(written);
-    match &canonical {
-        Ok(canonical) if canonical.as_ref() == written && !path::has_parameters(written) => {
-            let path = written.to_owned();
+    match path::written(written) {
+        Ok(path) => {
+            let path = path.into_owned();
             (Place { path_match, path, stands_in: false }, None)
         }
-        Ok(canonical) => {
+        Err(Ok(canonical)) => {
             let mut path: String =
-                path::segments(canonical).flat_map(|segment| ["/", segment]).collect();
+                path::segments(&canonical).flat_map(|segment| ["/", segment]).collect();
             if path.is_empty() || canonical.ends_with('/') {
                 path.push('/');
             }
@@ -321,7 +320,7 @@ fn place(field: &str, written: &str, path_match: PathMatch) -> (Place, Option<Pr
             let problem = Problem::new(field, message, format!("Write `{path}`."));
             (Place { path_match, path, stands_in: false }, Some(problem))
         }
-        Err(problem) => {
+        Err(Err(problem)) => {
             let message = format!("`{written}` is not a path: {}", problem.as_str());
             unplaceable(field, written, message)
         }

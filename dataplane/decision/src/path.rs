@@ -45,8 +45,14 @@ impl PathProblem {
     }
 }
 
-/// The canonical form of the path of a request target: printable ASCII, unreserved escapes
-/// decoded, other escapes in upper case, no dot segments, no empty segment but a last one.
+/// The canonical form of the path of a request target: printable ASCII, no dot segments, no empty
+/// segment but a last one, and no escape of a character that may stand for itself.
+///
+/// Those are the unreserved ones (RFC 3986 section 6.2.2.2) and of the others of `pchar` (section
+/// 3.3) all but `;`: servers compare paths after decoding them, so `/%40a` and `/@a` are one path.
+/// `%3B` stays, because a server that knows parameters takes `;` for their beginning and `%3B` for
+/// a part of the name; [`segments`] cuts at both. `+` is itself, never a space. What must be escaped
+/// has its digits in upper case.
 ///
 /// Borrowed if the text is canonical already. The canonical form of a canonical path is itself.
 ///
@@ -62,6 +68,18 @@ pub fn canonical(text: &str) -> Result<Cow<'_, str>, PathProblem> {
     normalize(&decode(text)?).map(Cow::Owned)
 }
 
+/// The canonical form of a path in a manifest: escapes are decoded as in a request, but nothing is
+/// resolved or left out, because a manifest that needs it probably means something else.
+///
+/// # Errors
+/// What its canonical form is, if it has one, so that a remedy can name it.
+pub fn written(text: &str) -> Result<Cow<'_, str>, Result<Cow<'_, str>, PathProblem>> {
+    match (canonical(text), decode(text)) {
+        (Ok(path), Ok(decoded)) if path == decoded && !has_parameters(&path) => Ok(path),
+        (other, _) => Err(other),
+    }
+}
+
 /// The elements between the slashes of a canonical path, parameters (`;x=1`, `%3Bx=1`) left out:
 /// what routes and policies match. A trailing slash adds none.
 pub fn segments(path: &str) -> impl Iterator<Item = &str> {
@@ -74,7 +92,7 @@ pub fn segments(path: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Whether some segment of a canonical path has parameters, which are no part of what is matched.
-pub fn has_parameters(path: &str) -> bool {
+fn has_parameters(path: &str) -> bool {
     parameters(path).is_some()
 }
 
@@ -107,7 +125,8 @@ fn is_plain(text: &str) -> bool {
     })
 }
 
-/// Decodes escapes of unreserved characters, puts the others in upper case, refuses the rest.
+/// Decodes escapes of characters that may stand for themselves, puts the others in upper case,
+/// refuses the rest.
 fn decode(text: &str) -> Result<Cow<'_, str>, PathProblem> {
     if !text.bytes().all(is_path_byte) {
         return Err(PathProblem::Character);
@@ -133,7 +152,12 @@ fn decode(text: &str) -> Result<Cow<'_, str>, PathProblem> {
 
 /// `pchar` and `/` of RFC 3986 section 3.3, with `%` for escapes.
 fn is_path_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/%".contains(&byte)
+    stands_for_itself(byte) || matches!(byte, b';' | b'/' | b'%')
+}
+
+/// `pchar` without `;` and `%`: the same character with and without escape.
+fn stands_for_itself(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@".contains(&byte)
 }
 
 fn escape(after: &str) -> Result<(u8, &str), PathProblem> {
@@ -150,7 +174,7 @@ fn push_escaped(decoded: &mut String, byte: u8) -> Result<(), PathProblem> {
         b'/' => Err(PathProblem::EncodedSlash),
         b'\\' => Err(PathProblem::EncodedBackslash),
         0..=0x1f | 0x7f => Err(PathProblem::EncodedControl),
-        b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+        _ if stands_for_itself(byte) => {
             decoded.push(char::from(byte));
             Ok(())
         }
@@ -232,6 +256,10 @@ mod tests {
         check("/%c3%a9", Ok("/%C3%A9"));
         check("/a%20b", Ok("/a%20b"));
         check("/a.b..c", Ok("/a.b..c"));
+        check("/%40admin", Ok("/@admin"));
+        check("/api%3Av1/bob%2bx/%21%24%26%27%28%29%2A%2c%3D", Ok("/api:v1/bob+x/!$&'()*,="));
+        check("/a+b%20c", Ok("/a+b%20c"));
+        check("/a%3bb%3f%23%5b%7C", Ok("/a%3Bb%3F%23%5B%7C"));
     }
 
     #[test]
@@ -260,6 +288,26 @@ mod tests {
         check("/a/.%3Bx;y/b", Err(PathProblem::DotSegmentParameter));
         check("/..", Err(PathProblem::AboveRoot));
         check("/%2e%2e/a", Err(PathProblem::AboveRoot));
+    }
+
+    #[test]
+    fn a_manifest_may_escape_but_not_leave_a_path_to_be_worked_out() {
+        let check = |text, expected: Result<&str, Result<&str, PathProblem>>| {
+            let found = written(text).map(Cow::into_owned);
+            let found = found.map_err(|canonical| canonical.map(Cow::into_owned));
+            let expected = expected.map(String::from);
+            assert_eq!(found, expected.map_err(|path| path.map(String::from)), "{text}");
+        };
+        for text in ["/@admin", "/%40admin", "/%40%61dmin"] {
+            check(text, Ok("/@admin"));
+        }
+        check("/%c3%a9/", Ok("/%C3%A9/"));
+        check("//a", Err(Ok("/a")));
+        check("/a/%2e%2E/b", Err(Ok("/b")));
+        check("/a;x", Err(Ok("/a;x")));
+        check("/a%3bx", Err(Ok("/a%3Bx")));
+        check("/a%2fb", Err(Err(PathProblem::EncodedSlash)));
+        check("a", Err(Err(PathProblem::NotAbsolute)));
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use compile::Settings;
 
-use crate::world::{World, api, check, check_findings, check_with, ingress, rule, settings};
+use crate::world::{
+    SERVICES, World, aged, api, check, check_findings, check_with, ingress, rule, settings,
+};
 
 fn path(path: &str, path_type: &str, backend: &str) -> String {
     format!(
@@ -132,6 +134,37 @@ fn an_invalid_path_does_not_fall_through_to_a_wider_one() {
         let request = format!("GET api.example.com{request}");
         check(&text, &[(&request, "RouteInvalid"), ("GET api.example.com/other", "shop/web:80")]);
     }
+}
+
+#[test]
+fn a_path_may_be_written_with_escapes_and_without() {
+    for written in ["/@b", "/%40b", "/%40%62/"] {
+        let rules = format!(
+            "rules: [{}, {}]",
+            rule("api.example.com", "/"),
+            rule("api.example.com", written).replace("name: web", "name: api")
+        );
+        let text = ingress("", &rules);
+        for request in ["GET api.example.com/@b", "GET api.example.com/%40b/x"] {
+            check(&text, &[(request, "shop/api:80"), ("GET api.example.com/b", "shop/web:80")]);
+        }
+        check_findings(&text, &[]);
+    }
+}
+
+#[test]
+fn two_spellings_of_a_path_are_one_path_that_the_older_ingress_keeps() {
+    let text = [
+        SERVICES.to_owned(),
+        aged("shop/old", 1, "", &[rule("a.example.com", "/@b")]),
+        aged("shop/young", 2, "", &[rule("a.example.com", "/%40b")]),
+    ];
+    check_findings(
+        &text.concat(),
+        &[
+            "Ingress shop/young at spec.rules[0].http.paths[0].path: Ingress shop/old has `a.example.com` with path `/%40b` already",
+        ],
+    );
 }
 
 #[test]

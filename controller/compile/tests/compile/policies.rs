@@ -74,6 +74,19 @@ fn a_narrowing_that_is_not_canonical_closes_instead_of_matching_nothing() {
 }
 
 #[test]
+fn a_narrowing_may_be_written_with_escapes_and_without() {
+    for path in ["/@admin", "/%40admin", "/%40%61dmin"] {
+        let target =
+            format!("{{ group: networking.k8s.io, kind: Ingress, name: api, paths: ['{path}'] }}");
+        let text = api() + &targeted("office", &target, OFFICE);
+        for request in ["GET api.example.com/@admin", "GET api.example.com/%40admin/x"] {
+            check(&text, &[(request, "AddressNotAllowed")]);
+        }
+        check(&text, &[("GET api.example.com/", "shop/api:80")]);
+    }
+}
+
+#[test]
 fn a_target_that_does_not_exist_is_told_and_the_rest_is_enforced() {
     let targets = "{ group: networking.k8s.io, kind: Ingress, name: nobody }, { group: networking.k8s.io, kind: Ingress, name: api }";
     let text = api() + &targeted("office", targets, OFFICE);

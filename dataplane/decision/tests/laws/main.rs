@@ -14,5 +14,6 @@ mod key_sets;
 mod requests;
 mod routing;
 mod signer;
+mod spellings;
 mod tokens;
 mod world;
