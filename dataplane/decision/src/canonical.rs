@@ -234,6 +234,8 @@ fn read_host(parts: &Parts) -> Result<Host, DenialReason> {
     }
 }
 
+/// The target. A fragment, which no target may have (RFC 9112 section 3.2), cannot be refused: the
+/// `http` crate drops it while it parses, so that it is neither judged nor forwarded.
 fn read_target(parts: &Parts) -> Result<PathAndQuery, DenialReason> {
     let target = parts.uri.path_and_query().ok_or_else(|| malformed("target"))?;
     let printable = |byte: u8| matches!(byte, 0x21..=0x7e) && byte != b'\\';
@@ -241,7 +243,8 @@ fn read_target(parts: &Parts) -> Result<PathAndQuery, DenialReason> {
         return Err(malformed("query-character"));
     }
     let path = path::canonical(target.path()).map_err(|problem| malformed(problem.as_str()))?;
-    if path == target.path() {
+    // The path of `http://example.com?x` reads as `/`, but does not stand in the text.
+    if path == target.path() && target.as_str().starts_with('/') {
         return Ok(target.clone());
     }
     let rebuilt = match target.query() {

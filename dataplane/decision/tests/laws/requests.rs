@@ -108,6 +108,16 @@ fn what_is_judged_and_forwarded_is_the_canonical_target() {
     let request = read_from(CLIENT, get("/a/./b//%7ec/../d?x=/../%2f")).unwrap();
     assert_eq!(request.line().target.as_str(), "/a/b/d?x=/../%2f");
     assert_eq!(request.path(), "/a/b/d");
+    for (sent, read) in [("http://example.com", "/"), ("http://example.com?x", "/?x")] {
+        assert_eq!(read_from(CLIENT, get(sent)).unwrap().line().target.as_str(), read);
+    }
+}
+
+#[test]
+fn a_fragment_is_no_part_of_what_is_judged_and_forwarded() {
+    for (sent, read) in [("/#/../@admin", "/"), ("/@admin#/x", "/@admin"), ("/a?b#/../c", "/a?b")] {
+        assert_eq!(read_from(CLIENT, get(sent)).unwrap().line().target.as_str(), read, "{sent}");
+    }
 }
 
 #[test]
