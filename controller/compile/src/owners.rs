@@ -96,6 +96,11 @@ impl<'a> Owners<'a> {
         self.owners.get(host).map(|owner| owner.namespace)
     }
 
+    /// The hosts that some Ingress names, in a rule or beside a certificate.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &HostPattern> {
+        self.owners.keys()
+    }
+
     /// Whether Ingresses of a namespace have an effect on a host.
     pub(crate) fn may_use(&self, host: &HostPattern, namespace: &str) -> bool {
         let Some(owner) = self.owners.get(host) else { return false };

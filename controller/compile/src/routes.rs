@@ -142,6 +142,9 @@ impl Table {
         for (host, _) in owners.apart() {
             self.hosts.entry(host.clone()).or_default();
         }
+        // One that only stands beside a certificate tells for whom handshakes with its name are.
+        let bare: Vec<_> = owners.hosts().filter(|host| !self.serves(host)).cloned().collect();
+        self.hosts.extend(bare.into_iter().map(|host| (host, Host::default())));
         let hosts = self.hosts.into_iter().map(|(host, entry)| {
             let owner = owners.of(&host).unwrap_or_default().into();
             let paths = entry.paths.into_iter().chain(entry.stand_ins).collect();
@@ -156,6 +159,15 @@ impl Table {
 }
 
 impl Table {
+    /// Whether requests for a host find some entry. A default backend needs none.
+    fn serves(&self, host: &HostPattern) -> bool {
+        let above = || wildcard_above(host).is_some_and(|above| self.hosts.contains_key(&above));
+        *host == HostPattern::Any
+            || self.hosts.contains_key(host)
+            || self.hosts.contains_key(&HostPattern::Any)
+            || above()
+    }
+
     /// A host with TLS that only a wildcard or a rule without host serves gets routes of its own,
     /// because what falls through to those is not redirected. All hosts below one wildcard have the
     /// same routes: copies for each would grow with the product of hosts and paths.

@@ -3,7 +3,7 @@
 use compile::Settings;
 use decision::host::HostPattern;
 
-use crate::world::{SERVICES, aged, check, check_findings, check_with, rule, settings};
+use crate::world::{SERVICES, World, aged, check, check_findings, check_with, rule, settings};
 
 fn text(ingresses: &[String]) -> String {
     format!("{SERVICES}{}", ingresses.concat())
@@ -109,4 +109,57 @@ fn the_oldest_ingress_keeps_an_equal_host_and_path() {
             "Ingress shop/a at spec.rules[0].http.paths[0].path: Ingress shop/old has `a.example.com` with path `/v1/` already",
         ],
     );
+}
+
+/// An Ingress of namespace other with rules for `evil.test` and entries of `spec.tls`.
+fn with_tls(created: u8, hosts: &str) -> String {
+    let ingress = aged("other/web", created, "", &[rule("evil.test", "/")]);
+    ingress
+        .replace("rules: [", &format!("tls: [{{ hosts: [{hosts}], secretName: tls }}], rules: ["))
+}
+
+#[test]
+fn a_handshake_for_a_name_without_rules_is_for_the_owner_of_its_certificate() {
+    let default = "spec: { defaultBackend: { service: { name: web, port: { number: 80 } } }, ";
+    for all in [
+        aged("shop/all", 1, "", &[]),
+        aged("shop/all", 1, "", &[rule("", "/all")]),
+        aged("shop/all", 1, "", &[]).replace("spec: { ", default),
+        aged("shop/all", 3, "", &[rule("*.evil.test", "/")]),
+    ] {
+        let shop = aged("shop/web", 1, "", &[rule("a.example.com", "/")]);
+        let text = text(&[shop, with_tls(2, "own.evil.test, '*.more.test'"), all]);
+        let world = World::of(&text);
+        let ask = |sni, request| world.ask_on(Some(sni), request);
+        for sni in ["own.evil.test", "any.more.test", "evil.test"] {
+            assert_eq!(ask(sni, "GET a.example.com/"), "MisdirectedRequest", "{sni}");
+            assert_eq!(ask(sni, "GET evil.test/"), "other/web:80", "{sni}");
+        }
+        assert_eq!(ask("a.example.com", "GET own.evil.test/"), "MisdirectedRequest");
+        assert_eq!(ask("a.example.com", "GET a.example.com/"), "shop/web:80");
+    }
+}
+
+#[test]
+fn a_name_without_rules_hides_nothing_that_serves_it() {
+    let wildcard = aged("other/wide", 1, "", &[rule("*.evil.test", "/")]);
+    let everything = aged("other/wide", 1, "", &[rule("", "/")]);
+    let default = aged("other/wide", 1, "", &[])
+        .replace("rules: []", "defaultBackend: { service: { name: web, port: { number: 80 } } }");
+    for wide in [wildcard, everything, default] {
+        let world = World::of(&text(&[with_tls(2, "own.evil.test"), wide]));
+        let ask = |sni| world.ask_on(sni, "GET own.evil.test/");
+        assert_eq!(ask(Some("own.evil.test")), "other/web:80");
+        assert_eq!(ask(Some("evil.test")), "other/web:80");
+        assert_eq!(ask(None), "other/web:80");
+    }
+}
+
+#[test]
+fn a_default_backend_is_not_the_owner_of_names_that_nobody_has() {
+    let default = aged("other/all", 2, "", &[])
+        .replace("rules: []", "defaultBackend: { service: { name: web, port: { number: 80 } } }");
+    let world =
+        World::of(&text(&[aged("shop/old", 1, "", &[rule("a.example.com", "/")]), default]));
+    assert_eq!(world.ask_on(Some("nobody.test"), "GET a.example.com/"), "shop/web:80");
 }

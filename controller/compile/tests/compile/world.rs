@@ -11,6 +11,7 @@ use decision::{
     client::AddressSource,
     decide::{Decision, decide},
     disclosure::Disclosure,
+    host::Host,
     route::Backend,
     time::Timestamp,
     token::NoTokens,
@@ -52,7 +53,12 @@ impl World {
     /// without scheme or with `http://`, and optionally an address and headers:
     /// `GET api.example.com/v1 192.0.2.7 x-api-key=…`.
     pub(crate) fn ask(&self, request: &str) -> String {
-        match decide(&self.compiled.snapshot, read(request), &NoTokens, NOW) {
+        self.ask_on(None, request)
+    }
+
+    /// Like [`World::ask`], on a connection whose handshake named a host.
+    pub(crate) fn ask_on(&self, sni: Option<&str>, request: &str) -> String {
+        match decide(&self.compiled.snapshot, read_on(sni, request), &NoTokens, NOW) {
             Decision::Forward(cleared) => match &**cleared.backend() {
                 Backend::Service(port) => port.to_string(),
                 Backend::Missing { problem, .. } => format!("BackendMissing: {problem}"),
@@ -94,6 +100,10 @@ impl World {
 }
 
 fn read(request: &str) -> CanonicalRequest {
+    read_on(None, request)
+}
+
+fn read_on(sni: Option<&str>, request: &str) -> CanonicalRequest {
     let mut words = request.split(' ');
     let (method, url) = (words.next().expect("a method"), words.next().expect("a URL"));
     let (scheme, url) = match url.strip_prefix("http://") {
@@ -112,7 +122,8 @@ fn read(request: &str) -> CanonicalRequest {
     }
     let (parts, ()) = builder.body(()).expect("a request").into_parts();
     let peer = SocketAddr::new(peer.parse().expect("an address"), 4000);
-    let connection = Connection { peer, scheme, sni: None };
+    let sni = sni.map(|sni| Host::parse(sni).expect("a host"));
+    let connection = Connection { peer, scheme, sni };
     CanonicalRequest::read(parts, connection, &AddressSource::default(), RequestLimits::default())
         .expect("a request that can be read in one way")
 }
