@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use e2e::{Client, StrictUpstream, Whygate, eventually, raw};
+use e2e::{Client, Protocol, StrictUpstream, Whygate, eventually, raw};
 
 /// How long a connection may be silent before a variant counts as answered.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -21,7 +21,10 @@ const UNFINISHED: u64 = 7;
 /// How long what a client broke off may take to end everywhere.
 const SETTLED: Duration = Duration::from_secs(10);
 
-/// The host is open but for `/admin`, which admits a network that no test comes from.
+/// A protected path with everything that a path may hold unescaped besides `;`.
+const ODD: &str = "/@a:b+c!$&'()*,=-._~z";
+
+/// The host is open but for `/admin` and [`ODD`], which admit a network that no test comes from.
 const MANIFESTS: &str = "
 apiVersion: networking.k8s.io/v1
 kind: Ingress
@@ -41,7 +44,7 @@ apiVersion: whygate.dev/v1alpha1
 kind: AccessPolicy
 metadata: { name: admins, namespace: shop }
 spec:
-  targetRefs: [{ group: networking.k8s.io, kind: Ingress, name: web, paths: [/admin] }]
+  targetRefs: [{ group: networking.k8s.io, kind: Ingress, name: web, paths: [/admin, ODD] }]
   require: [{ name: nobody-here, ip: { cidrs: [203.0.113.0/24] } }]
 ---
 apiVersion: discovery.k8s.io/v1
@@ -52,7 +55,7 @@ endpoints: [{ addresses: [127.0.0.1] }]
 ports: [{ name: '', port: PORT }]
 ";
 
-const SPELLINGS: [&str; 77] = [
+const SPELLINGS: [&str; 91] = [
     "/admin/secret",
     "/admin",
     "/admin/",
@@ -130,6 +133,20 @@ const SPELLINGS: [&str; 77] = [
     "http://api.example.com/admin/secret",
     "http://api.example.com:80//admin/secret",
     "http://other.example.com/admin/secret",
+    "/%40a%3Ab%2Bc%21%24%26%27%28%29%2A%2C%3D%2D%2E%5F%7Ez",
+    "/%40a%3ab%2bc%21%24%26%27%28%29%2a%2c%3d%2d%2e%5f%7ez",
+    "/%40a:b%2bc!$&'()*,=-._~z/secret",
+    "/@a%3Ab+c!$&'()*,=-._~z;x=1",
+    "/@a%3Ab+c!$&'()*,=-._~z%3Bx=1",
+    "//@a:b+c%21$&'()*,=-._~z",
+    "/x/../%40a:b+c!%24&'()*,=-._~z",
+    "/x/%2e%2e/@a:b+c!$%26'()*,=-._~z",
+    "/%2f@a:b+c!$&%27()*,=-._~z",
+    "/%5c@a:b+c!$&'%28)*,=-._~z",
+    "/%2540a:b+c!$&'()*,=-._~z",
+    "/%25%34%30a:b+c!$&'()*,=-._~z",
+    "http://api.example.com/%40a:b+c!$&'()%2a,=-._~z",
+    "http://api.example.com:80//%40a:b+c!$&'()*%2C%3D-._~z?x",
 ];
 
 /// Requests that two servers could cut differently. `{ADMIN}` is a whole request for the path.
@@ -187,6 +204,27 @@ async fn no_spelling_of_a_protected_path_reaches_the_upstream() -> anyhow::Resul
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_escape_in_a_protected_path_leads_around_its_policy() -> anyhow::Result<()> {
+    let line = Line::start(0).await?;
+    let over_http2 = Client::new(line.whygate.http()?).speaking(Protocol::Http2);
+    for path in escapes(ODD) {
+        for target in [path.clone(), format!("{path}/secret"), format!("/x/..{path}?q")] {
+            for form in ["", "http://api.example.com"] {
+                let request = format!(
+                    "GET {form}{target} HTTP/1.1\r\nHost: api.example.com\r\nConnection: close\r\n\r\n"
+                );
+                let received =
+                    raw::send(line.whygate.http()?, request.as_bytes(), PATIENCE).await?;
+                ensure!(received.statuses() == [403], "{request}{}", received.text());
+            }
+            let status = over_http2.get("api.example.com", &target).await?.status;
+            ensure!(status == 403, "HTTP/2 {target}: {status}");
+        }
+    }
+    line.check_nothing_got_through().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_framing_smuggles_a_request_past_its_judgement() -> anyhow::Result<()> {
     let line = Line::start(UNFINISHED).await?;
     for framing in FRAMINGS {
@@ -223,6 +261,7 @@ impl Line {
         let upstream = StrictUpstream::start(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
         let folder = tempfile::tempdir()?;
         let manifests = MANIFESTS.replace("PORT", &upstream.address().port().to_string());
+        let manifests = manifests.replace("ODD", &format!("\"{ODD}\""));
         std::fs::write(folder.path().join("line.yaml"), manifests)?;
         let whygate = Whygate::serve(folder.path(), &[]).await?;
         let line = Self { whygate, upstream, broken_off, _folder: folder };
@@ -237,6 +276,8 @@ impl Line {
         ensure!(open.status == 200, "an open path answers {}", open.status);
         let closed = client.get("api.example.com", "/admin/secret").await?;
         ensure!(closed.status == 403, "the protected path answers {}", closed.status);
+        let odd = client.get("api.example.com", ODD).await?;
+        ensure!(odd.status == 403, "the path of odd characters answers {}", odd.status);
         ensure!(
             self.upstream.requests().len() == 1,
             "the upstream saw something else than the open request"
@@ -284,7 +325,7 @@ impl Line {
     async fn check_nothing_got_through(&self) -> anyhow::Result<()> {
         let requests = self.upstream.requests();
         let protected: Vec<_> =
-            requests.iter().filter(|request| reads_as_admin(&request.target)).collect();
+            requests.iter().filter(|request| reads_as_protected(&request.target)).collect();
         ensure!(protected.is_empty(), "reached the upstream unjudged: {protected:?}");
         eventually(SETTLED, "every permit is accounted for", async || self.account().await).await?;
         let host = |value: &str| value == "api.example.com";
@@ -302,13 +343,38 @@ impl Line {
     }
 }
 
-/// Whether some careless server would take a target for the protected path: decoded twice, with
+/// A path with each of its characters escaped, and with all of them, in both cases of digits.
+fn escapes(path: &str) -> Vec<String> {
+    let upper = |byte: u8| format!("%{byte:02X}");
+    let lower = |byte: u8| format!("%{byte:02x}");
+    let with = |escape: &dyn Fn(u8) -> String, escaped: &dyn Fn(usize, u8) -> bool| {
+        let bytes = path.bytes().enumerate();
+        let spelled = bytes.map(|(at, byte)| match byte {
+            b'/' => "/".to_owned(),
+            _ if escaped(at, byte) => escape(byte),
+            _ => char::from(byte).to_string(),
+        });
+        spelled.collect::<String>()
+    };
+    let mut spellings = vec![path.to_owned()];
+    for escape in [&upper as &dyn Fn(u8) -> String, &lower] {
+        spellings.push(with(escape, &|_, _| true));
+        spellings.push(with(escape, &|_, byte| !byte.is_ascii_alphanumeric()));
+        spellings.extend((1..path.len()).map(|only| with(escape, &|at, _| at == only)));
+    }
+    spellings
+}
+
+/// Whether some careless server would take a target for a protected path: decoded twice, with
 /// backslashes for slashes, without parameters, with dot segments resolved.
-fn reads_as_admin(target: &str) -> bool {
+fn reads_as_protected(target: &str) -> bool {
     let path = target.split(['?', '#']).next().unwrap_or_default();
     let once = percent_decode(path);
     let twice = percent_decode(&once);
-    [path.to_owned(), once, twice].iter().any(|reading| resolve(reading).starts_with("/admin"))
+    [path.to_owned(), once, twice].iter().any(|reading| {
+        let path = resolve(reading);
+        path.starts_with("/admin") || path.starts_with(ODD)
+    })
 }
 
 fn percent_decode(text: &str) -> String {
