@@ -20,6 +20,7 @@ use crate::{
     finding::{Effect, Findings, Problem, Reason, capitalised},
     index::{Index, missing_right},
     ingress::Selected,
+    places::Ours,
     posture::{Postures, unknown_namespace},
 };
 
@@ -30,17 +31,24 @@ type Name<'a> = (&'a str, &'a str);
 #[derive(Default)]
 pub(crate) struct Attached<'a> {
     by_ingress: HashMap<Name<'a>, Vec<Attachment>>,
+    /// Refusals of a whole namespace: at most [`MOST`], the strictest among them.
     by_namespace: HashMap<&'a str, Vec<Attachment>>,
+    /// How many policies that only count are left out at an Ingress.
+    left_out: HashMap<Name<'a>, usize>,
     /// Ingresses that are closed by an entry of `targetRefs` that matches none of their requests.
     impossible: HashMap<Name<'a>, DenialReason>,
     policies: HashMap<Name<'a>, &'a Compiled>,
 }
 
 /// The Ingresses of ours by name.
-pub(crate) type Ingresses<'a> = BTreeMap<Name<'a>, &'a Selected<'a>>;
+pub(crate) type Ingresses<'a> = BTreeMap<Name<'a>, Ours<'a>>;
+
+/// How many policies may name an Ingress: each of them costs every one of its requests. More that
+/// are enforced close it; more that only count are left out.
+const MOST: usize = 64;
 
 pub(crate) fn by_name<'a>(ingresses: &'a [Selected<'a>]) -> Ingresses<'a> {
-    ingresses.iter().map(|ingress| (name(&ingress.resource), ingress)).collect()
+    ingresses.iter().map(|ingress| (name(&ingress.resource), Ours::new(ingress))).collect()
 }
 
 fn name(resource: &ResourceRef) -> Name<'_> {
@@ -55,7 +63,9 @@ pub(crate) fn attach<'a>(
     findings: &mut Findings,
 ) -> Attached<'a> {
     let mut attached = Attached::default();
-    for policy in policies {
+    let (shadow, enforced): (Vec<_>, Vec<_>) = policies.iter().partition(|policy| policy.is_shadow);
+    // What is enforced takes its places first.
+    for policy in enforced.into_iter().chain(shadow) {
         attached.policies.insert(name(&policy.resource), policy);
         match &policy.targets {
             Targets::Named(targets) => {
@@ -76,32 +86,78 @@ impl<'a> Attached<'a> {
         ingresses: &Ingresses<'a>,
         findings: &mut Findings,
     ) {
-        let mut narrowings: BTreeMap<Name<'a>, Vec<Narrowing>> = BTreeMap::new();
+        let mut named: BTreeMap<Name<'a>, Vec<&Target>> = BTreeMap::new();
         for target in targets {
             let place = (&*policy.resource.namespace, target.name.as_str());
+            named.entry(place).or_default().push(target);
+        }
+        for (place, targets) in named {
             match ingresses.get(&place) {
                 None => {}
-                Some(ingress) if ingress.overlaps(&target.narrowing) => {
-                    narrowings.entry(place).or_default().push(target.narrowing.clone());
-                }
-                Some(_) => self.refuse(policy, target, place, findings),
+                Some(_) if self.is_full(place) => self.add_surplus(policy, place),
+                Some(ingress) => self.add_to(ingress, place, policy, targets, findings),
             }
-        }
-        // A policy that only counts is never in the way, not even when it is invalid.
-        if policy.policy.is_err() && policy.is_shadow {
-            return;
-        }
-        for (place, narrowings) in narrowings {
-            let attachment =
-                Attachment { narrowings: narrowings.into(), policy: policy.policy.clone() };
-            self.by_ingress.entry(place).or_default().push(attachment);
         }
     }
 
+    fn is_full(&self, place: Name<'_>) -> bool {
+        self.by_ingress.get(&place).is_some_and(|attachments| attachments.len() >= MOST)
+    }
+
+    /// Nobody looks at the narrowings of a surplus: what is enforced closes all of the Ingress.
+    fn add_surplus(&mut self, policy: &Compiled, place: Name<'a>) {
+        if policy.is_shadow {
+            *self.left_out.entry(place).or_default() += 1;
+        } else {
+            self.push(policy, place, Vec::new());
+        }
+    }
+
+    fn add_to(
+        &mut self,
+        ingress: &Ours<'_>,
+        place: Name<'a>,
+        policy: &Compiled,
+        targets: Vec<&Target>,
+        findings: &mut Findings,
+    ) {
+        let overlaps = |target: &&Target| ingress.overlaps(&target.narrowing);
+        let (possible, impossible): (Vec<_>, Vec<_>) = targets.into_iter().partition(overlaps);
+        for target in &impossible {
+            self.refuse(policy, target, place, findings);
+        }
+        // A policy that only counts is never in the way, not even when it is invalid.
+        if policy.is_shadow && (policy.policy.is_err() || possible.is_empty()) {
+            return;
+        }
+        let narrowings = if policy.is_shadow || impossible.is_empty() {
+            possible.into_iter().map(|target| target.narrowing.clone()).collect()
+        } else {
+            // Attached to all of the closed Ingress, so that its disclosure counts.
+            Vec::new()
+        };
+        self.push(policy, place, narrowings);
+    }
+
+    fn push(&mut self, policy: &Compiled, place: Name<'a>, narrowings: Vec<Narrowing>) {
+        let attachment =
+            Attachment { narrowings: narrowings.into(), policy: policy.policy.clone() };
+        self.by_ingress.entry(place).or_default().push(attachment);
+    }
+
     fn add_everywhere(&mut self, policy: &'a Compiled) {
-        if !policy.is_shadow {
-            let attachment = Attachment { narrowings: Box::new([]), policy: policy.policy.clone() };
-            self.by_namespace.entry(&policy.resource.namespace).or_default().push(attachment);
+        if policy.is_shadow {
+            return;
+        }
+        let attachment = Attachment { narrowings: Box::new([]), policy: policy.policy.clone() };
+        let all = self.by_namespace.entry(&policy.resource.namespace).or_default();
+        if all.len() < MOST {
+            all.push(attachment);
+        } else if let Some(last) = all.last_mut()
+            && attachment.on_deny().disclosure < last.on_deny().disclosure
+        {
+            // Each of them refuses everything; beyond the bound only how much is told counts.
+            *last = attachment;
         }
     }
 
@@ -123,9 +179,6 @@ impl<'a> Attached<'a> {
             let problem = problem.message.as_str().into();
             let reason = DenialReason::PolicyInvalid { field, problem, remedy: None };
             self.impossible.entry(place).or_insert(reason);
-            // Attached to all of the closed Ingress, so that its disclosure counts.
-            let attachment = Attachment { narrowings: Box::new([]), policy: policy.policy.clone() };
-            self.by_ingress.entry(place).or_default().push(attachment);
         }
         findings.add(&policy.resource, Reason::PolicyInvalid, effect, problem);
     }
@@ -140,10 +193,12 @@ impl<'a> Attached<'a> {
     ) -> Posture {
         let of_ingress = self.by_ingress.get(&name(&ingress.resource)).into_iter().flatten();
         let of_namespace = self.by_namespace.get(ingress.namespace()).into_iter().flatten();
-        let attachments: Vec<_> = of_ingress.chain(of_namespace).cloned().collect();
+        let attachments = of_ingress.chain(of_namespace);
         if let Some(reason) = self.closed(ingress, index, findings) {
-            return Posture::refusing(reason, &attachments);
+            return Posture::refusing(reason, attachments);
         }
+        self.tell_left_out(ingress, findings);
+        let attachments: Vec<_> = attachments.cloned().collect();
         let required = self.required(ingress, findings);
         match postures.of(ingress.class, ingress.namespace()) {
             Uncovered::Open(by) if attachments.is_empty() && required.is_empty() => {
@@ -190,7 +245,28 @@ impl<'a> Attached<'a> {
             );
             return Some(unenforceable(resource, problem, findings));
         }
+        let count = self.by_ingress.get(&name(resource)).map_or(0, Vec::len);
+        if count > MOST {
+            let problem = Problem::new(
+                "metadata.name",
+                format!("{count} policies name it in their `targetRefs`, and at most {MOST} may"),
+                "Put their rules into fewer policies; the Ingress stays closed until then.",
+            );
+            return Some(invalid_route(resource, problem, findings));
+        }
         self.impossible.get(&name(resource)).cloned()
+    }
+
+    fn tell_left_out(&self, ingress: &Selected<'_>, findings: &mut Findings) {
+        let Some(count) = self.left_out.get(&name(&ingress.resource)) else { return };
+        let problem = Problem::new(
+            "metadata.name",
+            format!(
+                "more than {MOST} policies name it in their `targetRefs`; {count} of those that only count are left out"
+            ),
+            "Put their rules into fewer policies.",
+        );
+        findings.add(&ingress.resource, Reason::PolicyInvalid, Effect::Rejects, problem);
     }
 
     /// The policies that the Ingress demands, and what keeps each from covering it.

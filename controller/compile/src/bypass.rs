@@ -1,16 +1,22 @@
 //! Ways around a policy: the same Service and port behind a path that no policy covers.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use decision::{
-    host::HostPattern, path::is_within, policy::Narrowing, protection::Posture, refs::ResourceRef,
-    route::ServicePort, uncovered::Uncovered,
+    host::HostPattern,
+    path::is_within,
+    policy::Narrowing,
+    protection::Posture,
+    refs::{Kind, ResourceRef},
+    route::ServicePort,
+    uncovered::Uncovered,
 };
 
 use crate::{
     access_policy::{Compiled, Target, Targets},
     finding::{Effect, Findings, Problem, Reason},
     ingress::Place,
+    places,
 };
 
 /// A path that leads to a Service.
@@ -40,11 +46,20 @@ pub(crate) fn is_open(posture: &Posture) -> bool {
 /// them.
 type Enforced<'a> = HashMap<(&'a str, &'a str), Vec<(&'a Compiled, &'a Target)>>;
 
+/// How many comparisons of paths with targets a namespace gets: they only serve advice, and hold up
+/// the configuration of everybody.
+const COMPARED: usize = 1_000_000;
+
 /// Warns where a backend behind a policy can be reached without one.
 pub(crate) fn warn(ways: &[Way], policies: &[Compiled], findings: &mut Findings) {
     let enforced = enforced(policies);
-    let protected: HashSet<_> = ways
-        .iter()
+    let costly = costly(ways, &enforced);
+    for namespace in &costly {
+        let namespace = ResourceRef::new(Kind::Namespace, "", *namespace);
+        findings.add(&namespace, Reason::PolicyBypassed, Effect::Warns, not_looked_for());
+    }
+    let ways = || ways.iter().filter(|way| !costly.contains(&*way.ingress.namespace));
+    let protected: HashSet<_> = ways()
         .filter(|way| {
             targets(&enforced, way).iter().any(|(policy, target)| {
                 policy.policy.is_ok() && way.place.overlaps(&way.host, &target.narrowing)
@@ -53,7 +68,7 @@ pub(crate) fn warn(ways: &[Way], policies: &[Compiled], findings: &mut Findings)
         .map(|way| &way.port)
         .collect();
     let closed = closed(policies);
-    for way in ways.iter().filter(|way| way.is_open && protected.contains(&way.port)) {
+    for way in ways().filter(|way| way.is_open && protected.contains(&way.port)) {
         if closed.contains(&*way.ingress.namespace) {
             continue;
         }
@@ -89,6 +104,38 @@ pub(crate) fn warn(ways: &[Way], policies: &[Compiled], findings: &mut Findings)
     }
 }
 
+/// The namespaces in which looking for ways around policies takes too many comparisons.
+fn costly<'a>(ways: &'a [Way], enforced: &Enforced<'_>) -> BTreeSet<&'a str> {
+    let steps: HashMap<_, _> = enforced.iter().map(|(name, all)| (*name, steps(all))).collect();
+    let mut namespaces: BTreeMap<&str, usize> = BTreeMap::new();
+    for way in ways {
+        let name = (&*way.ingress.namespace, &*way.ingress.name);
+        let sum = namespaces.entry(name.0).or_default();
+        *sum = sum.saturating_add(steps.get(&name).copied().unwrap_or_default());
+    }
+    namespaces.retain(|_, sum| *sum > COMPARED);
+    namespaces.into_keys().collect()
+}
+
+/// How many steps it takes to compare a path with all that names its Ingress.
+fn steps(targets: &[(&Compiled, &Target)]) -> usize {
+    match targets.first() {
+        Some((policy, target)) if policy.policy.is_ok() && places::is_empty(&target.narrowing) => 1,
+        Some(_) | None => targets
+            .iter()
+            .map(|(_, target)| places::steps(&target.narrowing))
+            .fold(0, usize::saturating_add),
+    }
+}
+
+fn not_looked_for() -> Problem {
+    Problem::new(
+        "metadata.name",
+        "its policies name too many hosts and paths: nobody looked for ways around them",
+        "Name whole Ingresses in `targetRefs`, or fewer hosts and paths.",
+    )
+}
+
 fn targets<'a>(enforced: &'a Enforced<'a>, way: &'a Way) -> &'a [(&'a Compiled, &'a Target)] {
     let name = (&*way.ingress.namespace, &*way.ingress.name);
     enforced.get(&name).map(Vec::as_slice).unwrap_or_default()
@@ -103,6 +150,12 @@ fn enforced(policies: &[Compiled]) -> Enforced<'_> {
                 enforced.entry(name).or_default().push((policy, target));
             }
         }
+    }
+    // A target that every request matches ends the search, so it stands first.
+    for targets in enforced.values_mut() {
+        targets.sort_by_key(|(policy, target)| {
+            (!places::is_empty(&target.narrowing), policy.policy.is_err())
+        });
     }
     enforced
 }

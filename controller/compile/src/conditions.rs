@@ -1,18 +1,26 @@
 //! Statuses as they should be: what became of each policy, plan and subscription.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use decision::{
-    denial::DenialReason, host::HostPattern, policy::Refusal, refs::ResourceRef,
-    subscription::State, time::Timestamp,
+    denial::DenialReason,
+    host::HostPattern,
+    policy::{Narrowing, Refusal},
+    refs::ResourceRef,
+    subscription::State,
+    time::Timestamp,
 };
 
 use crate::{
     access_policy::{self, Targets},
     attach::Ingresses,
+    places::Ours,
     plan::Plans,
     subscription,
 };
+
+/// How many paths are compared with targets to count what the policies of a namespace reach.
+const COMPARED: usize = 1_000_000;
 
 /// The desired status of one object. The writer adds times, and `Programmed` for policies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,9 +64,11 @@ pub enum Details {
 pub struct PolicyStatus {
     /// Ingresses that exist, are ours and are named by the policy.
     pub matched: u32,
-    /// Different hosts among the routes that the policy applies to.
+    /// Different hosts among the routes that the policy applies to; 0 if they are not counted, as
+    /// [`PolicyStatus::paths`].
     pub hosts: u32,
-    /// Paths among the routes that the policy applies to.
+    /// Paths among the routes that the policy applies to; 0 if they are not counted, because the
+    /// policies of the namespace name so many that it would take a million comparisons.
     pub paths: u32,
 }
 
@@ -146,9 +156,13 @@ pub(crate) fn statuses(
     plans: &Plans,
     subscriptions: &[subscription::Compiled],
 ) -> Vec<Status> {
+    let mut left: HashMap<&str, usize> = HashMap::new();
     let policies = policies.iter().map(|policy| match &policy.policy {
         Err(refusal) if policy.is_surplus => of_surplus(policy, refusal),
-        _ => of_policy(policy, ingresses, &not_ours),
+        _ => {
+            let left = left.entry(&policy.resource.namespace).or_insert(COMPARED);
+            of_policy(policy, reach(policy, ingresses, left), ingresses, &not_ours)
+        }
     });
     let mut statuses: Vec<_> = policies
         .chain(of_plans(plans, subscriptions))
@@ -160,10 +174,10 @@ pub(crate) fn statuses(
 
 fn of_policy(
     policy: &access_policy::Compiled,
+    reach: PolicyStatus,
     ingresses: &Ingresses<'_>,
     not_ours: &impl Fn((&str, &str)) -> (String, String),
 ) -> Status {
-    let reach = reach(policy, ingresses);
     let accepted = match &policy.policy {
         Err(refusal) => refused(refusal),
         Ok(_) if reach.matched == 0 => {
@@ -248,38 +262,57 @@ fn problem(reason: &DenialReason) -> String {
     reason.code().as_str().to_owned()
 }
 
-fn reach(policy: &access_policy::Compiled, ingresses: &Ingresses<'_>) -> PolicyStatus {
+/// How far a policy reaches; `left` is how many comparisons there are left for its namespace.
+fn reach(
+    policy: &access_policy::Compiled,
+    ingresses: &Ingresses<'_>,
+    left: &mut usize,
+) -> PolicyStatus {
     let namespace = &*policy.resource.namespace;
-    let mut matched = BTreeSet::new();
-    let mut places: BTreeSet<(&HostPattern, &str)> = BTreeSet::new();
+    let whole = Narrowing::default();
+    let reached = reached(policy, ingresses, &whole);
+    let matched = count(match &policy.targets {
+        Targets::Everything => reached.len(),
+        Targets::Named(targets) => {
+            let names = targets.iter().map(|target| (namespace, &*target.name));
+            names.filter(|name| ingresses.contains_key(name)).collect::<BTreeSet<_>>().len()
+        }
+    });
+    let steps = reached.iter().map(|(ingress, narrowing)| ingress.steps(narrowing));
+    let steps = steps.fold(0, usize::saturating_add);
+    let Some(rest) = left.checked_sub(steps) else {
+        return PolicyStatus { matched, ..PolicyStatus::default() };
+    };
+    *left = rest;
+    let mut places: HashSet<(&HostPattern, &str)> = HashSet::new();
+    for (ingress, narrowing) in reached {
+        let reached = ingress.places().filter(|(host, place)| place.overlaps(host, narrowing));
+        places.extend(reached.map(|(host, place)| (host, place.path.as_str())));
+    }
+    let hosts: HashSet<_> = places.iter().map(|(host, _)| host).collect();
+    PolicyStatus { matched, hosts: count(hosts.len()), paths: count(places.len()) }
+}
+
+/// The Ingresses that a policy names, each entry of `targetRefs` with its narrowing; all of
+/// them, `whole`, if its targets cannot be read.
+fn reached<'p, 'a>(
+    policy: &'p access_policy::Compiled,
+    ingresses: &'p Ingresses<'a>,
+    whole: &'p Narrowing,
+) -> Vec<(&'p Ours<'a>, &'p Narrowing)> {
+    let namespace = &*policy.resource.namespace;
     match &policy.targets {
         Targets::Everything => {
             let all = ingresses.range((namespace, "")..);
-            for (name, ingress) in all.take_while(|(name, _)| name.0 == namespace) {
-                matched.insert(*name);
-                places.extend(ingress.places().map(|(host, place)| (host, place.path.as_str())));
-            }
+            let all = all.take_while(|(name, _)| name.0 == namespace);
+            all.map(|(_, ingress)| (ingress, whole)).collect()
         }
         Targets::Named(targets) => {
-            for target in targets {
-                let Some((name, ingress)) = ingresses.get_key_value(&(namespace, &*target.name))
-                else {
-                    continue;
-                };
-                matched.insert(*name);
-                let reached = ingress
-                    .places()
-                    .filter(|(host, place)| place.overlaps(host, &target.narrowing))
-                    .map(|(host, place)| (host, place.path.as_str()));
-                places.extend(reached);
-            }
+            let named = targets.iter().filter_map(|target| {
+                Some((ingresses.get(&(namespace, &*target.name))?, &target.narrowing))
+            });
+            named.collect()
         }
-    }
-    let hosts: BTreeSet<_> = places.iter().map(|(host, _)| host).collect();
-    PolicyStatus {
-        matched: count(matched.len()),
-        hosts: count(hosts.len()),
-        paths: count(places.len()),
     }
 }
 

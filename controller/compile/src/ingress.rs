@@ -91,13 +91,6 @@ impl Selected<'_> {
     pub(crate) fn places(&self) -> impl Iterator<Item = (&HostPattern, &Place)> {
         self.rules.iter().flat_map(|rule| rule.paths.iter().map(|path| (&rule.host, &path.place)))
     }
-
-    /// Whether some request of this Ingress matches a narrowing.
-    pub(crate) fn overlaps(&self, narrowing: &Narrowing) -> bool {
-        let default =
-            self.default.is_some() || narrowing.hosts.is_empty() && narrowing.paths.is_empty();
-        default || self.places().any(|(host, place)| place.overlaps(host, narrowing))
-    }
 }
 
 impl Place {

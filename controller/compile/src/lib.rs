@@ -20,6 +20,7 @@ pub mod keys;
 pub mod manifest;
 mod metadata;
 mod owners;
+mod places;
 mod plan;
 mod posture;
 pub mod resources;

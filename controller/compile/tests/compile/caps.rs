@@ -266,25 +266,6 @@ fn however_many_objects_are_beyond_the_cap_few_findings_tell_of_them() {
 }
 
 #[test]
-fn an_object_with_very_many_problems_has_few_findings_and_the_worst_of_them() {
-    let typing_errors =
-        (0..500).map(|number| format!("no-{number}")).collect::<Vec<_>>().join(", ");
-    let bad_hosts: Vec<_> = (0..500).map(|number| rule(&format!("b..{number}"), "/")).collect();
-    let bad_path = rule("a.example.com", "/a b");
-    let rules = [bad_hosts.as_slice(), &[bad_path]].concat();
-    let annotations = format!("whygate.dev/ignore-annotations: '{typing_errors}'");
-    let world = World::of(&(SERVICES.to_owned() + &aged("shop/a", 1, &annotations, &rules)));
-    let told = told(&world);
-    assert_eq!(told.len(), 21, "{told:#?}");
-    let findings = &world.compiled.findings;
-    let closing = findings.iter().filter(|finding| finding.effect == Effect::Closes);
-    let closing: Vec<_> = closing.map(|finding| finding.field.path.to_string()).collect();
-    assert!(closing.contains(&"spec.rules[500].http.paths[0].path".to_owned()), "{closing:?}");
-    assert!(told.iter().any(|line| line.contains(" more problems of it")), "{told:#?}");
-    assert!(findings.iter().all(|finding| finding.effect != Effect::Warns), "{told:#?}");
-}
-
-#[test]
 fn a_finding_beyond_the_cap_says_what_to_do_and_what_it_costs() {
     let text = SERVICES.to_owned()
         + &aged("shop/a", 1, "", &[rule("a.example.com", "/")])

@@ -1,9 +1,7 @@
 //! The rows of the fail-closed table that manifests decide.
 
-use std::sync::Arc;
-
-use compile::{Before, Settings, resources::Unreadable, settings};
-use decision::{disclosure::Disclosure, host::Host, protection::Posture, refs::Kind};
+use compile::{Before, Settings, resources::Unreadable, settings::Posture};
+use decision::{disclosure::Disclosure, refs::Kind};
 
 use crate::world::{
     OFFICE, World, aged, api, check, check_findings, check_with, ingress, policy, rule, settings,
@@ -51,72 +49,6 @@ fn a_closed_ingress_tells_no_more_than_the_strictest_of_its_policies() {
     assert_eq!(told(&(foreign + &strict(""))), Some(Disclosure::None));
     let impossible = annotated("") + &strict(", hosts: [other.example.com]");
     assert_eq!(told(&impossible), Some(Disclosure::None));
-}
-
-#[test]
-fn a_list_in_an_annotation_counts_each_name_once_and_closes_beyond_its_bound() {
-    let names = |count: usize| (0..count).map(|number| format!("n{number}")).collect::<Vec<_>>();
-    let text = |key: &str, names: &[String]| {
-        annotated(&format!("whygate.dev/{key}: '{}'", names.join(",")))
-            + &names.iter().take(17).map(|name| policy(name, OFFICE)).collect::<String>()
-    };
-    let request = "GET api.example.com/ 192.0.2.7";
-    for (key, most) in [("require-policy", 16), ("share-host-with", 64), ("ignore-annotations", 64)]
-    {
-        let repeated = [names(most), names(most)].concat();
-        let fine = World::of(&text(key, &names(most)).replace(
-            &format!("'{}'", names(most).join(",")),
-            &format!("'{}'", repeated.join(",")),
-        ));
-        assert_eq!(fine.ask(request), "shop/web:80", "{key}: {:#?}", fine.findings());
-        let over = World::of(&text(key, &names(most + 1)));
-        assert_eq!(over.ask(request), "RouteInvalid", "{key}");
-        let expected = format!("it has {} different names, and at most {most} count", most + 1);
-        let told = over.findings();
-        let told = told.iter().find(|told| told.ends_with(&expected)).expect("a finding");
-        assert!(told.contains(&format!("annotations['whygate.dev/{key}']")), "{told}");
-    }
-}
-
-#[test]
-fn all_paths_of_an_ingress_share_what_protects_them() {
-    let paths: Vec<_> =
-        (0..3).map(|number| rule("api.example.com", &format!("/{number}"))).collect();
-    let required = ingress(
-        "annotations: { whygate.dev/require-policy: 'office,office,office' }",
-        &format!("rules: [{}]", paths.join(", ")),
-    );
-    let world = World::of(&(required + &policy("office", OFFICE)));
-    let host = Host::parse("api.example.com").expect("a host");
-    let protection = |path: &str| {
-        let route = world.compiled.snapshot.routes.find(&host, path).expect("a route");
-        let Posture::Enforce(protection) = &route.posture else { panic!("{:?}", route.posture) };
-        Arc::clone(protection)
-    };
-    assert!(Arc::ptr_eq(&protection("/0"), &protection("/2")));
-    assert_eq!(protection("/0").required().len(), 1);
-}
-
-#[test]
-fn all_hosts_with_tls_below_a_wildcard_share_its_routes() {
-    let hosts = "hosts: [a.example.com, b.example.com, c.example.com]";
-    let text = ingress(
-        "",
-        &format!("tls: [{{ {hosts}, secretName: none }}], rules: [{}]", rule("*.example.com", "/")),
-    );
-    let world = World::of(&text);
-    let route = |host: &str| {
-        let host = Host::parse(host).expect("a host");
-        Arc::clone(world.compiled.snapshot.routes.find(&host, "/").expect("a route"))
-    };
-    assert!(Arc::ptr_eq(&route("a.example.com"), &route("b.example.com")));
-    assert!(Arc::ptr_eq(&route("a.example.com"), &route("c.example.com")));
-    assert!(!Arc::ptr_eq(&route("a.example.com"), &route("d.example.com")));
-    for (host, answer) in
-        [("a", "308"), ("b", "308"), ("c", "308"), ("d", "shop/web:80"), ("e", "shop/web:80")]
-    {
-        assert_eq!(world.ask(&format!("GET http://{host}.example.com/")), answer, "{host}");
-    }
 }
 
 #[test]
@@ -186,7 +118,7 @@ fn an_ingress_in_an_unknown_namespace_is_refused() {
 
 #[test]
 fn posture_closed_demands_a_policy_with_an_enforced_requirement() {
-    let closed = Settings { default_posture: settings::Posture::Closed, ..settings() };
+    let closed = Settings { default_posture: Posture::Closed, ..settings() };
     check_with(&api(), &closed, &[("GET api.example.com/", "PolicyRequired")]);
     let deny = policy("deny", "  deny: [{ name: a, ip: { cidrs: [10.0.0.0/8] } }]");
     check_with(&(api() + &deny), &closed, &[("GET api.example.com/", "PolicyRequired")]);
@@ -210,7 +142,7 @@ fn class_and_namespace_can_close_and_a_typing_error_there_does_not_open() {
     let class = "apiVersion: networking.k8s.io/v1\nkind: IngressClass\nmetadata: { name: whygate, annotations: { whygate.dev/posture: Closed } }\nspec: { controller: whygate.dev/ingress-controller }\n";
     check(&(api() + class), &[("GET api.example.com/", "PolicyRequired")]);
     let open = "apiVersion: v1\nkind: Namespace\nmetadata: { name: shop, annotations: { whygate.dev/posture: Open } }\n";
-    let closed = Settings { default_posture: settings::Posture::Closed, ..settings() };
+    let closed = Settings { default_posture: Posture::Closed, ..settings() };
     check_with(&(api() + open), &closed, &[("GET api.example.com/", "PolicyRequired")]);
 }
 

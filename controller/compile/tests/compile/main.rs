@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
+mod bounds;
 mod bypasses;
 mod caps;
 mod certificates;
