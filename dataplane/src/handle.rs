@@ -135,7 +135,7 @@ fn choose(worker: &Worker, cleared: &Cleared) -> Result<Choice, Refused> {
                 code: Code::BackendMissing,
                 route: route(),
                 field: Some(field.clone()),
-                observed: format!("{}: {problem}", field.path).into(),
+                observed: format!("{}: {problem}", printable(&field.path)).into(),
                 remedy: Some((**remedy).into()),
             }));
         }

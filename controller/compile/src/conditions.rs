@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use decision::{
     denial::DenialReason,
+    escape::printable,
     host::HostPattern,
     policy::{Narrowing, Refusal},
     refs::ResourceRef,
@@ -127,7 +128,7 @@ impl Status {
         if subscription.state_at(now) != crds::SubscriptionState::Expired {
             return self.conditions.clone();
         }
-        vec![condition("Active", false, "Expired", "`spec.expiresAt` has passed".to_owned())]
+        vec![condition("Active", false, "Expired", "`spec.expiresAt` has passed")]
     }
 }
 
@@ -135,9 +136,9 @@ fn condition(
     type_: &'static str,
     status: bool,
     reason: &'static str,
-    message: String,
+    message: impl AsRef<str>,
 ) -> Condition {
-    Condition { type_, status, reason, message }
+    Condition { type_, status, reason, message: printable(message.as_ref()).to_string() }
 }
 
 fn ingresses_of(matched: u32) -> String {
@@ -183,7 +184,7 @@ fn of_policy(
         Ok(_) if reach.matched == 0 => {
             let message =
                 "no Ingress that the policy names exists and is of this controller's class";
-            condition("Accepted", false, "TargetNotFound", message.to_owned())
+            condition("Accepted", false, "TargetNotFound", message)
         }
         Ok(_) if policy.is_shadow => {
             let message = format!("counts what it would refuse at {}", ingresses_of(reach.matched));
@@ -195,11 +196,11 @@ fn of_policy(
         }
     };
     let resolved = match (&policy.unresolved, unresolved_target(policy, ingresses, not_ours)) {
-        (Some(problem), _) => condition("ResolvedRefs", false, "RefNotFound", problem.clone()),
+        (Some(problem), _) => condition("ResolvedRefs", false, "RefNotFound", problem),
         (None, Some(unresolved)) => unresolved,
         (None, None) => {
             let message = "every Ingress, Secret and plan that the policy names is there";
-            condition("ResolvedRefs", true, "ResolvedRefs", message.to_owned())
+            condition("ResolvedRefs", true, "ResolvedRefs", message)
         }
     };
     Status {
@@ -332,8 +333,8 @@ fn of_plans(plans: &Plans, subscriptions: &[subscription::Compiled]) -> Vec<Stat
     }
     let statuses = plans.iter().map(|(resource, plan)| {
         let accepted = match &plan.offer {
-            Ok(_) => condition("Accepted", true, "Accepted", "can be subscribed to".to_owned()),
-            Err(problem) => condition("Accepted", false, "Invalid", problem.clone()),
+            Ok(_) => condition("Accepted", true, "Accepted", "can be subscribed to"),
+            Err(problem) => condition("Accepted", false, "Invalid", problem),
         };
         Status {
             resource: resource.clone(),
@@ -352,10 +353,8 @@ fn of_subscription(compiled: &subscription::Compiled) -> Status {
             let message = format!("{} admits its keys", compiled.subscription.plan);
             condition("Active", true, "Active", message)
         }
-        State::Suspended => {
-            condition("Active", false, "Suspended", "`spec.suspend` is set".to_owned())
-        }
-        State::Invalid(lack) => condition("Active", false, "Invalid", lack.problem.to_string()),
+        State::Suspended => condition("Active", false, "Suspended", "`spec.suspend` is set"),
+        State::Invalid(lack) => condition("Active", false, "Invalid", &lack.problem),
     };
     Status {
         resource: compiled.subscription.resource.clone(),

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, convert::Infallible, sync::Arc};
 
 use compile::Finding;
+use decision::escape::printable;
 use tokio::sync::{Mutex, watch};
 
 use crate::{denials::aggregate::has_events, pipeline::Outcome};
@@ -32,7 +33,7 @@ pub async fn follow(
         let (appeared, left_out) = bounded(standing.difference(&told));
         for Finding { field, reason, message, remedy, .. } in appeared {
             let (resource, reason) = (&field.resource, reason.as_str());
-            tracing::info!(%resource, field = &*field.path, reason, error = message, remedy, "Finding appeared");
+            tracing::info!(%resource, field = %printable(&field.path), reason, error = message, remedy, "Finding appeared");
         }
         if left_out > 0 {
             tracing::info!(
@@ -43,7 +44,7 @@ pub async fn follow(
         let (cleared, left_out) = bounded(told.difference(&standing));
         for Finding { field, reason, .. } in cleared {
             let (resource, reason) = (&field.resource, reason.as_str());
-            tracing::info!(%resource, field = &*field.path, reason, "Finding cleared");
+            tracing::info!(%resource, field = %printable(&field.path), reason, "Finding cleared");
         }
         if left_out > 0 {
             tracing::info!(findings = left_out, "More findings cleared");

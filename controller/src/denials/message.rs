@@ -3,7 +3,10 @@
 use std::fmt::Write;
 
 use dataplane::{DenialKey, DenialSample};
-use decision::refs::{FieldRef, Kind};
+use decision::{
+    escape::printable,
+    refs::{FieldRef, Kind},
+};
 
 /// Longest message of an Event in bytes (core/v1 Event validation).
 pub const LIMIT: usize = 1024;
@@ -93,13 +96,10 @@ fn sentence(text: &str) -> String {
     compile::finding::sentence(text.trim_end_matches('.')).to_string()
 }
 
-/// At most `limit` bytes of a text, without control characters; `…` shows that it was cut.
+/// At most `limit` bytes of a text, in printable characters; `…` shows that it was cut.
 fn cut(text: &str, limit: usize) -> String {
     const MARK: char = '…';
-    let clean: String = text
-        .chars()
-        .map(|character| if character.is_control() { ' ' } else { character })
-        .collect();
+    let clean = printable(text).to_string();
     if clean.len() <= limit {
         return clean;
     }
@@ -183,6 +183,28 @@ mod tests {
         assert!(message.len() <= LIMIT, "{}", message.len());
         assert!(message.ends_with("last id 01K3"), "{message}");
         assert!(!message.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn nothing_that_a_manifest_holds_turns_or_breaks_a_message() {
+        let evil = "a\u{202e}\u{200b}\u{2066}\n\u{1b}[31mb";
+        let policy = ResourceRef::new(Kind::AccessPolicy, evil, evil);
+        let field = FieldRef::new(policy.clone(), evil);
+        let name = RouteName { field: field.clone(), host: evil.into(), path: evil.into() };
+        let key = DenialKey {
+            route: Some(Arc::new(name)),
+            policy: Some(policy),
+            rule: Some(evil.into()),
+            ..key()
+        };
+        let facts = facts(evil.to_owned());
+        for message in [
+            of_finding(&field, evil, evil),
+            of_denial(&key, Some(&facts), Kind::Ingress),
+            of_denial(&key, Some(&facts), Kind::AccessPolicy),
+        ] {
+            assert!(message.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{message:?}");
+        }
     }
 
     #[test]

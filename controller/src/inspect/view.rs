@@ -9,7 +9,9 @@ use compile::{
 };
 use decision::{
     denial::Denial,
+    escape::printable,
     host::{Host, HostPattern},
+    path::canonical,
     policy::Refusal,
     protection::Posture,
     refs::{Kind, ResourceRef},
@@ -156,14 +158,16 @@ fn reached<'a>(outcome: &'a Outcome, host: &str, path: &HTTPIngressPath) -> Opti
         Ok(HostPattern::Any) | Err(_) => Host::parse("whygate-probe.invalid").ok()?,
     };
     let path = path.path.as_deref().unwrap_or("/");
-    outcome.snapshot.routes.find(&host, path).map(|route| &**route)
+    // One that has no canonical form stands where its readable beginning leads.
+    let path = canonical(path).unwrap_or(path.into());
+    outcome.snapshot.routes.find(&host, &path).map(|route| &**route)
 }
 
 fn route_view(route: &Route) -> RouteView {
     let mut view = RouteView {
-        field: route.name.field.path.to_string(),
-        host: route.name.host.to_string(),
-        path: route.name.path.to_string(),
+        field: printable(&route.name.field.path).to_string(),
+        host: printable(&route.name.host).to_string(),
+        path: printable(&route.name.path).to_string(),
         posture: "enforce",
         policies: Vec::new(),
         refused_policies: Vec::new(),
@@ -222,7 +226,7 @@ fn policies(outcome: &Outcome) -> Vec<PolicyView> {
 fn findings(outcome: &Outcome) -> Vec<FindingView> {
     let findings = outcome.findings.iter().map(|finding| FindingView {
         resource: finding.field.resource.to_string(),
-        field: finding.field.path.to_string(),
+        field: printable(&finding.field.path).to_string(),
         reason: finding.reason.as_str(),
         message: finding.message.clone(),
         remedy: finding.remedy.clone(),

@@ -13,6 +13,7 @@ use crate::{
     client::ClientAddress,
     code::Code,
     disclosure::{Disclosure, OnDeny},
+    escape::printable,
     host::Host,
     lack::Lack,
     refs::{FieldRef, ResourceRef, RouteName, Site},
@@ -284,12 +285,12 @@ impl Denial {
 
     /// What was observed, for the operator: one sentence without a final period.
     pub fn operator_sentence(&self) -> String {
-        sentence::observed(&self.reason)
+        printable(&sentence::observed(&self.reason)).to_string()
     }
 
     /// What to do, with the values of this refusal where they are known.
     pub fn remedy(&self) -> String {
-        sentence::remedy(&self.reason, self.field().as_ref())
+        printable(&sentence::remedy(&self.reason, self.field().as_ref())).to_string()
     }
 
     /// What the client is told under disclosure `Reason`.

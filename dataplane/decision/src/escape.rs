@@ -27,13 +27,16 @@ pub fn quoted(text: &str, limit: usize) -> impl fmt::Display + '_ {
     })
 }
 
-/// Shows a text of a manifest as printable ASCII: what an object is called, what stands in a field.
+/// Shows a text in which something of a manifest stands, a name, a path, a whole sentence, as
+/// printable ASCII. `…` stays: it is how we show that something was cut.
 ///
-/// An API server lets nobody call an object `a\nb`, but a file does.
+/// An API server lets nobody call an object `a\nb`, but a file does, and in values nothing keeps
+/// away the characters that turn the direction of a line or take no room in it. What was escaped
+/// once is not changed by doing it again.
 pub fn printable(text: &str) -> impl fmt::Display + '_ {
     fmt::from_fn(move |f| {
         text.chars().try_for_each(|character| match character {
-            ' '..='~' => write!(f, "{character}"),
+            ' '..='~' | '…' => write!(f, "{character}"),
             other => write!(f, "{}", other.escape_unicode()),
         })
     })
@@ -46,6 +49,18 @@ mod tests {
     #[test]
     fn nothing_but_printable_ascii_gets_through() {
         assert_eq!(quoted("a\n\u{1b}[31m`é", 40).to_string(), r"`a\u{a}\u{1b}[31m\u{60}\u{e9}`");
+    }
+
+    #[test]
+    fn nothing_that_turns_or_hides_a_text_gets_through_and_escaping_twice_is_escaping_once() {
+        let format = "\u{ad}\u{61c}\u{200b}\u{200c}\u{200d}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202b}\
+            \u{202c}\u{202d}\u{202e}\u{2060}\u{2066}\u{2067}\u{2068}\u{2069}\u{feff}\u{fff9}\u{e0001}";
+        for character in format.chars().chain('\0'..' ').chain('\u{7f}'..='\u{a0}') {
+            let text = format!("a{character}b…");
+            let shown = printable(&text).to_string();
+            assert_eq!(shown, format!("a{}b…", character.escape_unicode()));
+            assert_eq!(printable(&shown).to_string(), shown);
+        }
     }
 
     #[test]

@@ -108,12 +108,14 @@ fn no_text_of_a_manifest_breaks_the_line_that_tells_of_it() {
     let evil = "a\\e[31m\\nFinding: forged\\u202e";
     let text = api().replace("name: api, namespace: shop,", &format!(
         "name: api, namespace: shop, annotations: {{ \"whygate.dev/{evil}\": x, whygate.dev/ssl-redirect: \"{evil}\" }},"
-    )) + &ADMINS.replace("admins", &format!("\"{evil}\"")).replace("nobody-here", &format!("\"{evil}\""))
+    )) + &ADMINS.replace("admins", &format!("\"{evil}\"")).replace("nobody-here", &format!("\"{evil}\"")).replace("    ip:", &format!("    \"{evil}\": 1\n    ip:"))
         + &format!("---\napiVersion: whygate.dev/v1\nkind: \"{evil}\"\nmetadata: {{ name: \"{evil}\" }}\n");
     let world = World::of(&text);
     let problems = world.manifests.problems.iter().map(ToString::to_string);
     let findings = world.compiled.findings.iter().map(ToString::to_string).chain(problems);
-    let lines: Vec<_> = findings.collect();
+    let conditions = world.compiled.statuses.iter().flat_map(|status| &status.conditions);
+    let lines: Vec<_> =
+        findings.chain(conditions.map(|condition| condition.message.clone())).collect();
     assert!(lines.len() > 3, "{lines:#?}");
     for line in lines {
         assert!(line.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{line:?}");

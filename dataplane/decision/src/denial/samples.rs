@@ -127,6 +127,44 @@ fn every_reason_says_what_was_observed_and_what_to_do() {
 }
 
 #[test]
+fn nothing_that_a_manifest_holds_turns_or_breaks_a_sentence() {
+    let evil = || "a\u{202e}\u{200b}\u{2066}\n\u{1b}[31mb";
+    let policy = || ResourceRef::new(Kind::AccessPolicy, evil(), evil());
+    let field = || FieldRef::new(policy(), evil());
+    let lack = || Arc::new(Lack { problem: evil().into(), remedy: evil().into() });
+    let (problem, remedy) = (|| evil().into(), || evil().into());
+    for reason in [
+        DenialReason::PolicyInvalid { field: field(), problem: problem(), remedy: Some(remedy()) },
+        DenialReason::RouteInvalid { field: field(), problem: problem(), remedy: Some(remedy()) },
+        DenialReason::PolicyMissing { policy: policy(), field: field(), lack: lack() },
+        DenialReason::PolicyUnenforceable { field: field(), problem: problem(), remedy: remedy() },
+        DenialReason::PolicyRequired { by: ClosedBy::Annotation(field()) },
+        DenialReason::CredentialStoreUnavailable {
+            resource: policy(),
+            problem: problem(),
+            remedy: remedy(),
+        },
+        DenialReason::RuleMatched { matched: evil().into() },
+        DenialReason::TokenMissing { provider: evil().into(), or_key: false },
+        DenialReason::TokenAudienceMismatch { expected: evil().into(), got: "".into() },
+        DenialReason::TokenScopeMissing { asked: evil().into(), had: "".into() },
+        DenialReason::TokenClaimMismatch {
+            path: evil().into(),
+            asked: evil().into(),
+            found: "absent",
+            entry: 0,
+        },
+    ] {
+        let site = Site { policy: policy(), rule: evil().into(), field: evil().into() };
+        for denial in [denial(reason.clone(), None), denial(reason.clone(), Some(site))] {
+            for text in [denial.operator_sentence(), denial.remedy()] {
+                assert!(text.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{text:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn what_the_configuration_lacks_is_remedied_as_its_compiler_said() {
     let (policy, remedy) = (resource(Kind::AccessPolicy), "Set its `enforcement: Enforce`.");
     let reasons = [

@@ -1,4 +1,5 @@
-//! From facts to sentences. Every variable part that a stranger may have written is escaped.
+//! From facts to sentences. What a client may have written is quoted; all the rest is escaped where
+//! the sentences leave [`super::Denial`].
 
 use std::{net::IpAddr, time::Duration};
 
