@@ -11,6 +11,7 @@ use tokio::{
         mpsc,
         watch::{self, error::RecvError},
     },
+    task::{JoinError, spawn_blocking},
     time::{sleep, timeout},
 };
 
@@ -152,6 +153,8 @@ impl Gateway {
         let dataplane = Arc::new(dataplane);
         // Set once: there is one data plane.
         let _ = self.admin.dataplane.set(Arc::downgrade(&dataplane));
+        let (outcome, metrics) = (self.pipeline.outcome(), dataplane.metrics());
+        self.supervisor.keep("series", move || forget(outcome.clone(), metrics.clone()));
         Ok(Some(Serving { gateway: self, dataplane, samples: Some(samples), inspect: None }))
     }
 }
@@ -168,6 +171,25 @@ async fn measure(
             admin.findings.set(i64::try_from(outcome.findings.len()).unwrap_or(i64::MAX));
             admin.compile_seconds.set(outcome.took.as_secs_f64());
         }
+    }
+}
+
+/// How often it is looked at which series are counted for nothing that there is. What was gone the
+/// last time, too, is forgotten: until then its last refusals can be told and scraped.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// Forgets what was counted for routes and rules that are gone, for ever: they take the room of
+/// others otherwise.
+async fn forget(
+    outcome: watch::Receiver<Option<Arc<Outcome>>>,
+    metrics: Metrics,
+) -> Result<(), JoinError> {
+    loop {
+        sleep(SWEEP).await;
+        let newest = outcome.borrow().clone();
+        let Some(newest) = newest else { continue };
+        let metrics = metrics.clone();
+        spawn_blocking(move || metrics.forget(&newest.snapshot)).await?;
     }
 }
 

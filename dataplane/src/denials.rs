@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     hash::{BuildHasher, Hash},
+    ops::ControlFlow,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -21,7 +22,8 @@ use tokio::time::Instant;
 use crate::{
     denial_key::DenialKey,
     id::RequestId,
-    metrics::{Count, SERIES_LIMIT, Shared},
+    ledger::{Key, SERIES_LIMIT, Shares},
+    metrics::{Count, Shared},
 };
 
 /// How many refusals of a series are sampled at once before it is one a second.
@@ -62,6 +64,7 @@ pub(crate) struct Shape<'a> {
     field: Option<&'a FieldRef>,
     policy: Option<&'a ResourceRef>,
     shadow: bool,
+    rest_of: Option<&'a Arc<str>>,
 }
 
 impl<'a> Shape<'a> {
@@ -81,7 +84,28 @@ impl<'a> Shape<'a> {
         route: Option<&'a RouteName>,
         field: Option<&'a FieldRef>,
     ) -> Self {
-        Self { code, route, site: None, entry: None, field, policy: None, shadow: false }
+        Self {
+            code,
+            route,
+            site: None,
+            entry: None,
+            field,
+            policy: None,
+            shadow: false,
+            rest_of: None,
+        }
+    }
+
+    /// Of everything of this code that a namespace has beyond its share.
+    fn of_rest(self, namespace: Option<&'a Arc<str>>) -> Self {
+        Self { rest_of: namespace, shadow: self.shadow, ..Self::of_code(self.code, None, None) }
+    }
+
+    /// The same as that of the key.
+    fn namespace(&self) -> Option<&'a Arc<str>> {
+        let field = || self.field.map(|field| &field.resource.namespace);
+        let route = self.route.map(|route| &route.field.resource.namespace);
+        self.rest_of.or(route).or_else(field)
     }
 
     fn of_reason(
@@ -119,6 +143,7 @@ impl<'a> Shape<'a> {
             field: self.field.cloned(),
             policy: self.policy.cloned(),
             shadow: self.shadow,
+            rest_of: self.rest_of.cloned(),
         }
     }
 }
@@ -131,6 +156,7 @@ struct OwnedShape {
     field: Option<FieldRef>,
     policy: Option<ResourceRef>,
     shadow: bool,
+    rest_of: Option<Arc<str>>,
 }
 
 impl OwnedShape {
@@ -143,6 +169,7 @@ impl OwnedShape {
             field: self.field.as_ref(),
             policy: self.policy.as_ref(),
             shadow: self.shadow,
+            rest_of: self.rest_of.as_ref(),
         }
     }
 }
@@ -156,6 +183,7 @@ pub(crate) fn key_of(denial: &Denial, shadow: bool) -> DenialKey {
         rule: denial.site.as_ref().map(|site| Arc::clone(&site.rule)),
         field: denial.field(),
         shadow,
+        rest_of: None,
     }
 }
 
@@ -175,9 +203,21 @@ pub(crate) fn denial_of(failure: &Failure, route: &Arc<RouteName>) -> Denial {
 pub(crate) struct Denials {
     hasher: DefaultHashBuilder,
     shared: Arc<Shared>,
-    /// By hash of the shape; shapes of equal hash stand behind each other.
-    series: RefCell<HashMap<u64, Vec<Series>>>,
+    own: RefCell<Own>,
 }
+
+/// The series that the thread has met.
+#[derive(Default)]
+struct Own {
+    /// By hash of the shape; shapes of equal hash stand behind each other.
+    series: HashMap<u64, Vec<Series>>,
+    shares: Shares,
+    /// What [`Shared::forgotten`] was when they were last looked through.
+    forgotten: u64,
+}
+
+/// What a refusal is counted under, and the thread's counter there.
+type Counter = (Arc<DenialKey>, Arc<Count>);
 
 struct Series {
     shape: OwnedShape,
@@ -186,9 +226,68 @@ struct Series {
     samples: Samples,
 }
 
+impl Series {
+    /// Takes of the share of its namespace.
+    fn takes_share(&self) -> bool {
+        self.shape.rest_of.is_none()
+    }
+
+    /// Counted in the rest of its namespace, only because there was no room.
+    fn is_beyond(&self) -> bool {
+        let is_lost = self.shape.route.is_some() && self.key.route.is_none();
+        self.takes_share() && (self.key.is_rest() || is_lost)
+    }
+}
+
+impl Own {
+    /// Counts what the thread has met before; goes on if it has not.
+    fn again(&mut self, hash: u64, shape: Shape<'_>, now: Instant) -> ControlFlow<Option<Due>> {
+        let Some(alike) = self.series.get_mut(&hash) else { return ControlFlow::Continue(()) };
+        let place = alike.iter().position(|series| series.shape.borrowed() == shape);
+        let Some(place) = place else { return ControlFlow::Continue(()) };
+        if let Some(series) = alike.get_mut(place)
+            && series.count.add_living()
+        {
+            let count = series.samples.take(now);
+            let due = count.map(|count| Due { key: Arc::clone(&series.key), count });
+            return ControlFlow::Break(due);
+        }
+        if alike.swap_remove(place).takes_share() {
+            self.shares.give_back(shape.namespace());
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Remembers a series whose first refusal is told.
+    fn insert(&mut self, hash: u64, shape: Shape<'_>, counter: Counter, now: Instant) {
+        let samples = Samples { taken: 1, last: now, left_out: 0 };
+        let (key, count) = counter;
+        let series = Series { shape: shape.to_owned(), key, count, samples };
+        if series.takes_share() {
+            self.shares.take(shape.namespace());
+        }
+        self.series.entry(hash).or_default().push(series);
+    }
+
+    /// Lets go of what was forgotten, and of what there may be room for now.
+    fn look_through(&mut self) {
+        let Self { series, shares, .. } = self;
+        series.retain(|_, alike| {
+            alike.retain(|series| {
+                let stays = !series.count.is_ended() && !series.is_beyond();
+                if !stays && series.takes_share() {
+                    shares.give_back(series.shape.borrowed().namespace());
+                }
+                stays
+            });
+            !alike.is_empty()
+        });
+    }
+}
+
 impl Denials {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { hasher: DefaultHashBuilder::default(), shared, series: RefCell::default() }
+        Self { hasher: DefaultHashBuilder::default(), shared, own: RefCell::default() }
     }
 
     /// Counts one refusal. Gives its key, and how many refusals it stands for, if this one may be
@@ -199,41 +298,60 @@ impl Denials {
         now: Instant,
         key: impl FnOnce() -> DenialKey,
     ) -> Option<Due> {
-        let mut all = self.series.borrow_mut();
-        let full = all.len() >= SERIES_LIMIT;
+        let mut own = self.own.borrow_mut();
         let hash = self.hasher.hash_one(shape);
-        if !full || all.contains_key(&hash) {
-            return self.count_in(all.entry(hash).or_default(), shape, now, key);
+        if let ControlFlow::Break(due) = own.again(hash, shape, now) {
+            return due;
         }
-        // Every code has at most two of these, so the map stays bounded.
-        let shape = Shape { shadow: shape.shadow, ..Shape::of_code(shape.code, None, None) };
-        let series = all.entry(self.hasher.hash_one(shape)).or_default();
-        self.count_in(series, shape, now, || beyond_limit(shape.code, shape.shadow))
+        let forgotten = self.shared.forgotten.value();
+        if std::mem::replace(&mut own.forgotten, forgotten) != forgotten {
+            own.look_through();
+        }
+        if !own.shares.has_room(shape.namespace()) {
+            return self.count_rest(&mut own, shape, now).0;
+        }
+        if let Some((key, count)) = self.shared.denials.register(key()) {
+            count.add();
+            own.insert(hash, shape, (Arc::clone(&key), count), now);
+            return Some(Due { key, count: 1 });
+        }
+        // Remembered, so that the next one of its kind need not ask again.
+        let (due, rest) = self.count_rest(&mut own, shape, now);
+        if let Some(counter) = rest {
+            own.insert(hash, shape, counter, now);
+        }
+        due
     }
 
-    fn count_in(
+    /// Counts a refusal in the rest of its namespace, and tells what that is.
+    fn count_rest(
         &self,
-        series: &mut Vec<Series>,
+        own: &mut Own,
         shape: Shape<'_>,
         now: Instant,
-        key: impl FnOnce() -> DenialKey,
-    ) -> Option<Due> {
-        if let Some(series) = series.iter_mut().find(|series| series.shape.borrowed() == shape) {
-            series.count.add();
-            let count = series.samples.take(now)?;
-            return Some(Due { key: Arc::clone(&series.key), count });
-        }
-        let other = beyond_limit(shape.code, shape.shadow);
-        let (key, count) = self.shared.denials.register(key(), other);
-        count.add();
-        let samples = Samples { taken: 1, last: now, left_out: 0 };
-        series.push(Series { shape: shape.to_owned(), key: Arc::clone(&key), count, samples });
-        Some(Due { key, count: 1 })
+    ) -> (Option<Due>, Option<Counter>) {
+        // Every code has at most two of these in a namespace, so their number stays bounded.
+        let namespace = shape.namespace().filter(|_| own.series.len() < 2 * SERIES_LIMIT);
+        let shape = shape.of_rest(namespace);
+        let hash = self.hasher.hash_one(shape);
+        let due = if let ControlFlow::Break(due) = own.again(hash, shape, now) {
+            due
+        } else {
+            let other = rest_of(shape.code, shape.shadow, None);
+            let rest = rest_of(shape.code, shape.shadow, namespace.cloned());
+            let (key, count) = self.shared.denials.register_rest(rest, other);
+            count.add();
+            own.insert(hash, shape, (Arc::clone(&key), count), now);
+            Some(Due { key, count: 1 })
+        };
+        let alike = own.series.get(&hash);
+        let rest = alike.and_then(|it| it.iter().find(|series| series.shape.borrowed() == shape));
+        (due, rest.map(|series| (Arc::clone(&series.key), Arc::clone(&series.count))))
     }
 }
 
-fn beyond_limit(code: Code, shadow: bool) -> DenialKey {
-    DenialKey { code, route: None, policy: None, rule: None, field: None, shadow }
+fn rest_of(code: Code, shadow: bool, rest_of: Option<Arc<str>>) -> DenialKey {
+    DenialKey { code, route: None, policy: None, rule: None, field: None, shadow, rest_of }
 }
 
 /// A refusal that may be told.
@@ -266,46 +384,4 @@ impl Samples {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn denied(denials: &Denials, path: &str, now: Instant) -> Option<u64> {
-        let field = FieldRef::new(
-            ResourceRef::new(decision::refs::Kind::Ingress, "shop", "web"),
-            path.to_owned(),
-        );
-        let reason = DenialReason::RouteInvalid { field, problem: "no".into(), remedy: None };
-        let denial = Denial::of_request(reason);
-        let due = denials.count(Shape::of_denial(&denial), now, || key_of(&denial, false));
-        due.map(|due| due.count)
-    }
-
-    #[test]
-    fn every_refusal_is_counted_and_few_are_sampled() {
-        let shared = Arc::new(Shared::default());
-        let threads = [Denials::new(Arc::clone(&shared)), Denials::new(Arc::clone(&shared))];
-        let now = Instant::now();
-        let samples = (0..1_000).filter_map(|_| denied(&threads[0], "spec", now)).count();
-        denied(&threads[1], "spec", now);
-        denied(&threads[1], "spec.rules", now);
-        let mut totals: Vec<u64> =
-            shared.denials.totals(Count::value).into_iter().map(|(_, total)| total).collect();
-        totals.sort_unstable();
-        assert_eq!((samples, totals), (10, vec![1, 1_001]));
-        // 1,000 were counted and 10 told; the next one speaks for those that were not, and itself.
-        assert_eq!(denied(&threads[0], "spec", now + Duration::from_secs(1)), Some(991));
-    }
-
-    #[test]
-    fn a_flood_of_different_refusals_keeps_its_total_and_its_bound() {
-        let shared = Arc::new(Shared::default());
-        let denials = Denials::new(Arc::clone(&shared));
-        for number in 0..SERIES_LIMIT + 100 {
-            denied(&denials, &format!("spec.rules[{number}]"), Instant::now());
-        }
-        let totals = shared.denials.totals(Count::value);
-        let sum: u64 = totals.iter().map(|(_, total)| total).sum();
-        assert_eq!((totals.len(), sum), (SERIES_LIMIT + 1, SERIES_LIMIT as u64 + 100));
-        assert!(denials.series.borrow().len() <= SERIES_LIMIT + 2);
-    }
-}
+mod tests;

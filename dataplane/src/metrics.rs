@@ -2,15 +2,14 @@
 
 use std::{
     collections::HashMap,
-    fmt::{self, Write},
-    hash::Hash,
+    fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use decision::refs::RouteName;
+use decision::{escape::printable, refs::RouteName, snapshot::Snapshot};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, text::encode_registry},
@@ -20,18 +19,30 @@ use prometheus_client::{
 
 use tokio::sync::Notify;
 
-use crate::denial_key::DenialKey;
-
-/// Most series of one metric that is labelled by configuration. What comes later is counted together.
-pub(crate) const SERIES_LIMIT: usize = 10_000;
+use crate::{
+    denial_key::DenialKey,
+    ledger::{Counter, Key, Ledger, Living},
+};
 
 /// A number that one thread changes and others read.
 #[derive(Debug, Default)]
 pub(crate) struct Count(AtomicU64);
 
+/// Set in a counter whose series was forgotten.
+const ENDED: u64 = 1 << 63;
+
 impl Count {
     pub(crate) fn add(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Adds one. False if the series was forgotten before: then nobody reads the number any more.
+    pub(crate) fn add_living(&self) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed) & ENDED == 0
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & ENDED != 0
     }
 
     pub(crate) fn subtract(&self) {
@@ -44,6 +55,12 @@ impl Count {
 
     pub(crate) fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Counter for Count {
+    fn end(&self) {
+        self.0.fetch_or(ENDED, Ordering::Relaxed);
     }
 }
 
@@ -132,46 +149,53 @@ impl RouteCounts {
         self.0.iter().map(Count::value).sum()
     }
 
-    pub(crate) fn add(&self, status: http::StatusCode) {
+    /// False if the series was forgotten before.
+    pub(crate) fn add(&self, status: http::StatusCode) -> bool {
         let class = usize::from(status.as_u16() / 100).saturating_sub(1);
-        if let Some(count) = self.0.get(class) {
-            count.add();
+        self.0.get(class).is_none_or(Count::add_living)
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.0.iter().any(Count::is_ended)
+    }
+}
+
+impl Counter for RouteCounts {
+    fn end(&self) {
+        self.0.iter().for_each(Counter::end);
+    }
+}
+
+/// What answers are counted under.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum RouteKey {
+    /// One route.
+    Route(Arc<RouteName>),
+    /// The routes of a namespace beyond its share.
+    Rest(Arc<str>),
+    /// Requests without a route, and routes for which there is no other room.
+    Other,
+}
+
+impl Key for RouteKey {
+    fn namespace(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Route(route) => Some(&route.field.resource.namespace),
+            Self::Rest(namespace) => Some(namespace),
+            Self::Other => None,
         }
     }
-}
 
-/// Series that all threads know, each thread with its own counter in them.
-///
-/// The lock is taken when a thread meets a series for the first time, and when they are read.
-#[derive(Debug)]
-pub(crate) struct Ledger<K, C>(Mutex<HashMap<Arc<K>, Vec<Arc<C>>>>);
-
-impl<K, C> Default for Ledger<K, C> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
-impl<K: Eq + Hash, C: Default> Ledger<K, C> {
-    /// A counter of the calling thread in the series `key`, or in `other` when there are too many.
-    pub(crate) fn register(&self, key: K, other: K) -> (Arc<K>, Arc<C>) {
-        let mut series = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = series.len() < SERIES_LIMIT || series.contains_key(&key);
-        let key = if room { key } else { other };
-        let key = match series.get_key_value(&key) {
-            Some((known, _)) => Arc::clone(known),
-            None => Arc::new(key),
-        };
-        let count = Arc::new(C::default());
-        series.entry(Arc::clone(&key)).or_default().push(Arc::clone(&count));
-        (key, count)
+    fn is_rest(&self) -> bool {
+        matches!(self, Self::Rest(_) | Self::Other)
     }
 
-    /// Every series with the sum over its threads.
-    pub(crate) fn totals(&self, read: impl Fn(&C) -> u64) -> Vec<(Arc<K>, u64)> {
-        let series = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let sum = |counts: &Vec<Arc<C>>| counts.iter().map(|count| read(count)).sum();
-        series.iter().map(|(key, counts)| (Arc::clone(key), sum(counts))).collect()
+    fn is_living(&self, living: &Living<'_>) -> bool {
+        match self {
+            Self::Route(route) => living.has_route(route),
+            Self::Rest(namespace) => living.has_namespace(namespace),
+            Self::Other => true,
+        }
     }
 }
 
@@ -180,8 +204,9 @@ impl<K: Eq + Hash, C: Default> Ledger<K, C> {
 pub(crate) struct Shared {
     pub(crate) threads: Vec<Arc<ThreadCounts>>,
     pub(crate) denials: Ledger<DenialKey, Count>,
-    /// `None` is every route beyond the limit, and requests without a route.
-    pub(crate) routes: Ledger<Option<Arc<RouteName>>, RouteCounts>,
+    pub(crate) routes: Ledger<RouteKey, RouteCounts>,
+    /// How often series were forgotten: then there is room again.
+    pub(crate) forgotten: Count,
     /// Told whenever a thread has a newer snapshot.
     pub(crate) followed: Notify,
 }
@@ -197,6 +222,20 @@ impl Metrics {
         registry.register_collector(Box::new(self.clone()));
         // Writing to a String cannot fail.
         let _ = encode_registry(text, &registry);
+    }
+
+    /// Forgets the series of routes and rules that are in this snapshot no more, and were not in the
+    /// one of the last call either. So it is to be called now and then, not in quick succession;
+    /// what is counted in what remains stays exact, and goes on.
+    ///
+    /// Takes milliseconds if there are many routes, so it belongs on no thread that serves requests.
+    pub fn forget(&self, snapshot: &Snapshot) {
+        let Shared { denials, routes, forgotten, .. } = &*self.0;
+        let living = Living::of(snapshot);
+        let fewer = [denials.forget(&living), routes.forget(&living)];
+        if fewer.contains(&true) {
+            forgotten.add();
+        }
     }
 
     /// Waits until every data thread judges by the snapshot of this generation, or by a newer one.
@@ -305,7 +344,11 @@ impl Metrics {
                 if total == 0 {
                     continue;
                 }
-                let route = label(route.as_ref().as_ref(), "other");
+                let route = match &*route {
+                    RouteKey::Route(route) => route.to_string(),
+                    RouteKey::Rest(namespace) => rest(namespace),
+                    RouteKey::Other => "other".to_owned(),
+                };
                 let labels = [("route", route.as_str()), ("class", class)];
                 ConstCounter::new(total).encode(family.encode_family(&labels.as_slice())?)?;
             }
@@ -337,37 +380,21 @@ impl Metrics {
 
 /// The labels of a refusal: its field is left out, so that long lists stay one series.
 fn refusal_labels(key: &DenialKey) -> [String; 5] {
+    let route = match (&key.route, &key.rest_of) {
+        (Some(route), _) => route.to_string(),
+        (None, Some(namespace)) => rest(namespace),
+        (None, None) => String::new(),
+    };
     [
         key.code.to_string(),
-        label(key.route.as_ref(), ""),
+        route,
         key.policy.as_ref().map(|policy| policy.path().to_string()).unwrap_or_default(),
-        label(key.rule.as_ref(), ""),
+        key.rule.as_deref().unwrap_or_default().to_owned(),
         key.shadow.to_string(),
     ]
 }
 
-fn label(value: Option<&Arc<impl fmt::Display + ?Sized>>, otherwise: &str) -> String {
-    let mut text = String::new();
-    // Writing to a String cannot fail.
-    let _ = match value {
-        Some(value) => write!(text, "{value}"),
-        None => write!(text, "{otherwise}"),
-    };
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn series_beyond_the_limit_are_counted_together() {
-        let ledger: Ledger<usize, Count> = Ledger::default();
-        for number in 0..SERIES_LIMIT + 50 {
-            ledger.register(number, usize::MAX).1.add();
-        }
-        let totals = ledger.totals(Count::value);
-        let sum: u64 = totals.iter().map(|(_, total)| total).sum();
-        assert_eq!((totals.len(), sum), (SERIES_LIMIT + 1, SERIES_LIMIT as u64 + 50));
-    }
+/// What a namespace has beyond its share; no route prints like this.
+fn rest(namespace: &str) -> String {
+    format!("{} other", printable(namespace))
 }

@@ -2,14 +2,12 @@
 
 use std::{
     cell::{OnceCell, RefCell},
-    collections::HashMap,
     sync::Arc,
     time::SystemTime,
 };
 
 use decision::{decide::Cleared, denial::Denial, escape::quoted, refs::RouteName, route::Route};
 use http::StatusCode;
-use quick_cache::DefaultHashBuilder;
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
@@ -17,8 +15,9 @@ use crate::{
     denials::{DenialSample, Denials, Due, Shape, denial_of, key_of},
     facts::Witness,
     id::RequestId,
-    metrics::{RouteCounts, SERIES_LIMIT, Shared, ThreadCounts},
+    metrics::{RouteCounts, RouteKey, Shared, ThreadCounts},
     refused::{Refused, Unserved},
+    routes::Routes,
 };
 
 /// Longest part of a request in a sample, in bytes.
@@ -64,7 +63,7 @@ pub(crate) struct Recorder {
     shared: Arc<Shared>,
     denials: Denials,
     routes: RefCell<Routes>,
-    /// Requests without a route, and those of routes beyond the limit.
+    /// Requests without a route.
     others: Arc<RouteCounts>,
     samples: mpsc::Sender<DenialSample>,
 }
@@ -76,7 +75,7 @@ impl Recorder {
         samples: mpsc::Sender<DenialSample>,
     ) -> Self {
         let denials = Denials::new(Arc::clone(&shared));
-        let (_, others) = shared.routes.register(None, None);
+        let (_, others) = shared.routes.register_rest(RouteKey::Other, RouteKey::Other);
         Self { counts, shared, denials, routes: RefCell::default(), others, samples }
     }
 
@@ -99,14 +98,16 @@ impl Recorder {
             response.status = status.as_u16(),
             }, "Request answered"
         );
-        let Some(route) = route else { return self.others.add(status) };
-        self.routes.borrow_mut().counts(route, &self.shared, &self.others).add(status);
+        match route {
+            Some(route) => self.routes.borrow_mut().count(route, status, &self.shared),
+            None => drop(self.others.add(status)),
+        }
     }
 
     /// Lets go of the names of an old snapshot; the counts stay. Says that requests of this thread
     /// are judged by `generation` from now on.
     pub(crate) fn snapshot_changed(&self, generation: u64) {
-        self.routes.borrow_mut().by_address.clear();
+        self.routes.borrow_mut().snapshot_changed();
         self.counts.generation.set(generation);
         self.shared.followed.notify_waiters();
     }
@@ -136,6 +137,7 @@ impl Recorder {
             rule: None,
             field: field.clone(),
             shadow: false,
+            rest_of: None,
         };
         if let Some(Due { key, count }) = self.denials.count(shape, Instant::now(), key) {
             let (observed, remedy) = (unserved.observed.to_string(), unserved.remedy());
@@ -185,43 +187,6 @@ impl Recorder {
         if self.samples.try_send(sample).is_err() {
             self.counts.samples_dropped.add();
         }
-    }
-}
-
-/// One thread's counters of routes.
-#[derive(Default)]
-struct Routes {
-    by_name: HashMap<Arc<RouteName>, Arc<RouteCounts>, DefaultHashBuilder>,
-    /// By the address of the name in the snapshot, so that a request hashes no text. Each entry
-    /// holds the name, or its address could become another's.
-    by_address: HashMap<usize, (Arc<RouteName>, Arc<RouteCounts>), DefaultHashBuilder>,
-}
-
-impl Routes {
-    fn counts(
-        &mut self,
-        route: &Arc<RouteName>,
-        shared: &Shared,
-        others: &Arc<RouteCounts>,
-    ) -> &RouteCounts {
-        let Self { by_name, by_address } = self;
-        let address = Arc::as_ptr(route).addr();
-        if by_address.len() >= SERIES_LIMIT && !by_address.contains_key(&address) {
-            by_address.clear();
-        }
-        let named = by_address.entry(address).or_insert_with(|| {
-            let counts = match by_name.get(route) {
-                Some(counts) => Arc::clone(counts),
-                None if by_name.len() >= SERIES_LIMIT => Arc::clone(others),
-                None => {
-                    let (_, counts) = shared.routes.register(Some(Arc::clone(route)), None);
-                    by_name.insert(Arc::clone(route), Arc::clone(&counts));
-                    counts
-                }
-            };
-            (Arc::clone(route), counts)
-        });
-        &named.1
     }
 }
 
@@ -275,48 +240,10 @@ fn printable(text: &str) -> String {
 mod tests {
     use decision::{
         denial::{DenialReason, Failure},
-        refs::{FieldRef, Kind, ResourceRef, Site},
+        refs::{Kind, ResourceRef, Site},
     };
 
     use super::*;
-
-    fn name(path: &str) -> Arc<RouteName> {
-        let ingress = ResourceRef::new(Kind::Ingress, "shop", "web");
-        let field = FieldRef::new(ingress, "spec.rules[0].http.paths[0]");
-        Arc::new(RouteName { field, host: "*".into(), path: path.into() })
-    }
-
-    #[test]
-    fn routes_of_equal_names_in_several_snapshots_are_counted_together() {
-        let (shared, others) = (Shared::default(), Arc::default());
-        let mut routes = Routes::default();
-        for snapshot in [["/", "/a"], ["/a", "/"]] {
-            for name in snapshot.map(name) {
-                for _ in 0..3 {
-                    routes.counts(&name, &shared, &others).add(StatusCode::OK);
-                }
-            }
-        }
-        let mut totals: Vec<_> = shared
-            .routes
-            .totals(RouteCounts::total)
-            .into_iter()
-            .map(|(name, total)| ((*name).as_ref().map(|name| name.path.to_string()), total))
-            .collect();
-        totals.sort();
-        assert_eq!(totals, [(Some("/".to_owned()), 6), (Some("/a".to_owned()), 6)]);
-    }
-
-    #[test]
-    fn routes_beyond_the_limit_are_counted_together_and_the_table_stays_bounded() {
-        let (shared, others) = (Shared::default(), Arc::<RouteCounts>::default());
-        let mut routes = Routes::default();
-        for number in 0..SERIES_LIMIT + 50 {
-            routes.counts(&name(&format!("/{number}")), &shared, &others).add(StatusCode::OK);
-        }
-        assert_eq!(others.total(), 50);
-        assert!(routes.by_address.len() <= SERIES_LIMIT && routes.by_name.len() == SERIES_LIMIT);
-    }
 
     #[test]
     fn further_failures_are_named_with_their_fields_up_to_a_limit() {

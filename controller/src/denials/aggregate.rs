@@ -4,7 +4,11 @@
 //! allows. The first refusal of a group is written at once, repeats at growing distances, and the
 //! count of an Event is always the group's exact total at the time of writing.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use compile::finding::{Effect, Finding, Reason};
 use dataplane::{DenialKey, DenialSample};
@@ -132,9 +136,15 @@ impl Aggregate {
         Self { pace, budget, groups: HashMap::new(), closing: false }
     }
 
-    /// Takes the exact totals since the start. Refusals without a route are left to logs and
-    /// metrics: whoever scans for hosts must not write Events.
+    /// Takes the exact totals of everything that is counted. Refusals without a route are left to
+    /// logs and metrics: whoever scans for hosts must not write Events. What is not counted any more
+    /// is forgotten here, too: its route or its rule is gone.
     pub fn count(&mut self, totals: Vec<(Arc<DenialKey>, u64)>, now: Moment) {
+        let counted: HashSet<_> = totals.iter().map(|(key, _)| Arc::clone(key)).collect();
+        self.groups.retain(|group, _| match group {
+            Group::Denial(key) => counted.contains(key),
+            Group::Finding(..) => true,
+        });
         for (key, total) in totals {
             let Some(route) = key.route.as_ref().filter(|_| total > 0) else { continue };
             let objects = [Some(route.field.resource.clone()), key.policy.clone()];
@@ -280,7 +290,12 @@ impl Counted {
 
     /// After a silence as long as the longest distance a group is written at once again.
     fn grow_to(&mut self, total: u64, pace: &Pace, now: Moment) {
-        if total <= self.count {
+        if total < self.count {
+            // It was forgotten, and has come back.
+            self.count = 0;
+            self.told.iter_mut().for_each(|told| told.written = 0);
+        }
+        if total == self.count {
             return;
         }
         let silence = now.elapsed.saturating_sub(self.last_seen);

@@ -141,6 +141,7 @@ mod tests {
             rule: Some("office-or-vpn".into()),
             field: Some(FieldRef::new(policy, "spec.require[0].ip.cidrs")),
             shadow: false,
+            rest_of: None,
         }
     }
 

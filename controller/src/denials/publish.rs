@@ -71,10 +71,28 @@ impl fmt::Debug for Publisher {
 }
 
 /// An Event that exists, as far as we know.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Standing {
-    /// Counted by an earlier run of this replica.
+    object: ResourceRef,
+    /// Counted by an earlier run of this replica, or before the refusals were forgotten.
     base: u64,
+    /// The count that was written last, without the base.
+    written: u64,
+}
+
+impl Standing {
+    fn new(object: &ResourceRef, base: u64) -> Self {
+        Self { object: object.clone(), base, written: 0 }
+    }
+
+    /// The count that the Event is to show, which never goes back.
+    fn total(&mut self, count: u64) -> u64 {
+        if count < self.written {
+            self.base = self.base.saturating_add(self.written);
+        }
+        self.written = count;
+        self.base.saturating_add(count)
+    }
 }
 
 /// How a write ended.
@@ -141,7 +159,10 @@ impl Publisher {
 
     async fn write_due(&mut self, outcome: Option<&Outcome>) {
         let Some(outcome) = outcome else { return };
-        self.identities.refresh(&outcome.resources);
+        if self.identities.refresh(&outcome.resources) {
+            let known = &self.identities.known;
+            self.events.retain(|_, standing| known.contains_key(&standing.object));
+        }
         loop {
             let known = &self.identities.known;
             let Some(note) = self.collector.next(|object| known.contains_key(object)) else {
@@ -174,9 +195,9 @@ impl Publisher {
     async fn write(&mut self, note: &Note, identity: &Identity) -> Written {
         let name = self.name(&note.id, identity);
         let api: Api<Event> = Api::namespaced(self.client.clone(), &note.id.object.namespace);
-        let standing = self.events.get(&name).copied();
-        if let Some(standing) = standing {
-            match self.update(&api, &name, note, standing).await {
+        let standing = self.events.get_mut(&name);
+        if let Some(total) = standing.map(|standing| standing.total(note.count)) {
+            match self.update(&api, &name, note, total).await {
                 Err(kube::Error::Api(status)) if status.code == 404 => {
                     self.events.remove(&name);
                     return Written::Again;
@@ -187,10 +208,13 @@ impl Publisher {
         let event = self.event(name.clone(), note, identity);
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), dry_run: false };
         match within(api.create(&params, &event)).await {
-            Err(kube::Error::Api(status)) if status.code == 409 => self.take_over(&api, name).await,
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                self.take_over(&api, name, &note.id.object).await
+            }
             result => {
                 if result.is_ok() {
-                    self.events.insert(name, Standing::default());
+                    let standing = Standing::new(&note.id.object, 0);
+                    self.events.insert(name, Standing { written: note.count, ..standing });
                 }
                 ended(result.map(drop))
             }
@@ -199,14 +223,14 @@ impl Publisher {
 
     /// An Event of this name is there: an earlier run of this replica wrote it, and its count goes
     /// on; or this run did and the answer was lost.
-    async fn take_over(&mut self, api: &Api<Event>, name: String) -> Written {
+    async fn take_over(&mut self, api: &Api<Event>, name: String, object: &ResourceRef) -> Written {
         let before = match within(api.get(&name)).await {
             Ok(before) => before,
             Err(error) => return ended(Err(error)),
         };
         let own = before.reporting_instance.as_deref() == Some(&self.instance);
         let base = if own { 0 } else { u64::try_from(before.count.unwrap_or(0)).unwrap_or(0) };
-        self.events.insert(name, Standing { base });
+        self.events.insert(name, Standing::new(object, base));
         Written::Again
     }
 
@@ -215,10 +239,10 @@ impl Publisher {
         api: &Api<Event>,
         name: &str,
         note: &Note,
-        standing: Standing,
+        total: u64,
     ) -> kube::Result<()> {
         let patch = json!({
-            "count": count(note.count.saturating_add(standing.base)),
+            "count": count(total),
             "message": note.message,
             "lastTimestamp": Time(note.last),
             "reportingInstance": self.instance,
@@ -346,9 +370,10 @@ struct Identities {
 }
 
 impl Identities {
-    fn refresh(&mut self, resources: &Arc<Resources>) {
+    /// Tells whether there are others now.
+    fn refresh(&mut self, resources: &Arc<Resources>) -> bool {
         if self.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, resources)) {
-            return;
+            return false;
         }
         let ingresses = resources.ingresses.iter();
         let ingresses = ingresses.map(|it| (Kind::Ingress, "networking.k8s.io/v1", &it.metadata));
@@ -360,6 +385,7 @@ impl Identities {
         };
         self.known = ingresses.chain(policies).map(identity).collect();
         self.of = Some(Arc::clone(resources));
+        true
     }
 }
 

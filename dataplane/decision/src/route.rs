@@ -154,6 +154,18 @@ impl RoutingTable {
         self.default.as_ref().map(|(_, route)| route)
     }
 
+    /// Every route, in no order.
+    pub fn routes(&self) -> Vec<&Arc<Route>> {
+        let hosts = self.exact.values().chain(self.wildcard.values()).chain(&self.any);
+        let mut nodes: Vec<&Node> = hosts.map(|host| &host.paths).collect();
+        let mut routes: Vec<_> = self.default_route().into_iter().collect();
+        while let Some(node) = nodes.pop() {
+            nodes.extend(node.children.values());
+            routes.extend([&node.exact, &node.exact_directory, &node.prefix].into_iter().flatten());
+        }
+        routes
+    }
+
     /// The namespace that owns a host, if some Ingress names it.
     pub fn owner(&self, host: &Host) -> Option<&Arc<str>> {
         self.entry(host).map(|entry| &entry.owner)

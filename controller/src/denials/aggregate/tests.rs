@@ -23,6 +23,7 @@ fn key(namespace: &str, number: usize) -> Arc<DenialKey> {
         rule: Some("office".into()),
         field: None,
         shadow: false,
+        rest_of: None,
     })
 }
 
@@ -91,13 +92,15 @@ fn a_refusal_without_a_route_writes_no_event() {
 #[test]
 fn a_flood_of_one_namespace_leaves_room_for_another() {
     let mut aggregate = new();
-    aggregate.count((0..500).map(|number| (key("loud", number), 1)).collect(), at(0));
+    let mut counts: Vec<_> = (0..500).map(|number| (key("loud", number), 1)).collect();
+    aggregate.count(counts.clone(), at(0));
     let mut now = 500;
     while now < 30_000 {
         drain(&mut aggregate, at(now));
         now += 250;
     }
-    aggregate.count(vec![(key("quiet", 0), 1)], at(now));
+    counts.push((key("quiet", 0), 1));
+    aggregate.count(counts, at(now));
     drain(&mut aggregate, at(now + 500));
     let notes = drain(&mut aggregate, at(now + 1_500));
     assert!(notes.iter().any(|note| &*note.id.object.namespace == "quiet"), "{notes:?}");
@@ -120,6 +123,19 @@ fn an_object_that_is_gone_costs_no_write() {
     aggregate.count(vec![(key("shop", 0), 1)], at(0));
     assert_eq!(aggregate.next(at(500), |_| false), None);
     assert_eq!(drain(&mut aggregate, at(500)).len(), 2);
+}
+
+#[test]
+fn what_is_not_counted_any_more_is_forgotten_and_told_anew_when_it_comes_back() {
+    let mut aggregate = new();
+    aggregate.count(vec![(key("evil", 0), 9), (key("shop", 0), 7)], at(0));
+    assert_eq!((drain(&mut aggregate, at(500)).len(), aggregate.groups()), (4, 2));
+    aggregate.count(vec![(key("shop", 0), 8)], at(1_000));
+    assert_eq!((aggregate.groups(), aggregate.waiting(at(60_000), |_| true)), (1, 2));
+    // It went and came back between two looks.
+    aggregate.count(vec![(key("shop", 0), 1)], at(90_000));
+    let counts: Vec<_> = drain(&mut aggregate, at(90_000)).iter().map(|note| note.count).collect();
+    assert_eq!(counts, [1, 1]);
 }
 
 #[test]
