@@ -48,7 +48,7 @@ type Enforced<'a> = HashMap<(&'a str, &'a str), Vec<(&'a Compiled, &'a Target)>>
 
 /// How many comparisons of paths with targets a namespace gets: they only serve advice, and hold up
 /// the configuration of everybody.
-const COMPARED: usize = 1_000_000;
+const COMPARED: usize = 250_000;
 
 /// Warns where a backend behind a policy can be reached without one.
 pub(crate) fn warn(ways: &[Way], policies: &[Compiled], findings: &mut Findings) {
