@@ -8,7 +8,7 @@ use crate::{
     denial::{Denial, DenialReason, Failure},
     disclosure::{Disclosure, OnDeny},
     headline::{presented, stage},
-    policy::{Alternative, Enforcement, Refusal, Rule, Section},
+    policy::{Alternative, Attachment, Enforcement, Refusal, Rule, Section},
     protection::{Judged, Posture, Protection, Required},
     refs::{RouteName, Site},
     route::{Backend, Route},
@@ -178,13 +178,16 @@ fn judge_protected(
     facts: Facts<'_>,
     observer: &mut impl Observer,
 ) -> Verdict {
-    if let Some(refusal) = coverage(protection, facts.request) {
+    // Once for each policy, not once for each rule: narrowings may be long.
+    let matching: Vec<bool> =
+        protection.attachments().iter().map(|it| it.matches(facts.request)).collect();
+    if let Some(refusal) = coverage(protection, &matching) {
         let mut denial = unresolved(&refusal, route);
-        denial.disclosure = denial.disclosure.min(disclosure(protection, facts.request));
+        denial.disclosure = denial.disclosure.min(disclosure(protection, &matching));
         return Err(denial);
     }
     let (mut failed, mut would_deny): (Vec<Failed<'_>>, _) = (Vec::new(), Vec::new());
-    for judged in protection.sequence().filter(|judged| judged.attachment.matches(facts.request)) {
+    for judged in protection.sequence(&matching) {
         let facts = Facts { refused: !failed.is_empty(), ..facts };
         let Err(failure) = judge_rule(judged, facts, observer) else { continue };
         match judged.rule.enforcement {
@@ -195,13 +198,12 @@ fn judge_protected(
     if failed.is_empty() {
         return Ok(would_deny);
     }
-    Err(headline(failed, disclosure(protection, facts.request), route))
+    Err(headline(failed, disclosure(protection, &matching), route))
 }
 
 /// What is refused before any rule: a policy that is not resolved, or not enough policy.
-fn coverage(protection: &Protection, request: &CanonicalRequest) -> Option<Arc<Refusal>> {
-    let matching =
-        || protection.attachments().iter().filter(|attachment| attachment.matches(request));
+fn coverage(protection: &Protection, matching: &[bool]) -> Option<Arc<Refusal>> {
+    let matching = || attached(protection, matching);
     if let Some(refusal) = matching().find_map(|attachment| attachment.policy.as_ref().err()) {
         return Some(Arc::clone(refusal));
     }
@@ -223,9 +225,20 @@ fn coverage(protection: &Protection, request: &CanonicalRequest) -> Option<Arc<R
     }
 }
 
-fn disclosure(protection: &Protection, request: &CanonicalRequest) -> Disclosure {
-    let matching = protection.attachments().iter().filter(|attachment| attachment.matches(request));
-    matching.map(|attachment| attachment.on_deny().disclosure).min().unwrap_or_default()
+/// The policies that speak of a request.
+fn attached<'a>(
+    protection: &'a Protection,
+    matching: &'a [bool],
+) -> impl Iterator<Item = &'a Attachment> {
+    let all = protection.attachments().iter().zip(matching);
+    all.filter(|(_, matches)| **matches).map(|(attachment, _)| attachment)
+}
+
+fn disclosure(protection: &Protection, matching: &[bool]) -> Disclosure {
+    attached(protection, matching)
+        .map(|attachment| attachment.on_deny().disclosure)
+        .min()
+        .unwrap_or_default()
 }
 
 fn unresolved(refusal: &Refusal, route: &Arc<RouteName>) -> Box<Denial> {

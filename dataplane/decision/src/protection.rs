@@ -103,7 +103,6 @@ enum Class {
 /// A rule about to be judged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Judged<'a> {
-    pub(crate) attachment: &'a Attachment,
     pub(crate) policy: &'a Policy,
     pub(crate) section: Section,
     pub(crate) rule: &'a Rule,
@@ -169,13 +168,15 @@ impl Protection {
         &self.withheld
     }
 
-    /// The rules in the order of judging.
-    pub(crate) fn sequence(&self) -> impl Iterator<Item = Judged<'_>> {
-        self.sequence.iter().filter_map(|place| {
+    /// The rules of some of the policies, in the order of judging: of those that are `true` at their
+    /// place among the attachments.
+    pub(crate) fn sequence(&self, matching: &[bool]) -> impl Iterator<Item = Judged<'_>> {
+        let matches = |place: &&Place| matching.get(place.attachment) == Some(&true);
+        self.sequence.iter().filter(matches).filter_map(|place| {
             let attachment = self.attachments.get(place.attachment)?;
             let policy = attachment.policy.as_ref().ok()?;
             let rule = policy.rules(place.section).get(place.rule)?;
-            Some(Judged { attachment, policy, section: place.section, rule })
+            Some(Judged { policy, section: place.section, rule })
         })
     }
 }
