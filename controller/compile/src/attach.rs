@@ -1,14 +1,14 @@
 //! Which policies apply to which Ingresses, and how an Ingress answers because of that.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
 use decision::{
     denial::DenialReason,
     lack::Lack,
-    policy::{Attachment, Narrowing},
+    policy::{Attachment, Narrowing, Rule},
     protection::{Posture, Protection, Required},
     refs::{FieldRef, Kind, ResourceRef},
     uncovered::Uncovered,
@@ -20,9 +20,12 @@ use crate::{
     finding::{Effect, Findings, Problem, Reason, capitalised},
     index::{Index, missing_right},
     ingress::Selected,
-    places::Ours,
+    places::{self, Ours},
     posture::{Postures, unknown_namespace},
 };
+
+/// How many checks, and hosts and paths of narrowings, the policies of an Ingress may have together.
+const MOST_STEPS: usize = 8_192;
 
 /// Namespace and name of an Ingress or a policy.
 type Name<'a> = (&'a str, &'a str);
@@ -33,6 +36,10 @@ pub(crate) struct Attached<'a> {
     by_ingress: HashMap<Name<'a>, Vec<Attachment>>,
     /// Refusals of a whole namespace: at most [`MOST`], the strictest among them.
     by_namespace: HashMap<&'a str, Vec<Attachment>>,
+    /// How many steps it takes to judge a request by what is attached to an Ingress.
+    steps: HashMap<Name<'a>, usize>,
+    /// Ingresses that are closed by policies beyond the bounds.
+    crowded: HashSet<Name<'a>>,
     /// How many policies that only count are left out at an Ingress.
     left_out: HashMap<Name<'a>, usize>,
     /// Ingresses that are closed by an entry of `targetRefs` that matches none of their requests.
@@ -94,14 +101,22 @@ impl<'a> Attached<'a> {
         for (place, targets) in named {
             match ingresses.get(&place) {
                 None => {}
-                Some(_) if self.is_full(place) => self.add_surplus(policy, place),
+                Some(_) if self.is_full(place, policy, &targets) => self.add_surplus(policy, place),
                 Some(ingress) => self.add_to(ingress, place, policy, targets, findings),
             }
         }
     }
 
-    fn is_full(&self, place: Name<'_>) -> bool {
-        self.by_ingress.get(&place).is_some_and(|attachments| attachments.len() >= MOST)
+    /// Whether there is no room for a policy at an Ingress; if there is, it is taken.
+    fn is_full(&mut self, place: Name<'a>, policy: &Compiled, targets: &[&Target]) -> bool {
+        let count = self.by_ingress.get(&place).map_or(0, Vec::len);
+        let taken = self.steps.entry(place).or_default();
+        let steps = taken.saturating_add(steps(policy, targets));
+        let is_full = count >= MOST || steps > MOST_STEPS;
+        if !is_full {
+            *taken = steps;
+        }
+        is_full
     }
 
     /// Nobody looks at the narrowings of a surplus: what is enforced closes all of the Ingress.
@@ -109,6 +124,7 @@ impl<'a> Attached<'a> {
         if policy.is_shadow {
             *self.left_out.entry(place).or_default() += 1;
         } else {
+            self.crowded.insert(place);
             self.push(policy, place, Vec::new());
         }
     }
@@ -245,14 +261,9 @@ impl<'a> Attached<'a> {
             );
             return Some(unenforceable(resource, problem, findings));
         }
-        let count = self.by_ingress.get(&name(resource)).map_or(0, Vec::len);
-        if count > MOST {
-            let problem = Problem::new(
-                "metadata.name",
-                format!("{count} policies name it in their `targetRefs`, and at most {MOST} may"),
-                "Put their rules into fewer policies; the Ingress stays closed until then.",
-            );
-            return Some(invalid_route(resource, problem, findings));
+        if self.crowded.contains(&name(resource)) {
+            let count = self.by_ingress.get(&name(resource)).map_or(0, Vec::len);
+            return Some(invalid_route(resource, crowded(count), findings));
         }
         self.impossible.get(&name(resource)).cloned()
     }
@@ -262,9 +273,9 @@ impl<'a> Attached<'a> {
         let problem = Problem::new(
             "metadata.name",
             format!(
-                "more than {MOST} policies name it in their `targetRefs`; {count} of those that only count are left out"
+                "too many policies name it in their `targetRefs`; {count} of those that only count are left out"
             ),
-            "Put their rules into fewer policies.",
+            "Put their rules into fewer policies, or shorten them.",
         );
         findings.add(&ingress.resource, Reason::PolicyInvalid, Effect::Rejects, problem);
     }
@@ -316,6 +327,27 @@ impl<'a> Attached<'a> {
             .is_shadow
             .then_some(("it only counts, and blocks nothing", "Set its `enforcement: Enforce`."))
     }
+}
+
+/// How many steps it takes to judge a request by a policy, at most.
+fn steps(policy: &Compiled, targets: &[&Target]) -> usize {
+    let rules = policy.policy.iter().flat_map(|policy| policy.deny.iter().chain(&policy.require));
+    let checks = rules.flat_map(Rule::checks).count();
+    let narrowings = targets.iter().map(|target| places::steps(&target.narrowing));
+    narrowings.fold(checks, usize::saturating_add)
+}
+
+/// Why an Ingress with this many policies is closed.
+fn crowded(count: usize) -> Problem {
+    let message = if count > MOST {
+        format!("{count} policies name it in their `targetRefs`, and at most {MOST} may")
+    } else {
+        format!(
+            "the policies that name it in their `targetRefs` have more than {MOST_STEPS} checks, hosts and paths together"
+        )
+    };
+    let remedy = "Put their rules into fewer policies, or shorten them; the Ingress stays closed until then.";
+    Problem::new("metadata.name", message, remedy)
 }
 
 /// Tells of targets that are no Ingresses of ours.

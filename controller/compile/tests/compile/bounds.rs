@@ -137,6 +137,32 @@ fn an_ingress_that_too_many_policies_name_is_closed_and_says_how_many() {
 }
 
 #[test]
+fn an_ingress_whose_policies_have_too_many_checks_and_paths_is_closed() {
+    let paths: Vec<_> = (0..64).map(|number| format!("/{number}")).collect();
+    let target = format!(
+        "{{ group: networking.k8s.io, kind: Ingress, name: api, paths: [{}] }}",
+        paths.join(", ")
+    );
+    let long = |number: usize| {
+        let rules: Vec<_> =
+            (0..64).map(|rule| format!("{{ name: r{rule}, methods: [GET] }}")).collect();
+        let rules = format!("  require: [{}]", rules.join(", "));
+        targeted(&format!("p{number:03}"), &[target.as_str(); 16].join(", "), &rules)
+    };
+    let text = |count: usize| api() + &(0..count).map(long).collect::<Vec<_>>().concat();
+    let request = "GET api.example.com/1";
+    assert_eq!(World::of(&text(7)).ask(request), "shop/api:80");
+    let over = World::of(&text(8));
+    assert_eq!(over.ask(request), "RouteInvalid");
+    let expected = "have more than 8192 checks, hosts and paths together";
+    assert!(told(&over)[0].ends_with(expected), "{:#?}", told(&over));
+    let shadow = text(8).replace("targetRefs", "enforcement: Shadow\n  targetRefs");
+    let shadow = World::of(&shadow);
+    assert_eq!(shadow.ask("POST api.example.com/1"), "shop/api:80");
+    assert!(told(&shadow)[0].contains("1 of those that only count"), "{:#?}", told(&shadow));
+}
+
+#[test]
 fn policies_that_only_count_never_close_however_many_they_are() {
     let shadow = format!("  enforcement: Shadow\n{OFFICE}");
     let text = api() + &policies(0..100, "", &shadow) + &policies(100..101, "", OFFICE);
