@@ -4,11 +4,14 @@ mod document;
 mod node;
 mod object;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
 
 use decision::{
     escape::printable,
-    refs::{FieldRef, ResourceRef},
+    refs::{FieldRef, Kind, ResourceRef},
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
@@ -28,10 +31,16 @@ pub struct Manifests {
     pub resources: Resources,
     /// The endpoints, which go a way of their own.
     pub endpoint_slices: Vec<Arc<EndpointSlice>>,
-    /// What cannot be read. The objects of a broken document count as missing; if it may hold
-    /// policies, the routes of the namespaces that it names are closed.
+    /// What cannot be read. The objects of a broken document count as missing, and the routes of
+    /// the namespace that it names are closed; those of all namespaces, if that is not certain.
     pub problems: Vec<Problem>,
     places: HashMap<ResourceRef, Place>,
+    /// The files that hold an object, of use here or not.
+    with_objects: HashSet<Arc<str>>,
+    /// The files with a document that cannot be read.
+    with_broken: HashSet<Arc<str>>,
+    /// Where the first document stands that may hold a policy of any namespace.
+    lost_anywhere: Option<String>,
 }
 
 /// Something in a file that is not a manifest as it should be.
@@ -100,10 +109,65 @@ pub fn read(files: impl IntoIterator<Item = (String, String)>) -> Manifests {
             }
         }
     }
+    manifests.close_everywhere();
     manifests
 }
 
 impl Manifests {
+    /// The policies of each file that holds an object and nothing that is broken.
+    pub fn policies(&self) -> BTreeMap<Arc<str>, BTreeSet<ResourceRef>> {
+        let whole = self.with_objects.difference(&self.with_broken);
+        let mut policies: BTreeMap<_, BTreeSet<_>> =
+            whole.map(|path| (Arc::clone(path), BTreeSet::new())).collect();
+        for (resource, place) in &self.places {
+            if resource.kind == Kind::AccessPolicy
+                && let Some(policies) = policies.get_mut(&place.path)
+            {
+                policies.insert(resource.clone());
+            }
+        }
+        policies
+    }
+
+    /// Keeps the routes of the namespaces of policies closed that a file held before, if it is
+    /// empty, broken or of other text now and they are nowhere else: whoever wants a policy gone
+    /// deletes its file, or leaves other objects in it.
+    pub fn remember(&mut self, path: &Arc<str>, held: &BTreeSet<ResourceRef>) {
+        let is_broken = self.with_broken.contains(path);
+        if self.with_objects.contains(path) && !is_broken {
+            return;
+        }
+        let gone = held.iter().filter(|policy| !self.places.contains_key(*policy));
+        let gone: Vec<&ResourceRef> = gone.collect();
+        let place = format!("{path}:1");
+        let namespaces: BTreeSet<_> = gone.iter().map(|policy| &*policy.namespace).collect();
+        let lost = |namespace: &str| Lost { namespace: namespace.to_owned(), place: place.clone() };
+        self.resources.lost.extend(namespaces.into_iter().map(lost));
+        // Of what is broken it is told already.
+        if !gone.is_empty() && !is_broken {
+            let names: Vec<_> = gone.iter().map(ToString::to_string).collect();
+            self.problems.push(Problem {
+                path: Arc::clone(path),
+                line: 1,
+                column: 1,
+                message: format!("held {} before, and nothing now", names.join(", ")),
+                remedy: "Restore the file, or delete it if that is meant; the routes of the namespace stay closed until then.".to_owned(),
+            });
+        }
+    }
+
+    /// Closes every namespace of an Ingress, if a policy of any of them may be lost.
+    fn close_everywhere(&mut self) {
+        let Some(place) = self.lost_anywhere.clone() else { return };
+        let resources = &mut self.resources;
+        let ingresses = resources.ingresses.iter().map(|ingress| &ingress.metadata);
+        let others = resources.undecodable_ingresses.iter().map(|ingress| &ingress.metadata);
+        let namespaces = ingresses.chain(others).filter_map(|metadata| metadata.namespace.clone());
+        let namespaces: BTreeSet<String> = namespaces.collect();
+        let lost = |namespace| Lost { namespace, place: place.clone() };
+        resources.lost.extend(namespaces.into_iter().map(lost));
+    }
+
     /// Where a field stands, or the nearest part around it that exists; the name of a field, or an
     /// entry of a list. `None` if the object is in none of the files.
     pub fn locate(&self, field: &FieldRef) -> Option<Position> {
@@ -122,17 +186,22 @@ impl Manifests {
     ) {
         let At { line, column } = broken.at;
         let place = format!("{path}:{line}");
-        let namespaces = document.protected_namespaces().into_iter();
-        self.resources
-            .lost
-            .extend(namespaces.map(|namespace| Lost { namespace, place: place.clone() }));
+        let mut remedy =
+            "Correct the text; the objects of this document count as missing until then.";
+        if let Some(namespaces) = document.protected_namespaces() {
+            let lost = |namespace| Lost { namespace, place: place.clone() };
+            self.resources.lost.extend(namespaces.into_iter().map(lost));
+        } else {
+            remedy = "Correct the text; it may hold a policy of any namespace, so the routes of all of them stay closed until then.";
+            self.lost_anywhere.get_or_insert(place);
+        }
+        self.with_broken.insert(Arc::clone(path));
         self.problems.push(Problem {
             path: Arc::clone(path),
             line,
             column,
             message: format!("not readable as YAML: {}", broken.message),
-            remedy: "Correct the text; the objects of this document count as missing until then."
-                .to_owned(),
+            remedy: remedy.to_owned(),
         });
     }
 }

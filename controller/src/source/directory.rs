@@ -3,13 +3,15 @@
 pub(crate) mod endpoints;
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use compile::{Finding, Resources, manifest::Manifests};
+use decision::refs::ResourceRef;
 use tokio::{
     sync::watch,
     task::{JoinError, spawn_blocking},
@@ -110,6 +112,8 @@ pub struct Directory {
     resources: watch::Sender<Option<Arc<Resources>>>,
     slices: watch::Sender<Option<Arc<Slices>>>,
     manifests: watch::Sender<Option<Arc<Places>>>,
+    /// The policies of each file when it was last read whole.
+    held: Arc<Mutex<BTreeMap<Arc<str>, BTreeSet<ResourceRef>>>>,
 }
 
 /// Where the objects of the newest resources stand in files, and what in the files is no object.
@@ -156,6 +160,7 @@ impl Directory {
             resources: watch::Sender::new(None),
             slices: watch::Sender::new(None),
             manifests: watch::Sender::new(None),
+            held: Arc::default(),
         };
         new.publish(files);
         new
@@ -198,8 +203,21 @@ impl Directory {
         }
     }
 
+    /// A file that held a policy and holds nothing now closes what the policy protected. One that is
+    /// deleted is forgotten.
+    fn remember(&self, present: &BTreeSet<String>, manifests: &mut Manifests) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|path, _| present.contains(&**path));
+        for (path, policies) in &*held {
+            manifests.remember(path, policies);
+        }
+        held.extend(manifests.policies());
+    }
+
     fn publish(&self, files: Files) {
+        let present: BTreeSet<String> = files.iter().map(|(path, _)| path.clone()).collect();
         let mut manifests = compile::manifest::read(files);
+        self.remember(&present, &mut manifests);
         let resources = Arc::new(std::mem::take(&mut manifests.resources));
         let slices = Arc::new(std::mem::take(&mut manifests.endpoint_slices));
         let places =
@@ -309,6 +327,43 @@ mod tests {
             sleep(INTERVAL).await;
         }
         assert!(!resources.has_changed().unwrap());
+    }
+
+    /// What is lost, and what is told, when a file that held a policy has another text.
+    fn after(text: &str) -> (usize, Vec<String>) {
+        let file = |text: &str| vec![("a.yaml".to_owned(), text.to_owned())];
+        let directory = Directory::fixed(file(POLICY));
+        directory.publish(file(text));
+        // The next reading knows as much.
+        directory.publish(file(text));
+        let places = directory.places().borrow().clone().unwrap();
+        let lost = places.resources.lost.iter().filter(|lost| lost.namespace == "shop");
+        (lost.count(), places.problems().collect())
+    }
+
+    #[test]
+    fn a_file_that_held_a_policy_and_holds_nothing_now_keeps_its_namespace_closed() {
+        let (lost, told) = after("");
+        assert_eq!((lost, told.len()), (1, 1));
+        assert!(told[0].contains("held AccessPolicy shop/one before"), "{told:?}");
+        for text in ["# nothing\n", "values: 1\n", "a: [\n", "\0\0\0\0", "---\n---\n"] {
+            let (lost, told) = after(text);
+            assert!(lost == 1 && !told.is_empty(), "{text}: {told:?}");
+        }
+        for text in [POLICY, "apiVersion: apps/v1\nkind: Deployment\nmetadata: { name: a }\n"] {
+            let (lost, told) = after(text);
+            assert_eq!((lost, told), (0, Vec::new()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_deleted_is_forgotten() {
+        let directory = Directory::fixed(vec![("a.yaml".to_owned(), POLICY.to_owned())]);
+        for files in [Vec::new(), vec![("a.yaml".to_owned(), String::new())]] {
+            directory.publish(files);
+            let places = directory.places().borrow().clone().unwrap();
+            assert_eq!((places.resources.lost.len(), places.problems().count()), (0, 0));
+        }
     }
 
     #[test]

@@ -49,7 +49,11 @@ impl Document<'_> {
     /// Nothing but comments, directives and markers.
     fn is_empty(&self) -> bool {
         self.text.lines().map(str::trim_end).all(|line| {
-            line.is_empty() || line == "---" || line == "..." || line.starts_with(['#', '%'])
+            let is_directive = line.starts_with("%YAML ") || line.starts_with("%TAG ");
+            line.is_empty()
+                || ["---", "..."].contains(&line)
+                || line.starts_with('#')
+                || is_directive
         })
     }
 
@@ -70,39 +74,37 @@ impl Document<'_> {
     }
 
     /// The namespaces that a broken document may have protected: by a policy, by a posture, or by an
-    /// Ingress whose requests would now fall through to a wider route.
+    /// Ingress whose requests would now fall through to a wider route. `None` if it may be any.
     ///
-    /// Where the value of a `namespace` is not one plain word behind it, or where there is none,
-    /// every word of the document counts: which of them is a namespace, only a reader could tell.
-    pub(super) fn protected_namespaces(&self) -> BTreeSet<String> {
-        let mut namespaces = BTreeSet::new();
-        let protects = ["Ingress", "AccessPolicy", "whygate.dev/"];
-        if protects.iter().any(|word| self.text.contains(word)) {
-            let named: Option<BTreeSet<_>> = self.values_of("namespace").collect();
-            if let Some(named) = named.filter(|named| !named.is_empty()) {
-                namespaces.extend(named);
-            } else {
-                namespaces.extend(self.text.split(is_no_name).map(str::to_owned));
-                namespaces.insert(super::DEFAULT_NAMESPACE.to_owned());
-            }
-        }
+    /// That it names a namespace is certain only where the value of `namespace` is one plain word
+    /// that is not cut off: what stands in a text that cannot be read, only its writer knows.
+    pub(super) fn protected_namespaces(&self) -> Option<BTreeSet<String>> {
+        let named: Option<BTreeSet<_>> = self.values_of("namespace").collect();
+        let mut namespaces = named.filter(|named| !named.is_empty())?;
         if self.text.contains("whygate.dev/posture") {
             namespaces.extend(self.values_of("name").flatten());
         }
-        namespaces
+        Some(namespaces)
     }
 
-    /// What stands behind a name and a colon, wherever the text has that; none where it is no plain
-    /// word.
-    fn values_of(&self, name: &str) -> impl Iterator<Item = Option<String>> {
-        self.text.split(name).skip(1).filter_map(|after| {
-            let after = after.trim_start_matches(['"', '\'', ' ']).strip_prefix(':')?;
-            let after = after.trim_start_matches(['"', '\'', ' ']);
-            let value = after.split(is_no_name).next().filter(|value| !value.is_empty());
-            Some(value.map(str::to_owned))
+    /// What stands behind a key, wherever the text has that; none where it is no plain word.
+    fn values_of(&self, name: &'static str) -> impl Iterator<Item = Option<String>> {
+        self.text.match_indices(name).filter_map(move |(at, _)| {
+            let (before, after) = self.text.split_at_checked(at)?;
+            if before.ends_with(|character| !is_no_name(character)) {
+                return None;
+            }
+            let after = after.strip_prefix(name)?.trim_start_matches(['"', '\'', ' ']);
+            let after = after.strip_prefix(':')?.trim_start_matches(['"', '\'', ' ']);
+            let (value, rest) = after.split_at(after.find(is_no_name).unwrap_or(after.len()));
+            let is_whole = !value.is_empty() && rest.starts_with(ENDS);
+            Some(is_whole.then(|| value.to_owned()))
         })
     }
 }
+
+/// What ends a plain word that is a value.
+const ENDS: [char; 8] = [' ', '\t', '\r', '\n', ',', '}', '"', '\''];
 
 fn is_no_name(character: char) -> bool {
     !character.is_ascii_alphanumeric() && character != '-'

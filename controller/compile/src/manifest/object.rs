@@ -14,7 +14,10 @@ use k8s_openapi::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{DEFAULT_NAMESPACE, Manifests, Place, Problem, node::Node};
+use super::{
+    DEFAULT_NAMESPACE, Manifests, Place, Problem,
+    node::{Content, Node},
+};
 use crate::{
     annotation::meant_name,
     resources::{Lost, Object},
@@ -58,11 +61,19 @@ impl Manifests {
         let version = node.text("apiVersion").unwrap_or_default();
         match known(version, kind) {
             Known::Kind(kind) => {
+                self.with_objects.insert(Arc::clone(path));
+                if kind == Kind::AccessPolicy && node.get("spec").is_none() {
+                    // Cut off perhaps within the name of the namespace.
+                    self.lose_anywhere(path, before, &node);
+                }
                 let path = Arc::clone(path);
                 self.add_object(Candidate { path, before, node, kind });
             }
-            Known::Unused => {}
+            Known::Unused => drop(self.with_objects.insert(Arc::clone(path))),
             Known::Problem { message, remedy } => {
+                if may_be_cut_off(&node, version, kind) {
+                    self.lose_anywhere(path, before, &node);
+                }
                 let ours = version.starts_with(GROUP)
                     || kind.to_lowercase().contains("access")
                     || (version.is_empty() || kind.is_empty()) && has_targets(&node);
@@ -82,6 +93,9 @@ impl Manifests {
             let problem = problem(&path, before, &node, message, "Give it a name.".to_owned());
             if kind == Kind::AccessPolicy {
                 self.lose_policy(&node, &problem);
+                if !names_namespace(&node) {
+                    self.lose_anywhere(&path, before, &node);
+                }
             }
             self.problems.push(problem);
             return;
@@ -129,6 +143,12 @@ impl Manifests {
         let lost = possible_namespaces(node).into_iter();
         let lost = lost.map(|namespace| Lost { namespace, place: place.clone() });
         self.resources.lost.extend(lost);
+    }
+
+    /// Closes every namespace: this may be a part of a policy of any of them.
+    fn lose_anywhere(&mut self, path: &Arc<str>, before: usize, node: &Node) {
+        let line = node.at.line.saturating_add(before);
+        self.lost_anywhere.get_or_insert_with(|| format!("{path}:{line}"));
     }
 
     /// Puts the object among its like. Returns why it cannot be decoded, unless compiling says so.
@@ -321,6 +341,28 @@ const METADATA: [&str; 15] = [
 fn unknown_metadata(node: &Node) -> Option<&str> {
     let metadata = node.get("metadata").filter(|metadata| metadata.get("namespace").is_none())?;
     metadata.names().find(|name| !METADATA.contains(name))
+}
+
+fn names_namespace(node: &Node) -> bool {
+    let named = node.get("metadata").and_then(|metadata| metadata.text("namespace"));
+    named.is_some_and(|name| !name.is_empty())
+}
+
+/// Whether a document that is no manifest may be the beginning of a policy: a lone word, or nothing
+/// but the first fields of an object of ours. Values of charts and other texts are not.
+fn may_be_cut_off(node: &Node, version: &str, kind: &str) -> bool {
+    let entries = match &node.content {
+        Content::Scalar(value) => return !value.is_null(),
+        Content::List(_) => return false,
+        Content::Map(entries) => entries,
+    };
+    let first = ["apiVersion", "kind", "metadata"];
+    let has_only_first = entries.iter().all(|entry| first.contains(&entry.name.as_str()));
+    let is_object = node.get("apiVersion").is_some() || node.get("kind").is_some();
+    let (ours, policy) = ("whygate.dev/v1alpha1", Kind::AccessPolicy.as_str());
+    let begins =
+        version.starts_with(GROUP) || ours.starts_with(version) && policy.starts_with(kind);
+    is_object && has_only_first && begins && !names_namespace(node)
 }
 
 /// The namespace, or everything outside of `spec` that may have been meant as it.

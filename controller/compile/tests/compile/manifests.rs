@@ -60,8 +60,8 @@ fn every_field_has_a_line_and_a_column() {
 #[test]
 fn a_broken_document_takes_no_other_with_it() {
     let text = api() + "a: [1\n---\n" + &policy("office", OFFICE);
-    check(&text, &[("GET api.example.com/", "AddressNotAllowed")]);
     let world = World::of(&text);
+    assert_eq!(world.manifests.resources.access_policies.len(), 1);
     let problem = &world.manifests.problems[0];
     assert!(problem.message.starts_with("not readable as YAML: "), "{problem}");
     assert_eq!(world.manifests.problems.len(), 1);
@@ -79,6 +79,51 @@ fn a_broken_document_that_may_hold_policies_closes_the_namespaces_that_it_names(
     check(&(api() + &broken), &[("GET api.example.com/", "PolicyUnenforceable")]);
     let elsewhere = broken.replace("namespace: shop", "namespace: other");
     check(&(api() + &elsewhere), &[("GET api.example.com/", "shop/api:80")]);
+}
+
+/// A policy whose namespace is the last word before its `spec`.
+const CUT: &str = "apiVersion: whygate.dev/v1alpha1\nkind: AccessPolicy\nmetadata: { name: office, namespace: shop }\nspec:\n  targetRefs: [{ group: networking.k8s.io, kind: Ingress, name: api }]\n  require:\n  - name: office\n    ip: { cidrs: [198.51.100.0/24] }\n";
+
+#[test]
+fn no_policy_that_is_cut_off_opens_its_route() {
+    let block =
+        CUT.replace("{ name: office, namespace: shop }", "\n  name: office\n  namespace: shop");
+    let spec = block.find("spec:").unwrap() + "spec:".len();
+    let alone: Vec<_> = (1..CUT.len()).filter_map(|end| CUT.get(..end)).collect();
+    let cuts = alone.into_iter().chain((1..spec).filter_map(|end| block.get(..end)));
+    for cut in cuts {
+        let world = World::of_files(&[&api(), cut]);
+        let answer = world.ask("GET api.example.com/ 192.0.2.7");
+        assert_ne!(answer, "shop/api:80", "{cut:?}: {:#?}", world.findings());
+    }
+}
+
+#[test]
+fn a_text_that_is_none_closes_every_namespace_and_the_finding_names_it() {
+    let utf16: Vec<u8> = CUT.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let utf16 = String::from_utf8_lossy(&utf16).into_owned();
+    let filled = format!("{}\0\0\0\0", CUT.split("op }").next().unwrap());
+    for text in [utf16.as_str(), &filled, "\0\0\0\0", "%\u{fffd}", "\u{fffd}\u{1}{", "a: [1\n"] {
+        let world = World::of_files(&[&api(), text]);
+        assert_eq!(world.ask("GET api.example.com/"), "PolicyUnenforceable", "{text:?}");
+        let findings = world.findings();
+        assert!(findings.iter().any(|it| it.contains("namespace `shop`")), "{findings:#?}");
+    }
+}
+
+#[test]
+fn yaml_that_is_no_manifest_closes_nothing() {
+    for text in [
+        "replicas: 2\nimage: { tag: a }\n",
+        "apiVersion: v2\nname: chart\nversion: 1.0.0\n",
+        "- one\n- two\n",
+        "# a comment\n",
+        "%YAML 1.2\n---\n",
+        "null\n",
+    ] {
+        let world = World::of_files(&[&api(), text]);
+        assert_eq!(world.ask("GET api.example.com/"), "shop/api:80", "{text:?}");
+    }
 }
 
 #[test]

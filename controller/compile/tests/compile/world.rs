@@ -39,7 +39,17 @@ impl World {
     }
 
     pub(crate) fn with(text: &str, settings: &Settings) -> Self {
-        let manifests = manifest::read([("a.yaml".to_owned(), text.to_owned())]);
+        Self::of_files_with(&[text], settings)
+    }
+
+    pub(crate) fn of_files(texts: &[&str]) -> Self {
+        Self::of_files_with(texts, &settings())
+    }
+
+    fn of_files_with(texts: &[&str], settings: &Settings) -> Self {
+        let files = ('a'..='z').zip(texts);
+        let files = files.map(|(name, text)| (format!("{name}.yaml"), (*text).to_owned()));
+        let manifests = manifest::read(files);
         let compiled = compile::compile(&manifests.resources, settings, &Before::default());
         Self { manifests, compiled }
     }
