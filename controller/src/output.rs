@@ -8,6 +8,15 @@ pub fn line(text: &str) {
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
+/// A line of a result that has an end.
+///
+/// # Errors
+/// If nobody reads any more; then there is nothing more to do.
+pub fn result(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush())
+}
+
 /// A text of the result as it is, without a further line end.
 pub fn text(text: &str) {
     let mut out = io::stdout().lock();

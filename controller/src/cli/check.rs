@@ -3,7 +3,8 @@
 mod report;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
+    io,
     path::PathBuf,
     process::ExitCode,
 };
@@ -21,7 +22,7 @@ use decision::{
 };
 use k8s_openapi::api::networking::v1::Ingress;
 
-use self::report::{At, Report};
+use self::report::{At, Report, Texts};
 use crate::{
     output::{self, counted},
     settings::{IngressFlags, Surroundings},
@@ -74,16 +75,44 @@ impl Check {
         }
         files.sort();
         files.dedup();
-        ExitCode::from(report(files, &empty, &self.ingresses))
+        ExitCode::from(report(&files, &empty, &self.ingresses))
     }
 }
 
 /// Prints what is wrong with files; `empty` are directories without any.
-fn report(files: Files, empty: &[String], flags: &IngressFlags) -> u8 {
-    let texts: HashMap<String, String> = files.iter().cloned().collect();
-    let manifests = compile::manifest::read(files);
+fn report(files: &Files, empty: &[String], flags: &IngressFlags) -> u8 {
+    let texts = Texts::of(files);
+    let manifests = compile::manifest::read(files.clone());
     let settings = flags.compile(Surroundings::Directory);
     let compiled = compile::compile(&manifests.resources, &settings, &compile::Before::default());
+    let (findings, of_cluster) = findings(&compiled, &manifests);
+    let closing = findings.iter().filter(|finding| finding.effect != Effect::Warns).count();
+    let wrong = manifests.problems.len() + closing;
+    let warnings = findings.len() - closing + empty.len();
+    let passed_over = passed_over(&compiled, &manifests.resources, &settings.ingress_class);
+    let mut lines: Vec<_> =
+        open(&compiled, &manifests).chain(of_cluster).chain(passed_over).collect();
+    lines.push(format!(
+        "{}, {} of ours, {}: {}, {}",
+        counted(texts.len(), "file", "files"),
+        counted(compiled.ingresses.len(), "Ingress", "Ingresses"),
+        counted(compiled.routes, "route", "routes"),
+        counted(wrong, "finding", "findings"),
+        counted(warnings, "warning", "warnings"),
+    ));
+    // An error only says that nobody reads any more.
+    let _ = tell(&texts, empty, &manifests, &findings, &lines);
+    if wrong == 0 { FINE } else { FINDINGS }
+}
+
+/// Prints the directories without files, what is wrong, and the last lines.
+fn tell(
+    texts: &Texts<'_>,
+    empty: &[String],
+    manifests: &Manifests,
+    findings: &[Finding],
+    lines: &[String],
+) -> io::Result<()> {
     let renderer = if output::has_colour() { Renderer::styled() } else { Renderer::plain() };
     for directory in empty {
         let report = Report {
@@ -92,32 +121,16 @@ fn report(files: Files, empty: &[String], flags: &IngressFlags) -> u8 {
             label: "",
             remedy: "Correct the path.",
         };
-        output::line(&report.render(None, &texts, &renderer));
+        output::result(&report.render(None, texts, &renderer))?;
     }
     for problem in &manifests.problems {
         let at = At { path: &problem.path, line: problem.line, column: problem.column };
-        output::line(&unreadable(problem).render(Some(&at), &texts, &renderer));
+        output::result(&unreadable(problem).render(Some(&at), texts, &renderer))?;
     }
-    let (findings, of_cluster) = findings(&compiled, &manifests);
-    for finding in &findings {
-        output::line(&render(finding, &manifests, &texts, &renderer));
+    for finding in findings {
+        output::result(&render(finding, manifests, texts, &renderer))?;
     }
-    let passed_over = passed_over(&compiled, &manifests.resources, &settings.ingress_class);
-    for line in open(&compiled, &manifests).chain(of_cluster).chain(passed_over) {
-        output::line(&line);
-    }
-    let closing = findings.iter().filter(|finding| finding.effect != Effect::Warns).count();
-    let wrong = manifests.problems.len() + closing;
-    let warnings = findings.len() - closing + empty.len();
-    output::line(&format!(
-        "{}, {} of ours, {}: {}, {}",
-        counted(texts.len(), "file", "files"),
-        counted(compiled.ingresses.len(), "Ingress", "Ingresses"),
-        counted(compiled.routes, "route", "routes"),
-        counted(wrong, "finding", "findings"),
-        counted(warnings, "warning", "warnings"),
-    ));
-    if wrong == 0 { FINE } else { FINDINGS }
+    lines.iter().try_for_each(|line| output::result(line))
 }
 
 /// A text that is no manifest as it should be.
@@ -209,7 +222,7 @@ fn class(ingress: &Ingress) -> Option<&str> {
 fn render(
     finding: &Finding,
     manifests: &Manifests,
-    texts: &HashMap<String, String>,
+    texts: &Texts<'_>,
     renderer: &Renderer,
 ) -> String {
     let (level, label) = match finding.effect {

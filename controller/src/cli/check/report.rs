@@ -1,8 +1,10 @@
 //! One problem as `check` shows it: title, the line in question, what to do.
 
-use std::collections::HashMap;
+use std::{cell::OnceCell, collections::HashMap};
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+
+use crate::source::directory::Files;
 
 /// A place in a file.
 #[derive(Clone, Copy)]
@@ -24,15 +26,13 @@ impl Report<'_> {
     pub(super) fn render(
         self,
         at: Option<&At<'_>>,
-        texts: &HashMap<String, String>,
+        texts: &Texts<'_>,
         renderer: &Renderer,
     ) -> String {
         let remedy = Level::HELP.message(self.remedy);
         let title = self.level.primary_title(self.title);
         let excerpt = at.and_then(|at| {
-            // A Secret is not shown: this output ends up in the logs of pipelines.
-            let text = texts.get(at.path).filter(|text| !is_of_secret(text, at.line))?;
-            let line = text.lines().nth(at.line.checked_sub(1)?)?;
+            let line = texts.line(at.path, at.line)?;
             let start = line.char_indices().nth(at.column.checked_sub(1)?)?.0;
             let end = line.trim_end().len().max(start + 1);
             let label = AnnotationKind::Primary.span(start..end).label(self.label);
@@ -53,25 +53,51 @@ impl Report<'_> {
     }
 }
 
-/// Whether the document around a line may be a Secret, or a list with one in it.
-fn is_of_secret(text: &str, line: usize) -> bool {
-    let is_mark = |line: &str| line.split_whitespace().next() == Some("---");
-    let marks =
-        text.lines().enumerate().filter(|(_, line)| line.starts_with("---") && is_mark(line));
-    let (mut begin, mut end) = (0, usize::MAX);
-    for (mark, _) in marks {
-        // Lines are counted from 1, so the mark itself counts to what it begins.
-        if mark < line {
-            begin = mark;
-        } else {
-            end = mark;
-            break;
-        }
+/// The files by their paths, each cut into lines when the first of them is shown.
+pub(super) struct Texts<'t>(HashMap<&'t str, Text<'t>>);
+
+struct Text<'t> {
+    text: &'t str,
+    lines: OnceCell<Vec<Option<&'t str>>>,
+}
+
+impl<'t> Texts<'t> {
+    pub(super) fn of(files: &'t Files) -> Self {
+        let text = |text| Text { text, lines: OnceCell::new() };
+        Self(files.iter().map(|(path, content)| (path.as_str(), text(content))).collect())
     }
-    let document = text.lines().take(end).skip(begin);
-    document
-        .map(without_comment)
-        .any(|line| line.split(|it: char| !it.is_alphanumeric()).any(|word| word == "Secret"))
+
+    /// How many files there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// A line, from 1, unless it is one of a Secret: this output ends up in the logs of pipelines.
+    fn line(&self, path: &str, line: usize) -> Option<&'t str> {
+        let Text { text, lines } = self.0.get(path)?;
+        let lines = lines.get_or_init(|| shown(text));
+        *lines.get(line.checked_sub(1)?)?
+    }
+}
+
+/// Every line of a file, but none of a document that may be a Secret, or a list with one in it.
+fn shown(text: &str) -> Vec<Option<&str>> {
+    let is_mark =
+        |line: &str| line.starts_with("---") && line.split_whitespace().next() == Some("---");
+    let lines: Vec<_> = text.lines().collect();
+    // A mark belongs to what it begins.
+    let documents = lines.chunk_by(|_, next| !is_mark(next));
+    let mut shown = Vec::with_capacity(lines.len());
+    for document in documents {
+        let is_of_secret = document.iter().any(|line| is_of_secret(line));
+        shown.extend(document.iter().map(|line| (!is_of_secret).then_some(*line)));
+    }
+    shown
+}
+
+fn is_of_secret(line: &str) -> bool {
+    let mut words = without_comment(line).split(|it: char| !it.is_alphanumeric());
+    words.any(|word| word == "Secret")
 }
 
 /// A line without its comment, as far as that is certain: in quotes `#` means nothing.
@@ -100,14 +126,18 @@ mod tests {
 
     #[test]
     fn only_lines_in_the_document_of_a_secret_are_held_back() {
-        let held_back: Vec<_> =
-            (1..=FILE.lines().count()).filter(|line| is_of_secret(FILE, *line)).collect();
+        let files = vec![("a.yaml".to_owned(), FILE.to_owned())];
+        let texts = Texts::of(&files);
+        let held_back: Vec<_> = (1..=FILE.lines().count())
+            .filter(|line| texts.line("a.yaml", *line).is_none())
+            .collect();
         assert_eq!(held_back, [3, 4, 5, 6, 7, 8, 9]);
     }
 
     #[test]
     fn a_line_of_a_policy_is_shown_though_a_comment_speaks_of_a_secret() {
-        let texts = HashMap::from([("a.yaml".to_owned(), FILE.to_owned())]);
+        let files = vec![("a.yaml".to_owned(), FILE.to_owned())];
+        let texts = Texts::of(&files);
         let shown = |line| {
             let report = Report {
                 level: Level::ERROR,
