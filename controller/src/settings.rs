@@ -54,7 +54,8 @@ pub struct ServeFlags {
     #[arg(long, value_name = "N", env = "WHYGATE_THREADS", value_parser = from_one::<NonZeroUsize>)]
     pub threads: Option<NonZeroUsize>,
 
-    /// How the client's address is told: `peer`, or `header:NAME` (a header of `--trusted-proxies`)
+    /// How the client's address is told: `peer`, or by `--trusted-proxies`: `proxy-protocol`,
+    /// `header:NAME`, or both as in `proxy-protocol,header:x-forwarded-for`
     #[arg(long, value_name = "SOURCE", env = "WHYGATE_CLIENT_ADDRESS", value_parser = client_address, default_value = "peer")]
     pub client_address: ClientAddressFlag,
 
@@ -133,11 +134,11 @@ pub struct Networks(pub Vec<IpNet>);
 
 /// The value of `--client-address`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ClientAddressFlag {
-    /// The connection's other end.
-    Peer,
+pub struct ClientAddressFlag {
+    /// Trusted proxies announce connections by the PROXY protocol.
+    pub proxy_protocol: bool,
     /// A header of trusted proxies.
-    Header(http::HeaderName),
+    pub header: Option<http::HeaderName>,
 }
 
 /// `NAMESPACE/NAME`.
@@ -219,14 +220,17 @@ impl ServeFlags {
     /// How the client's address is told.
     fn address_source(&self, place: Surroundings) -> Result<AddressSource, SettingsError> {
         let trusted = self.trusted_proxies.clone().map(|list| list.0).unwrap_or_default();
-        let header = match &self.client_address {
-            ClientAddressFlag::Peer if !trusted.is_empty() => return Err(SettingsError::NoHeader),
-            ClientAddressFlag::Peer => None,
-            ClientAddressFlag::Header(name) if trusted.is_empty() => {
+        let ClientAddressFlag { proxy_protocol, header } = self.client_address.clone();
+        match (proxy_protocol, &header) {
+            (false, None) if !trusted.is_empty() => return Err(SettingsError::NoHeader),
+            (true, _) if trusted.is_empty() => {
+                return Err(SettingsError::NoTrustedProxies("proxy-protocol".to_owned()));
+            }
+            (_, Some(name)) if trusted.is_empty() => {
                 return Err(SettingsError::NoTrustedProxies(format!("header:{name}")));
             }
-            ClientAddressFlag::Header(name) => Some(name.clone()),
-        };
+            (true | false, _) => {}
+        }
         let infrastructure = match (&self.infrastructure_cidrs, place) {
             (Some(given), _) => given.0.clone(),
             (None, Surroundings::Cluster) => private_networks(),
@@ -234,6 +238,7 @@ impl ServeFlags {
         };
         Ok(AddressSource {
             header,
+            proxy_protocol,
             trusted_proxies: NetworkSet::new(trusted),
             infrastructure: NetworkSet::new(infrastructure),
         })

@@ -93,7 +93,7 @@ pub(crate) struct Facts {
 
 /// Reads a request's head, once and for all.
 pub(crate) fn read(parts: Parts, connection: Connection, settings: &Settings) -> Facts {
-    let (form, peer) = (Form::of(&parts.headers), connection.peer.ip());
+    let (form, peer) = (Form::of(&parts.headers), connection.remote.address().ip());
     let (source, limits) = (&settings.address_source, settings.limits.of_requests());
     match CanonicalRequest::read(parts, connection, source, limits) {
         Ok(request) => Facts { form, witness: Witness::of(&request), request: Ok(request) },

@@ -175,7 +175,7 @@ mod tests {
         canonical::{Connection, RequestLimits, Scheme},
         check::{Check, Demand, token::TokenCheck},
         claims::Claims,
-        client::AddressSource,
+        client::{AddressSource, Remote},
         disclosure::OnDeny,
         host::HostPattern,
         policy::{Alternative, Attachment, Enforcement, Policy, Rule},
@@ -265,7 +265,8 @@ mod tests {
             Request::get("/").header("host", "shop.test").header("authorization", "Bearer x");
         let (parts, ()) = wire.body(()).unwrap().into_parts();
         let peer = ([127, 0, 0, 1], 1).into();
-        let connection = Connection { peer, scheme: Scheme::Http, sni: None };
+        let connection =
+            Connection { remote: Remote::Socket(peer), scheme: Scheme::Http, sni: None };
         let (source, limits) = (AddressSource::default(), RequestLimits::default());
         let request = CanonicalRequest::read(parts, connection, &source, limits).unwrap();
         let refused = judge(&snapshot(), request, &Panicking, Timestamp(0)).unwrap_err();

@@ -83,10 +83,12 @@ pub(crate) enum Rejected {
     HeadersTooLarge,
     /// No HTTP.
     Malformed,
+    /// A trusted proxy did not begin with a PROXY header that can be read.
+    ProxyHeader,
 }
 
 impl Rejected {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::TooManyConnections,
         Self::HandshakeTimeout,
         Self::FirstByteTimeout,
@@ -95,6 +97,7 @@ impl Rejected {
         Self::Tls,
         Self::HeadersTooLarge,
         Self::Malformed,
+        Self::ProxyHeader,
     ];
 
     fn as_str(self) -> &'static str {
@@ -107,6 +110,7 @@ impl Rejected {
             Self::Tls => "tls",
             Self::HeadersTooLarge => "headers-too-large",
             Self::Malformed => "malformed",
+            Self::ProxyHeader => "proxy-header",
         }
     }
 }

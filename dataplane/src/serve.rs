@@ -1,5 +1,6 @@
 //! One connection of a client: which protocol it speaks, how long it may wait, how it ends.
 
+mod announced;
 mod stream;
 
 use std::{
@@ -12,7 +13,9 @@ use std::{
 };
 
 use decision::{
+    address::canonical,
     canonical::{Connection, Scheme},
+    client::Remote,
     host::Host,
 };
 use http::{Request, Response};
@@ -52,7 +55,7 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Serves a connection until it ends.
 pub(crate) async fn serve(
     guest: Guest,
-    socket: TcpStream,
+    mut socket: TcpStream,
     peer: SocketAddr,
     tls: Option<TlsAcceptor>,
 ) {
@@ -60,19 +63,40 @@ pub(crate) async fn serve(
     let Guest { worker, progress } = &guest;
     // Without it small responses wait for acknowledgements; a socket that cannot is broken anyway.
     let _ = socket.set_nodelay(true);
-    let served = match tls {
-        None => serve_plain(worker, socket, peer, progress).await,
-        Some(tls) => serve_tls(worker, socket, peer, progress, tls).await,
+    let served = async {
+        let remote = remote(worker, &mut socket, peer, progress).await?;
+        match tls {
+            None => serve_plain(worker, socket, remote, progress).await,
+            Some(tls) => serve_tls(worker, socket, remote, progress, tls).await,
+        }
     };
-    if let Err(Close::Rejected(rejected)) = served {
+    if let Err(Close::Rejected(rejected)) = served.await {
         worker.record.counts.rejected(rejected);
     }
+}
+
+/// Who is at the other end. A trusted proxy says so first, if that was agreed on; from anybody else
+/// its words would be garbage.
+async fn remote(
+    worker: &Rc<Worker>,
+    socket: &mut TcpStream,
+    peer: SocketAddr,
+    progress: &Rc<Progress>,
+) -> Result<Remote, Close> {
+    let source = &worker.settings.address_source;
+    if !source.proxy_protocol || !source.trusted_proxies.contains(canonical(peer.ip())) {
+        return Ok(Remote::Socket(peer));
+    }
+    // Boxed: few installations need it, and every connection would be larger.
+    let mut header = Box::pin(announced::read(socket, peer));
+    let read = attend(header.as_mut(), |_| (), progress, worker).await?;
+    read.map_err(|_| Close::Rejected(Rejected::ProxyHeader))
 }
 
 async fn serve_plain(
     worker: &Rc<Worker>,
     socket: TcpStream,
-    peer: SocketAddr,
+    remote: Remote,
     progress: &Rc<Progress>,
 ) -> Result<(), Close> {
     let told = attend(pin!(tell_protocol(&socket)), |_| (), progress, worker).await?;
@@ -81,7 +105,7 @@ async fn serve_plain(
         return Ok(());
     }
     progress.bytes_arrived();
-    let connection = Connection { peer, scheme: Scheme::Http, sni: None };
+    let connection = Connection { remote, scheme: Scheme::Http, sni: None };
     let stream = Stream::plain(socket, ahead, Rc::clone(progress));
     converse(worker, stream, connection, progress, multiplexed).await
 }
@@ -89,7 +113,7 @@ async fn serve_plain(
 async fn serve_tls(
     worker: &Rc<Worker>,
     socket: TcpStream,
-    peer: SocketAddr,
+    remote: Remote,
     progress: &Rc<Progress>,
     tls: TlsAcceptor,
 ) -> Result<(), Close> {
@@ -101,7 +125,7 @@ async fn serve_tls(
     let (_, session) = socket.get_ref();
     let multiplexed = session.alpn_protocol() == Some(b"h2");
     let sni = session.server_name().and_then(|name| Host::parse(name).ok());
-    let connection = Connection { peer, scheme: Scheme::Https, sni };
+    let connection = Connection { remote, scheme: Scheme::Https, sni };
     let stream = Stream::tls(socket, Rc::clone(progress));
     converse(worker, stream, connection, progress, multiplexed).await
 }
@@ -114,7 +138,7 @@ async fn converse(
     progress: &Rc<Progress>,
     multiplexed: bool,
 ) -> Result<(), Close> {
-    let peer = Peer::new(connection.peer);
+    let peer = Peer::new(connection.remote.address());
     let origin = Rc::new(Origin { connection, peer, progress: Rc::clone(progress) });
     let requests = Requests { worker: Rc::clone(worker), origin };
     let io = TokioIo::new(stream);

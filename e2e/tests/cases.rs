@@ -16,7 +16,7 @@ use compile::manifest::{self, Manifests};
 use compile::settings::{Posture, Settings};
 use decision::address::NetworkSet;
 use decision::canonical::{CanonicalRequest, Connection, RequestLimits, Scheme};
-use decision::client::AddressSource;
+use decision::client::{AddressSource, Remote};
 use decision::code::Code;
 use decision::decide::{Cleared, Decision, decide};
 use decision::denial::Denial;
@@ -174,6 +174,7 @@ impl InProcess {
                 .fold(String::new(), |text, finding| format!("{text}\n  {finding:?}")),
             snapshot: compiled.snapshot,
             source: AddressSource {
+                proxy_protocol: false,
                 header: Some(HeaderName::from_static(CLIENT_HEADER)),
                 trusted_proxies: NetworkSet::from_iter(["127.0.0.0/8".parse().expect("a network")]),
                 infrastructure: NetworkSet::default(),
@@ -183,7 +184,7 @@ impl InProcess {
 
     fn verdict(&self, request: http::Request<()>, sni: Option<&str>) -> Verdict {
         let connection = Connection {
-            peer: SocketAddr::from(([127, 0, 0, 1], 40_000)),
+            remote: Remote::Socket(SocketAddr::from(([127, 0, 0, 1], 40_000))),
             scheme: if sni.is_some() { Scheme::Https } else { Scheme::Http },
             sni: sni.map(|sni| Host::parse(sni).expect("a host")),
         };

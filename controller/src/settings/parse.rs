@@ -39,14 +39,22 @@ pub(super) fn networks(text: &str) -> Result<Networks, String> {
     networks.collect::<Result<_, _>>().map(Networks)
 }
 
-/// `peer` or `header:NAME`.
+/// `peer`, or `proxy-protocol` and `header:NAME` in this order, or one of them.
 pub(super) fn client_address(text: &str) -> Result<ClientAddressFlag, String> {
     if text == "peer" {
-        return Ok(ClientAddressFlag::Peer);
+        return Ok(ClientAddressFlag { proxy_protocol: false, header: None });
     }
-    let name = text.strip_prefix("header:").and_then(|name| name.parse().ok());
-    name.map(ClientAddressFlag::Header)
-        .ok_or_else(|| "write `peer`, or `header:NAME` as in `header:x-forwarded-for`".to_owned())
+    let (proxy_protocol, rest) = match text.strip_prefix("proxy-protocol") {
+        Some("") => return Ok(ClientAddressFlag { proxy_protocol: true, header: None }),
+        Some(rest) => (true, rest.strip_prefix(',').unwrap_or_default()),
+        None => (false, text),
+    };
+    let name = rest.strip_prefix("header:").and_then(|name| name.parse().ok());
+    let flag = name.map(|name| ClientAddressFlag { proxy_protocol, header: Some(name) });
+    flag.ok_or_else(|| {
+        "write `peer`, `proxy-protocol`, `header:NAME` as in `header:x-forwarded-for`, or `proxy-protocol,header:NAME`"
+            .to_owned()
+    })
 }
 
 /// `PATTERN=NAMESPACE`.

@@ -1,13 +1,11 @@
 //! The one reading of a request. What is routed is what is judged, forwarded and logged.
 
-use std::net::SocketAddr;
-
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts, uri::PathAndQuery,
 };
 
 use crate::{
-    client::{AddressSource, ClientAddress},
+    client::{AddressSource, ClientAddress, Remote},
     denial::DenialReason,
     escape::quoted,
     host::Host,
@@ -44,7 +42,7 @@ impl Scheme {
 #[derive(Clone, Debug)]
 pub struct Connection {
     /// The other end.
-    pub peer: SocketAddr,
+    pub remote: Remote,
     /// Plain or encrypted.
     pub scheme: Scheme,
     /// The host of the TLS handshake, if the client named one.
@@ -174,8 +172,13 @@ fn read_line(
     let target = read_target(parts)?;
     check_single(&parts.headers, &header::AUTHORIZATION, "duplicate-authorization")?;
     check_single(&parts.headers, &API_KEY, "duplicate-x-api-key")?;
-    let client = ClientAddress::derive(connection.peer, &parts.headers, source);
-    let peer_is_trusted = source.trusted_proxies.contains(connection.peer.ip());
+    let client = ClientAddress::derive(&connection.remote, &parts.headers, source);
+    let peer_is_trusted = match connection.remote {
+        Remote::Hidden { .. } => false,
+        Remote::Socket(peer) | Remote::Announced { client: peer, .. } => {
+            source.trusted_proxies.contains(peer.ip())
+        }
+    };
     check_loop(&parts.headers)?;
     let (method, version) = (parts.method.clone(), parts.version);
     Ok(Line { method, version, host, target, client, connection, peer_is_trusted })

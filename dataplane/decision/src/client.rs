@@ -6,12 +6,44 @@ use http::{HeaderMap, HeaderName};
 
 use crate::address::{NetworkSet, canonical};
 
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remote {
+    /// That of the socket.
+    Socket(SocketAddr),
+    /// The client that the trusted proxy at the socket announced by the PROXY protocol.
+    Announced {
+        /// Whose connection it passes on.
+        client: SocketAddr,
+        /// The other end of the socket.
+        proxy: SocketAddr,
+    },
+    /// The trusted proxy at the socket announced that it does not know whose connection it is.
+    Hidden {
+        /// The other end of the socket.
+        proxy: SocketAddr,
+    },
+}
+
+impl Remote {
+    /// The end that is nearest to the client, as far as it is known.
+    pub fn address(&self) -> SocketAddr {
+        match self {
+            Self::Socket(address) | Self::Announced { client: address, .. } => *address,
+            Self::Hidden { proxy } => *proxy,
+        }
+    }
+}
+
 /// How a listener tells client addresses. A property of the installation, never of a policy.
 #[derive(Clone, Debug, Default)]
 pub struct AddressSource {
     /// The header in which trusted proxies pass the client's address on, if one is used.
     /// Several lines and comma-separated lists are one list; it is read from the right.
     pub header: Option<HeaderName>,
+    /// Whether trusted proxies announce each connection by the PROXY protocol. Then they must, and
+    /// nobody else may. Default false.
+    pub proxy_protocol: bool,
     /// Whose headers are believed. Empty by default: nobody's.
     pub trusted_proxies: NetworkSet,
     /// Peers that are nodes, pods or balancers and so cannot be clients.
@@ -23,6 +55,8 @@ pub struct AddressSource {
 pub enum Derivation {
     /// It is the other end of the connection.
     Peer,
+    /// A trusted proxy announced it by the PROXY protocol.
+    ProxyProtocol,
     /// It is the first untrusted entry of this header, from the right.
     Header(HeaderName),
 }
@@ -36,6 +70,8 @@ pub enum Undeterminable {
     HopUnreadable(HeaderName, usize),
     /// Every entry, and the peer, is a trusted proxy.
     OnlyProxies(HeaderName),
+    /// The trusted proxy announced a connection of somebody that it does not know.
+    NotAnnounced,
 }
 
 /// The address that rules judge.
@@ -50,15 +86,19 @@ pub enum ClientAddress {
 }
 
 impl ClientAddress {
-    /// Tells the client's address from the connection's peer and the request's headers.
-    pub fn derive(peer: SocketAddr, headers: &HeaderMap, source: &AddressSource) -> Self {
-        let peer = canonical(peer.ip());
-        match &source.header {
-            Some(header) if source.trusted_proxies.contains(peer) => {
-                from_header(peer, headers, header, source)
+    /// Tells the client's address from the connection's other end and the request's headers.
+    pub fn derive(remote: &Remote, headers: &HeaderMap, source: &AddressSource) -> Self {
+        let address = canonical(remote.address().ip());
+        if let Remote::Hidden { .. } = remote {
+            return Self::Unknown(Undeterminable::NotAnnounced, address);
+        }
+        match (&source.header, remote) {
+            (Some(header), _) if source.trusted_proxies.contains(address) => {
+                from_header(address, headers, header, source)
             }
-            _ if source.infrastructure.contains(peer) => Self::Infrastructure(peer),
-            _ => Self::Known(peer, Derivation::Peer),
+            (_, Remote::Announced { .. }) => Self::Known(address, Derivation::ProxyProtocol),
+            _ if source.infrastructure.contains(address) => Self::Infrastructure(address),
+            _ => Self::Known(address, Derivation::Peer),
         }
     }
 
@@ -78,6 +118,9 @@ impl std::fmt::Display for ClientAddress {
             Self::Known(address, Derivation::Peer) => {
                 write!(f, "{address} (the connection's peer)")
             }
+            Self::Known(address, Derivation::ProxyProtocol) => {
+                write!(f, "{address} (announced by the PROXY protocol)")
+            }
             Self::Known(address, Derivation::Header(header)) => {
                 write!(f, "{address} (from {header})")
             }
@@ -92,6 +135,9 @@ impl std::fmt::Display for ClientAddress {
             }
             Self::Unknown(Undeterminable::OnlyProxies(header), _) => {
                 write!(f, "unknown: every entry of {header} is a trusted proxy")
+            }
+            Self::Unknown(Undeterminable::NotAnnounced, proxy) => {
+                write!(f, "unknown: the trusted proxy {proxy} announced no address")
             }
         }
     }
@@ -144,6 +190,32 @@ mod tests {
             header: Some(HeaderName::from_static("x-forwarded-for")),
             trusted_proxies: set("192.0.2.0/24"),
             infrastructure: set("10.0.0.0/8"),
+            proxy_protocol: true,
+        }
+    }
+
+    #[test]
+    fn an_announced_client_is_known_and_may_be_a_proxy_itself() {
+        let at = |ip: &str| SocketAddr::new(ip.parse().unwrap(), 1);
+        let proxy = at("192.0.2.1");
+        let mut headers = HeaderMap::new();
+        headers.append("x-forwarded-for", "198.51.100.7".parse().unwrap());
+        for (remote, expected) in [
+            (
+                Remote::Announced { client: at("203.0.113.9"), proxy },
+                "203.0.113.9 (announced by the PROXY protocol)",
+            ),
+            (
+                Remote::Announced { client: at("10.1.2.3"), proxy },
+                "10.1.2.3 (announced by the PROXY protocol)",
+            ),
+            (
+                Remote::Announced { client: at("192.0.2.8"), proxy },
+                "198.51.100.7 (from x-forwarded-for)",
+            ),
+            (Remote::Hidden { proxy }, "unknown: the trusted proxy 192.0.2.1 announced no address"),
+        ] {
+            assert_eq!(ClientAddress::derive(&remote, &headers, &source()).to_string(), expected);
         }
     }
 
@@ -152,8 +224,8 @@ mod tests {
         for line in lines {
             headers.append("x-forwarded-for", line.parse().unwrap());
         }
-        ClientAddress::derive(SocketAddr::new(peer.parse().unwrap(), 1), &headers, &source())
-            .to_string()
+        let remote = Remote::Socket(SocketAddr::new(peer.parse().unwrap(), 1));
+        ClientAddress::derive(&remote, &headers, &source()).to_string()
     }
 
     #[test]

@@ -46,7 +46,7 @@ fn total_of(shared: &Shared, is_meant: impl Fn(&DenialKey) -> bool) -> Option<u6
 }
 
 #[test]
-fn a_namespace_that_fills_its_share_leaves_anothers_refusals_told_exactly() {
+fn a_namespace_that_fills_its_share_leaves_the_refusals_of_others_told_exactly() {
     let shared = Arc::new(Shared::default());
     let threads = [Denials::new(Arc::clone(&shared)), Denials::new(Arc::clone(&shared))];
     let flood = SERIES_LIMIT + 100;

@@ -159,6 +159,39 @@ async fn a_trusted_proxy_is_continued_and_a_stranger_replaced() {
 }
 
 #[tokio::test]
+async fn a_trusted_proxy_must_announce_connections_and_nobody_else_may() {
+    let upstream = Upstream::echo().await;
+    let with = |trusted: &str| {
+        let mut plan = Plan::new(&[upstream.address]);
+        plan.source = AddressSource {
+            trusted_proxies: [trusted.parse().unwrap()].into_iter().collect(),
+            proxy_protocol: true,
+            ..AddressSource::default()
+        };
+        plan.start()
+    };
+    let request =
+        |host: &str| format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    let announced =
+        |client: &str, host| format!("PROXY TCP4 {client} 127.0.0.1 4711 80\r\n{}", request(host));
+    let proxy = with("127.0.0.0/8");
+    let answer = proxy.raw(&announced("203.0.113.9", "office.test")).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "the office: {answer}");
+    assert!(answer.contains("x-forwarded-for: 203.0.113.9\r\n"), "{answer}");
+    let answer = proxy.raw(&announced("198.51.100.1", "office.test")).await;
+    assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n"), "a stranger: {answer}");
+    let answer = proxy.raw(&format!("PROXY UNKNOWN\r\n{}", request("office.test"))).await;
+    assert!(answer.contains("whygate-denial-code: ClientAddressUnknown\r\n"), "{answer}");
+    assert_eq!(proxy.raw(&request("shop.test")).await, "", "nothing was announced");
+    proxy.metric_becomes("whygate_hyper_rejected_total{reason=\"proxy-header\"}", 1).await;
+    let direct = with("192.0.2.0/24");
+    let answer = direct.raw(&announced("203.0.113.9", "office.test")).await;
+    assert!(!answer.contains("200 OK"), "not from a stranger: {answer}");
+    let answer = direct.raw(&request("shop.test")).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+}
+
+#[tokio::test]
 async fn an_upstream_cannot_speak_as_whygate_nor_frame_for_us() {
     let upstream = Upstream::start(|_| {
         "HTTP/1.1 200 OK\r\nwhygate-request-id: forged\r\nWhygate_User: x\r\nconnection: x-hop\r\nx-hop: 1\r\nkeep-alive: timeout=5\r\ncontent-length: 2\r\n\r\nok".to_owned()

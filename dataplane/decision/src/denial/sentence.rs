@@ -293,7 +293,7 @@ fn admit(address: IpAddr, from: &Derivation, field: &FieldRef) -> String {
         Derivation::Peer => {
             " If it is a node's or a balancer's, set externalTrafficPolicy: Local or trusted proxies instead."
         }
-        Derivation::Header(_) => "",
+        Derivation::ProxyProtocol | Derivation::Header(_) => "",
     };
     format!("Add {address}/{length} to {} to admit it.{doubt}", field.path)
 }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use decision::{
     address::parse_network,
     canonical::{CanonicalRequest, Connection, RequestLimits, Scheme},
-    client::AddressSource,
+    client::{AddressSource, Remote},
     code::Code,
     decide::{Decision, decide},
     denial::{Denial, DenialReason},
@@ -39,7 +39,11 @@ fn source() -> AddressSource {
 fn connection(peer: &str, sni: Option<&str>) -> Connection {
     let peer = SocketAddr::new(peer.parse().unwrap(), 4711);
     let scheme = if sni.is_some() { Scheme::Https } else { Scheme::Http };
-    Connection { peer, scheme, sni: sni.map(|sni| Host::parse(sni).unwrap()) }
+    Connection {
+        remote: Remote::Socket(peer),
+        scheme,
+        sni: sni.map(|sni| Host::parse(sni).unwrap()),
+    }
 }
 
 fn read_from(peer: &str, request: Builder) -> Result<CanonicalRequest, DenialReason> {

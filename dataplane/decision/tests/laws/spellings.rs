@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use decision::{
     canonical::{CanonicalRequest, Connection, RequestLimits, Scheme},
-    client::AddressSource,
+    client::{AddressSource, Remote},
     host::{Host, HostPattern},
     path::{canonical, is_within, segments, written},
     policy::Narrowing,
@@ -53,7 +53,7 @@ fn spelled(path: &str, spellings: &[Spelling]) -> String {
 fn read(target: &str) -> Option<CanonicalRequest> {
     let request = Request::builder().uri(target).header("host", "example.com").body(()).unwrap();
     let peer = ([203, 0, 113, 9], 4711).into();
-    let connection = Connection { peer, scheme: Scheme::Https, sni: None };
+    let connection = Connection { remote: Remote::Socket(peer), scheme: Scheme::Https, sni: None };
     let (source, limits) = (AddressSource::default(), RequestLimits::default());
     CanonicalRequest::read(request.into_parts().0, connection, &source, limits).ok()
 }

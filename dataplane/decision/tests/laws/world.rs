@@ -13,7 +13,7 @@ use decision::{
         subscription::{AcceptedPlan, SubscriptionCheck},
         token::TokenCheck,
     },
-    client::AddressSource,
+    client::{AddressSource, Remote},
     decide::{Decision, decide},
     denial::{Denial, DenialReason},
     disclosure::{Disclosure, OnDeny},
@@ -279,7 +279,7 @@ pub(crate) fn read(
         request = request.header(name, value);
     }
     let peer = SocketAddr::new(peer.parse().unwrap(), 4711);
-    let connection = Connection { peer, scheme: Scheme::Http, sni: None };
+    let connection = Connection { remote: Remote::Socket(peer), scheme: Scheme::Http, sni: None };
     let source = AddressSource {
         infrastructure: [parse_network("10.0.0.0/8").unwrap()].into_iter().collect(),
         ..AddressSource::default()
