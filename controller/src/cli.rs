@@ -3,7 +3,9 @@
 mod check;
 mod code;
 mod demo;
+mod echo;
 mod key;
+mod refusal_test;
 mod run;
 mod serve;
 
@@ -31,6 +33,8 @@ enum Command {
     #[command(subcommand)]
     Key(key::Key),
     Code(code::Code),
+    Echo(echo::Echo),
+    RefusalTest(refusal_test::RefusalTest),
 }
 
 /// Reads the command line and does what it says.
@@ -46,6 +50,8 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.execute(),
         Command::Key(key) => ended(key.execute()),
         Command::Code(code) => code.execute(),
+        Command::Echo(echo) => ended(serving(echo.execute())),
+        Command::RefusalTest(test) => ended(serving(test.execute())),
     }
 }
 

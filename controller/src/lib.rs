@@ -4,11 +4,13 @@
 //! puts them around a data plane.
 
 pub mod admin;
+mod backend;
 mod cause;
 pub mod cli;
 pub mod denials;
 pub mod gateway;
 pub mod inspect;
+pub mod leader;
 pub mod log;
 pub mod output;
 pub mod pages;

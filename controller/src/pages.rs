@@ -140,7 +140,7 @@ mod tests {
             assert!(found.contains(remedy) && document.contains(remedy), "{name}: {found}");
             assert!(list.contains(name), "{name}");
         }
-        assert_eq!(reasons::all().count(), 14);
+        assert_eq!(reasons::all().count(), 15);
         assert_eq!(find("Nonsense"), None);
     }
 

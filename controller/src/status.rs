@@ -25,6 +25,7 @@ use tokio::{
 };
 
 use crate::{
+    leader::{Enforced, Membership},
     pipeline::Outcome,
     settings::Name,
     source::cluster::{Cluster, api_resource, status_right},
@@ -35,6 +36,8 @@ pub const FIELD_MANAGER: &str = "whygate";
 /// Subscriptions expire, Services get addresses and strangers overwrite statuses without any change
 /// of ours.
 const INTERVAL: Duration = Duration::from_secs(15);
+/// Until a write is tried again that met a newer object.
+const AGAIN: Duration = Duration::from_millis(300);
 /// Pause after a write, so that a large installation does not flood the API server.
 const PACE: Duration = Duration::from_millis(20);
 /// Longest time for one call.
@@ -64,6 +67,7 @@ pub struct Writer {
     client: Client,
     cluster: Arc<Cluster>,
     published: Published,
+    membership: watch::Receiver<Membership>,
 }
 
 impl std::fmt::Debug for Writer {
@@ -83,6 +87,8 @@ struct Memory {
     forbidden: HashSet<(Kind, Arc<str>)>,
     /// The kinds for which somebody was told so.
     told: HashSet<Kind>,
+    /// Whether an object was newer than we knew, in this round.
+    conflicts: bool,
 }
 
 /// A status as it was last written.
@@ -95,9 +101,14 @@ struct Written {
 }
 
 impl Writer {
-    /// Writes with the rights of a client.
-    pub fn new(client: Client, cluster: Arc<Cluster>, published: Published) -> Self {
-        Self { client, cluster, published }
+    /// Writes with the rights of a client, as long as this replica leads.
+    pub fn new(
+        client: Client,
+        cluster: Arc<Cluster>,
+        published: Published,
+        membership: watch::Receiver<Membership>,
+    ) -> Self {
+        Self { client, cluster, published, membership }
     }
 
     /// Keeps every status as it should be, for ever.
@@ -105,17 +116,23 @@ impl Writer {
     /// # Errors
     /// Never.
     pub async fn follow(
-        self,
+        mut self,
         mut outcome: watch::Receiver<Option<Arc<Outcome>>>,
     ) -> Result<(), Infallible> {
         let mut memory = Memory::default();
         loop {
             let newest = outcome.borrow_and_update().clone();
-            if let Some(newest) = newest {
+            let leads = self.membership.borrow_and_update().leads();
+            if let Some(newest) = newest.filter(|_| leads) {
                 self.write(&newest, &mut memory).await;
             }
-            // Either way there may be something new; a source that is gone changes nothing more.
-            let _ = timeout(INTERVAL, outcome.changed()).await;
+            let pause = if memory.conflicts { AGAIN } else { INTERVAL };
+            // Whatever it is, there may be something new.
+            tokio::select! {
+                Ok(()) = outcome.changed() => {}
+                Ok(()) = self.membership.changed() => {}
+                () = sleep(pause) => {}
+            }
         }
     }
 
@@ -123,12 +140,19 @@ impl Writer {
         // The resources of the outcome are as old as the last change that means something.
         let current = Current::of(&self.cluster.resources());
         memory.forbidden.clear();
+        memory.conflicts = false;
+        let others = Arc::clone(&self.membership.borrow().others);
+        let ours = Enforced::of(&outcome.statuses);
         let mut standing = HashMap::new();
         for status in &outcome.statuses {
             let Some(object) = current.ours.get(&status.resource) else { continue };
             let key = (status.resource.clone(), object.uid.clone());
             let before = object.status(memory.written.get(&key));
-            let desired = desired::status(status, before, Timestamp::now());
+            let behind = others.iter().filter(|other| {
+                !other.as_ref().is_some_and(|other| ours.agrees(other, &status.resource))
+            });
+            let lag = desired::Lag { behind: behind.count(), replicas: others.len() + 1 };
+            let desired = desired::status(status, before, lag, Timestamp::now());
             let known = self.settle(&key, object, desired, memory).await;
             standing.extend(known.map(|written| (key, written)));
         }
@@ -161,14 +185,19 @@ impl Writer {
         }
         let resource = &key.0;
         let place = (resource.kind, Arc::clone(&resource.namespace));
-        if memory.forbidden.contains(&place) {
+        if memory.forbidden.contains(&place) || !self.membership.borrow().leads() {
             return None;
         }
-        let result = timeout(PATIENCE, self.patch(resource, &desired)).await;
+        let result = timeout(PATIENCE, self.patch(resource, object, &desired)).await;
         sleep(PACE).await;
         match result {
             Ok(Ok(())) => Some(Written { value: desired, over: object.version.clone() }),
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => None,
+            // It was changed meanwhile, maybe by a replica that leads now.
+            Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
+                memory.conflicts = true;
+                None
+            }
             Ok(Err(kube::Error::Api(status))) if is_right_missing(&status) => {
                 memory.forbidden.insert(place);
                 if memory.told.insert(resource.kind) {
@@ -188,10 +217,17 @@ impl Writer {
         }
     }
 
-    async fn patch(&self, resource: &ResourceRef, status: &Value) -> kube::Result<()> {
+    /// Writes over the object as it is known, and over no other version of it.
+    async fn patch(
+        &self,
+        resource: &ResourceRef,
+        object: &Object,
+        status: &Value,
+    ) -> kube::Result<()> {
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let (namespace, name) = (&*resource.namespace, &*resource.name);
-        let metadata = json!({ "name": name, "namespace": namespace });
+        let version = &object.version;
+        let metadata = json!({ "name": name, "namespace": namespace, "resourceVersion": version });
         if resource.kind == Kind::Ingress {
             let api: Api<Ingress> = Api::namespaced(self.client.clone(), namespace);
             let object = json!({

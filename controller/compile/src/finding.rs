@@ -74,6 +74,8 @@ pub enum Reason {
     SecretMissing,
     /// A protected backend can be reached in another way, or a rule can be evaded.
     PolicyBypassed,
+    /// The class that is to be ours names another controller.
+    ClassConflict,
     /// What was enforced while the program ran is not enforced any more.
     PolicyWithdrawn,
     /// A posture annotation is not understood.
@@ -96,6 +98,7 @@ impl Reason {
             Self::SubscriptionInvalid => "SubscriptionInvalid",
             Self::SecretMissing => "SecretMissing",
             Self::PolicyBypassed => "PolicyBypassed",
+            Self::ClassConflict => "ClassConflict",
             Self::PolicyWithdrawn => "PolicyWithdrawn",
             Self::PostureInvalid => "PostureInvalid",
         }

@@ -103,6 +103,7 @@ pub fn compile(resources: &Resources, settings: &Settings, before: &Before) -> C
     let mut findings = Findings::default();
     let index = Index::new(resources, settings);
     index.tell(&mut findings);
+    class::tell(&index, settings, &mut findings);
     let undecodable = ingress::salvage(&resources.undecodable_ingresses);
     let ingresses = ingress::select(resources, &undecodable, &index, settings, &mut findings);
     let by_name = attach::by_name(&ingresses);

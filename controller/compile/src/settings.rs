@@ -4,6 +4,8 @@ use std::num::NonZeroUsize;
 
 use decision::host::HostPattern;
 
+use crate::class::CONTROLLER;
+
 /// How many objects of a kind a namespace may have if nobody says otherwise.
 pub const MAX_OBJECTS_PER_NAMESPACE: NonZeroUsize = match NonZeroUsize::new(5_000) {
     Some(number) => number,
@@ -14,8 +16,11 @@ pub const MAX_OBJECTS_PER_NAMESPACE: NonZeroUsize = match NonZeroUsize::new(5_00
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Name of the class whose Ingresses are ours, besides those of `IngressClasses` that name our
-    /// controller. Default `whygate`.
+    /// controller; an `IngressClass` of this name that names another controller is that one's.
+    /// Default `whygate`.
     pub ingress_class: String,
+    /// What `spec.controller` of our `IngressClasses` says. Default `whygate.dev/ingress-controller`.
+    pub controller_name: String,
     /// Whether Ingresses without any class are ours. Default false.
     pub watch_ingress_without_class: bool,
     /// What happens with routes without a policy. Default open.
@@ -50,6 +55,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             ingress_class: "whygate".to_owned(),
+            controller_name: CONTROLLER.to_owned(),
             watch_ingress_without_class: false,
             default_posture: Posture::Open,
             host_namespaces: Vec::new(),

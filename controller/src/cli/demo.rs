@@ -1,18 +1,20 @@
 //! `whygate demo`: a small shop with a backend of its own, and five requests to try.
 
-mod backend;
 mod token;
+
+use std::{net::Ipv4Addr, sync::Arc};
 
 use anyhow::{Context, Result};
 use clap::Args;
 use dataplane::Addresses;
+use tokio::net::TcpListener;
 
 use super::{
     key::ApiKey,
     serve::{finish, serve},
 };
 use crate::{
-    log,
+    backend, log,
     output::{self, Style, styled},
     settings::{ServeFlags, Surroundings, say_default},
     source::directory::{Directory, Files},
@@ -52,14 +54,16 @@ impl Demo {
         let _log = log::start(self.flags.log_format, self.flags.log_filter(place));
         let issuer = Issuer::new()?;
         let key = ApiKey::new()?;
-        let backend = backend::bind().await?;
+        let backend = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let backend = Arc::new(backend.context("the demo's backend cannot listen")?);
         let port = backend.local_addr().context("the backend has no address")?.port();
         let files = manifests(&issuer, &key, port);
         let directory = Directory::fixed(files.clone());
         let Some(mut serving) = serve(self.flags, place, directory, files).await? else {
             return Ok(());
         };
-        backend::keep(&mut serving.gateway.supervisor, backend);
+        let answer = move || backend::serve(Arc::clone(&backend));
+        serving.gateway.supervisor.keep("backend", answer);
         introduce(serving.addresses(), &issuer.token()?, &key)?;
         finish(serving).await
     }

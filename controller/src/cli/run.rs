@@ -15,9 +15,10 @@ use crate::{
     denials::{aggregate::Pace, findings, publish::Publisher},
     gateway::{Gateway, Serving},
     inspect::{Access, missing_right},
+    leader::{Identity, Member, Membership},
     log,
     settings::{Name, ServeFlags, Surroundings, name, replica_name, say_default},
-    source::cluster::Cluster,
+    source::cluster::{Cluster, Reach},
     status::{Address, Published, Writer},
 };
 
@@ -56,6 +57,28 @@ pub(super) struct Run {
     )]
     watch_namespace: Vec<String>,
 
+    /// Read Secrets of these namespaces only; `none` reads none. Default: those that are watched
+    #[arg(
+        long,
+        value_name = "NS,…|none",
+        env = "WHYGATE_SECRET_NAMESPACES",
+        value_delimiter = ',',
+        help_heading = "Cluster"
+    )]
+    secret_namespaces: Option<Vec<String>>,
+
+    /// Read nothing that has no namespace: neither `IngressClasses` nor Namespaces nor the
+    /// definitions of our kinds. For a release with Roles alone; needs --watch-namespace. What these
+    /// objects say about postures and classes has no effect then, and the removal of a definition is
+    /// taken for deletions
+    #[arg(
+        long,
+        env = "WHYGATE_WITHOUT_CLUSTER_POLICIES",
+        requires = "watch_namespace",
+        help_heading = "Cluster"
+    )]
+    without_cluster_policies: bool,
+
     /// The Service whose addresses Ingresses show as theirs
     #[arg(long, value_name = "NS/NAME", env = "WHYGATE_PUBLISH_SERVICE", value_parser = name, help_heading = "Cluster")]
     publish_service: Option<Name>,
@@ -80,6 +103,16 @@ pub(super) struct Run {
     )]
     event_writes_per_minute: u32,
 
+    /// The namespace of the Leases by which the replicas of a release know of each other. Without it
+    /// this is the only replica
+    #[arg(long, value_name = "NS", env = "WHYGATE_LEASE_NAMESPACE", help_heading = "Replicas")]
+    lease_namespace: Option<String>,
+
+    /// The name of this replica, which no other has. Default: the name of the host, in a cluster
+    /// that of the pod
+    #[arg(long, value_name = "NAME", env = "WHYGATE_REPLICA", help_heading = "Replicas")]
+    replica: Option<String>,
+
     #[command(flatten)]
     flags: ServeFlags,
 }
@@ -90,30 +123,71 @@ impl Run {
         let _log = log::start(self.flags.log_format, self.flags.log_filter(place));
         let client = client(self.kubeconfig.as_deref()).await?;
         let mut gateway = Gateway::open(self.flags.clone(), place).await?;
-        let cluster =
-            Cluster::new(client.clone(), self.watch_namespace.clone(), gateway.admin.clone());
+        let cluster = Cluster::new(client.clone(), self.reach(), gateway.admin.clone());
         let (feed, stores) = cluster.start(&mut gateway.supervisor);
         gateway.connect(&feed);
         let Some(mut serving) = gateway.start().await? else { return Ok(()) };
         open_inspect(&mut serving, &client).await?;
         let outcome = serving.gateway.pipeline.outcome();
-        let writer = Writer::new(client.clone(), stores, self.published());
-        let statuses = serving.enforced();
+        let enforced = serving.enforced();
+        let member = self.identity().map(|identity| Member::new(client.clone(), identity));
+        let membership = member.as_ref().map_or_else(Membership::of_one, Member::membership);
+        let member = member.map(|member| Arc::new(Mutex::new(member)));
+        if let Some(member) = member.clone() {
+            let enforced = enforced.clone();
+            let supervisor = &mut serving.gateway.supervisor;
+            supervisor
+                .keep("leases", move || Member::follow(Arc::clone(&member), enforced.clone()));
+        }
+        let writer = Writer::new(client.clone(), stores, self.published(), membership.clone());
         let supervisor = &mut serving.gateway.supervisor;
-        supervisor.keep("status", move || writer.clone().follow(statuses.clone()));
+        supervisor.keep("status", move || writer.clone().follow(enforced.clone()));
         let window = serving.gateway.denial_window();
         let (told, known) = (Arc::default(), outcome.clone());
         let supervisor = &mut serving.gateway.supervisor;
         supervisor.keep("findings", move || findings::follow(known.clone(), Arc::clone(&told)));
         let collector = serving.collector(Pace::of_cluster(window, self.event_writes_per_minute));
-        let publisher = Publisher::new(client, collector, outcome, replica_name());
+        let publisher = Publisher::new(client, collector, outcome, self.replica(), membership);
         let publisher = Arc::new(Mutex::new(publisher));
         let followed = Arc::clone(&publisher);
         let supervisor = &mut serving.gateway.supervisor;
         supervisor.keep("events", move || Publisher::follow(Arc::clone(&followed)));
         serving.announce()?;
-        serving.until_stopped(async || Publisher::close(&publisher).await).await;
+        let last = async || {
+            Publisher::close(&publisher).await;
+            if let Some(member) = &member {
+                member.lock().await.leave().await;
+            }
+        };
+        serving.until_stopped(last).await;
         Ok(())
+    }
+
+    fn replica(&self) -> String {
+        self.replica.clone().unwrap_or_else(replica_name)
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        let namespace = self.lease_namespace.clone()?;
+        let ingresses = &self.flags.ingresses;
+        let (controller, class) = (&ingresses.controller_name, &ingresses.ingress_class);
+        Some(Identity::new(namespace, self.replica(), controller, class))
+    }
+
+    fn reach(&self) -> Reach {
+        if self.without_cluster_policies {
+            tracing::info!(
+                "--without-cluster-policies: the class is that of --ingress-class, every watched namespace counts as known, postures come from --default-posture alone, and the removal of a definition is taken for deletions"
+            );
+        }
+        let secrets = self.secret_namespaces.as_ref().map(|names| {
+            if names.iter().any(|name| name == "none") { Vec::new() } else { names.clone() }
+        });
+        Reach {
+            namespaces: self.watch_namespace.clone(),
+            secrets,
+            without_cluster: self.without_cluster_policies,
+        }
     }
 
     fn published(&self) -> Published {

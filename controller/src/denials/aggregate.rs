@@ -136,6 +136,11 @@ impl Aggregate {
         Self { pace, budget, groups: HashMap::new(), closing: false }
     }
 
+    /// Leaves the other replicas their parts of the budget.
+    pub fn divide(&mut self, replicas: usize) {
+        self.budget.divide(replicas);
+    }
+
     /// Takes the exact totals of everything that is counted. Refusals without a route are left to
     /// logs and metrics: whoever scans for hosts must not write Events. What is not counted any more
     /// is forgotten here, too: its route or its rule is gone.

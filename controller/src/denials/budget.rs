@@ -9,6 +9,8 @@ const WINDOW: Duration = Duration::from_secs(62);
 /// Grants writes, and remembers which namespaces got them.
 #[derive(Debug)]
 pub struct Budget {
+    /// Of all replicas.
+    of_all: (u32, u32),
     per_minute: usize,
     burst: u32,
     /// When the bucket would be full again.
@@ -19,9 +21,20 @@ pub struct Budget {
 impl Budget {
     /// At most `per_minute` writes in any minute and `burst` at once. 0 grants nothing.
     pub fn new(per_minute: u32, burst: u32) -> Self {
-        let limit = usize::try_from(per_minute).unwrap_or(usize::MAX);
-        let burst = burst.clamp(1, per_minute.max(1));
-        Self { per_minute: limit, burst, full_at: Duration::ZERO, granted: VecDeque::new() }
+        let of_all = (per_minute, burst);
+        let (full_at, granted) = (Duration::ZERO, VecDeque::new());
+        let mut budget = Self { of_all, per_minute: 0, burst: 1, full_at, granted };
+        budget.divide(1);
+        budget
+    }
+
+    /// Leaves the others of so many replicas their parts. One write a minute is left in any case.
+    pub fn divide(&mut self, replicas: usize) {
+        let replicas = u32::try_from(replicas).unwrap_or(u32::MAX).max(1);
+        let (per_minute, burst) = self.of_all;
+        let part = (per_minute / replicas).max(per_minute.min(1));
+        self.per_minute = usize::try_from(part).unwrap_or(usize::MAX);
+        self.burst = (burst / replicas).clamp(1, part.max(1));
     }
 
     /// Whether a write would be granted.
@@ -77,6 +90,18 @@ mod tests {
             room
         });
         moments.count()
+    }
+
+    #[test]
+    fn replicas_share_what_there_is() {
+        for (replicas, per_minute) in [(1, 60), (2, 30), (3, 20), (100, 1)] {
+            let mut budget = Budget::new(60, 25);
+            budget.divide(replicas);
+            assert_eq!(granted(&mut budget, 0, 62_000), per_minute, "{replicas} replicas");
+        }
+        let mut nothing = Budget::new(0, 25);
+        nothing.divide(2);
+        assert_eq!(granted(&mut nothing, 0, 62_000), 0);
     }
 
     #[test]

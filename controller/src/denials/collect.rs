@@ -89,6 +89,11 @@ impl Collector {
         self.counts.groups.set(i64::try_from(self.aggregate.groups()).unwrap_or(i64::MAX));
     }
 
+    /// Leaves the other replicas their parts of the budget.
+    pub fn divide(&mut self, replicas: usize) {
+        self.aggregate.divide(replicas);
+    }
+
     /// Counts a last time; from now on nothing is held back but by the budget.
     pub fn close(&mut self) {
         self.count(None, None);

@@ -31,6 +31,7 @@ use crate::{
         aggregate::{Group, Note, NoteId},
         collect::Collector,
     },
+    leader::Membership,
     pipeline::Outcome,
     status::{FIELD_MANAGER, reference},
 };
@@ -54,6 +55,9 @@ pub struct Publisher {
     client: Client,
     collector: Collector,
     outcome: watch::Receiver<Option<Arc<Outcome>>>,
+    membership: watch::Receiver<Membership>,
+    /// Whether this replica told of findings in the last round.
+    led: bool,
     replica: String,
     /// Tells this run of the program from an earlier one of the same name.
     instance: String,
@@ -113,12 +117,15 @@ impl Publisher {
         collector: Collector,
         outcome: watch::Receiver<Option<Arc<Outcome>>>,
         replica: String,
+        membership: watch::Receiver<Membership>,
     ) -> Self {
         let instance = format!("{replica}-{}", Timestamp::now().as_microsecond());
         Self {
             client,
             collector,
             outcome,
+            membership,
+            led: false,
             replica,
             instance,
             events: HashMap::new(),
@@ -134,10 +141,17 @@ impl Publisher {
     pub async fn follow(this: Arc<Mutex<Self>>) -> Result<(), Infallible> {
         loop {
             let mut this = this.lock().await;
-            let changed =
-                this.outcome.has_changed().unwrap_or(false) || this.identities.of.is_none();
+            let membership = this.membership.borrow().clone();
+            this.collector.divide(membership.replicas());
+            let leads = membership.leads();
+            let changed = this.outcome.has_changed().unwrap_or(false)
+                || this.identities.of.is_none()
+                || this.led != leads;
+            this.led = leads;
             let outcome = this.outcome.borrow_and_update().clone();
+            // All replicas find the same: one of them tells.
             let findings = outcome.as_ref().map(|outcome| &*outcome.findings);
+            let findings = findings.map(|findings| if leads { findings } else { &[] });
             this.collector.collect(findings.filter(|_| changed)).await;
             this.write_due(outcome.as_deref()).await;
         }

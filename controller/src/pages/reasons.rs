@@ -31,7 +31,8 @@ fn after(reason: Reason) -> Option<Reason> {
         Reason::SecretMissing => Reason::PolicyBypassed,
         Reason::PolicyBypassed => Reason::PolicyWithdrawn,
         Reason::PolicyWithdrawn => Reason::PostureInvalid,
-        Reason::PostureInvalid => return None,
+        Reason::PostureInvalid => Reason::ClassConflict,
+        Reason::ClassConflict => return None,
     })
 }
 
@@ -93,6 +94,10 @@ pub(super) fn explained(reason: Reason) -> Explained {
         Reason::PostureInvalid => (
             "An annotation of an IngressClass or Namespace under `whygate.dev/` is not understood, and counts as `whygate.dev/posture: Closed`.",
             "Write `whygate.dev/posture: Closed` or `Open`.",
+        ),
+        Reason::ClassConflict => (
+            "The IngressClass with the name of `--ingress-class` names another controller in `spec.controller`. Its Ingresses are left to that one.",
+            "Start the program with the class or the `--controller-name` that is meant, or create the IngressClass anew: `spec.controller` cannot be changed.",
         ),
     };
     Explained { meaning, remedy }

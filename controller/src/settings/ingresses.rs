@@ -4,7 +4,7 @@
 use std::num::NonZeroUsize;
 
 use clap::{Args, ValueEnum};
-use compile::settings::MAX_OBJECTS_PER_NAMESPACE;
+use compile::{class::CONTROLLER, settings::MAX_OBJECTS_PER_NAMESPACE};
 
 use super::{
     Name, Owner, Surroundings, name,
@@ -19,6 +19,10 @@ pub struct IngressFlags {
     /// `IngressClass`
     #[arg(long, value_name = "NAME", env = "WHYGATE_INGRESS_CLASS", default_value = "whygate")]
     pub ingress_class: String,
+
+    /// Name of the controller that our `IngressClasses` name. Give each release of a cluster its own
+    #[arg(long, value_name = "NAME", env = "WHYGATE_CONTROLLER_NAME", default_value = CONTROLLER)]
+    pub controller_name: String,
 
     /// Serve Ingresses without any class, too
     #[arg(long, env = "WHYGATE_WATCH_INGRESS_WITHOUT_CLASS")]
@@ -57,6 +61,7 @@ impl IngressFlags {
     pub fn compile(&self, place: Surroundings) -> compile::Settings {
         compile::Settings {
             ingress_class: self.ingress_class.clone(),
+            controller_name: self.controller_name.clone(),
             watch_ingress_without_class: self.watch_ingress_without_class,
             default_posture: match self.default_posture {
                 PostureFlag::Open => compile::settings::Posture::Open,

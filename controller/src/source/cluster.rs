@@ -8,7 +8,11 @@ mod slot;
 
 use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
 
-use compile::{Resources, keys::USE_LABEL, resources::Unreadable};
+use compile::{
+    Resources,
+    keys::USE_LABEL,
+    resources::{KnownNamespaces, Unreadable},
+};
 use decision::refs::{Kind, ResourceRef};
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -60,10 +64,45 @@ pub fn status_right(resource: &ResourceRef) -> String {
     )
 }
 
+/// What is read of a cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Reach {
+    /// The namespaces that are watched; empty for all.
+    pub namespaces: Vec<String>,
+    /// The namespaces whose Secrets are read, if not those that are watched.
+    pub secrets: Option<Vec<String>>,
+    /// Nothing that has no namespace is read: neither `IngressClasses` nor Namespaces nor the
+    /// definitions of our kinds. Every watched namespace counts as known.
+    pub without_cluster: bool,
+}
+
+/// Where a kind is watched.
+#[derive(Clone, Debug)]
+enum Places {
+    Everywhere,
+    These(Vec<String>),
+}
+
+impl Places {
+    /// The namespaces of a flag, where none means all.
+    fn of(namespaces: &[String]) -> Self {
+        if namespaces.is_empty() { Self::Everywhere } else { Self::These(namespaces.to_vec()) }
+    }
+
+    /// One watch each; `None` is that of all namespaces.
+    fn each(&self) -> impl Iterator<Item = Option<&str>> {
+        let (all, these) = match self {
+            Self::Everywhere => (Some(None), [].as_slice()),
+            Self::These(names) => (None, names.as_slice()),
+        };
+        all.into_iter().chain(these.iter().map(|name| Some(name.as_str())))
+    }
+}
+
 /// The stores of every kind, each with one slot a namespace or one for all.
 pub struct Cluster {
     client: Client,
-    namespaces: Vec<String>,
+    reach: Reach,
     admin: Admin,
     changed: Arc<Notify>,
     slices_changed: Arc<Notify>,
@@ -78,16 +117,16 @@ pub struct Cluster {
 
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cluster").field("namespaces", &self.namespaces).finish_non_exhaustive()
+        f.debug_struct("Cluster").field("reach", &self.reach).finish_non_exhaustive()
     }
 }
 
 impl Cluster {
-    /// Stores that are empty and not ready. `namespaces` is empty for all of them.
-    pub fn new(client: Client, namespaces: Vec<String>, admin: Admin) -> Self {
+    /// Stores that are empty and not ready.
+    pub fn new(client: Client, reach: Reach, admin: Admin) -> Self {
         Self {
             client,
-            namespaces,
+            reach,
             admin,
             changed: Arc::new(Notify::new()),
             slices_changed: Arc::new(Notify::new()),
@@ -106,18 +145,24 @@ impl Cluster {
     pub fn start(mut self, supervisor: &mut Supervisor) -> (Feed, Arc<Self>) {
         // Everything else is listed after the Ingresses: what was there before an Ingress that we
         // see, its policy above all, is seen, too. Two watches have no common order of their own.
-        self.ingresses = self.everywhere("ingresses", &config(), supervisor);
-        self.ingress_classes = vec![self.cluster_wide("ingressclasses", supervisor)];
-        self.known_namespaces = vec![self.cluster_wide("namespaces", supervisor)];
-        self.services = self.everywhere("services", &config(), supervisor);
+        let Reach { namespaces, secrets, without_cluster } = self.reach.clone();
+        let watched = Places::of(&namespaces);
+        self.ingresses = self.everywhere(&watched, "ingresses", &config(), supervisor);
+        if !without_cluster {
+            self.ingress_classes = vec![self.cluster_wide("ingressclasses", supervisor)];
+            self.known_namespaces = vec![self.cluster_wide("namespaces", supervisor)];
+        }
+        self.services = self.everywhere(&watched, "services", &config(), supervisor);
         let tls = config().fields("type=kubernetes.io/tls");
         let used = config().labels(USE_LABEL);
-        self.secrets = self.everywhere("secrets of type kubernetes.io/tls", &tls, supervisor);
-        self.secrets.extend(self.everywhere("secrets in use", &used, supervisor));
+        let places = secrets.map_or(watched.clone(), Places::These);
+        self.secrets =
+            self.everywhere(&places, "secrets of type kubernetes.io/tls", &tls, supervisor);
+        self.secrets.extend(self.everywhere(&places, "secrets in use", &used, supervisor));
         let any = config().any_semantic();
-        self.slices = self.everywhere("endpointslices", &any, supervisor);
+        self.slices = self.everywhere(&watched, "endpointslices", &any, supervisor);
         for (kind, plural) in OURS {
-            let slots = self.own_kind(kind, plural, supervisor);
+            let slots = self.own_kind(&watched, kind, plural, supervisor);
             self.ours.push((kind, slots));
         }
         let (resources, slices) = (watch::Sender::new(None), watch::Sender::new(None));
@@ -133,6 +178,7 @@ impl Cluster {
     /// A kind of Kubernetes' own in the watched namespaces.
     fn everywhere<K>(
         &self,
+        places: &Places,
         what: &'static str,
         config: &watcher::Config,
         supervisor: &mut Supervisor,
@@ -140,14 +186,12 @@ impl Cluster {
     where
         K: slot::Stored<DynamicType = ()> + kube::Resource<Scope = NamespaceResourceScope>,
     {
-        let apis: Vec<(Option<String>, Api<K>)> = if self.namespaces.is_empty() {
-            vec![(None, Api::all(self.client.clone()))]
-        } else {
-            let one =
-                |name: &String| (Some(name.clone()), Api::namespaced(self.client.clone(), name));
-            self.namespaces.iter().map(one).collect()
-        };
-        let slots = apis.into_iter().map(|(namespace, api)| {
+        let slots = places.each().map(|namespace| {
+            let api = match namespace {
+                Some(name) => Api::namespaced(self.client.clone(), name),
+                None => Api::all(self.client.clone()),
+            };
+            let namespace = namespace.map(str::to_owned);
             let place = Place { what, namespace };
             self.follow(
                 Slot::new(place, &self.admin, self.notify(what), ()),
@@ -173,27 +217,25 @@ impl Cluster {
     /// A kind of ours, whose definition may be missing, too old, or removed while we run.
     fn own_kind(
         &self,
+        places: &Places,
         kind: Kind,
         plural: &'static str,
         supervisor: &mut Supervisor,
     ) -> Vec<Arc<Slot<Raw>>> {
         let resource = api_resource(kind);
         let definition = Definition::new(self.client.clone(), plural, self.admin.clone());
-        let apis: Vec<(Option<String>, Api<Raw>)> = if self.namespaces.is_empty() {
-            vec![(None, Api::all_with(self.client.clone(), &resource))]
-        } else {
-            let one = |name: &String| {
-                (Some(name.clone()), Api::namespaced_with(self.client.clone(), name, &resource))
-            };
-            self.namespaces.iter().map(one).collect()
-        };
+        let definition = (!self.reach.without_cluster).then_some(definition);
         let config = config();
-        let slots = apis.into_iter().map(|(namespace, api)| {
-            let place = Place { what: plural, namespace };
+        let slots = places.each().map(|namespace| {
+            let api = match namespace {
+                Some(name) => Api::namespaced_with(self.client.clone(), name, &resource),
+                None => Api::all_with(self.client.clone(), &resource),
+            };
+            let place = Place { what: plural, namespace: namespace.map(str::to_owned) };
             let slot = Slot::new(place, &self.admin, Arc::clone(&self.changed), resource.clone());
             let closes = kind == Kind::AccessPolicy;
             let slot = if closes { slot.keeping_orphans() } else { slot };
-            self.follow(slot, api, &config, Some(definition.clone()), supervisor)
+            self.follow(slot, api, &config, definition.clone(), supervisor)
         });
         slots.collect()
     }
@@ -280,6 +322,11 @@ impl Cluster {
             access_policies: ours(Kind::AccessPolicy),
             access_plans: ours(Kind::AccessPlan),
             access_subscriptions: ours(Kind::AccessSubscription),
+            known_namespaces: if self.reach.without_cluster {
+                KnownNamespaces::All
+            } else {
+                KnownNamespaces::Listed
+            },
             unreadable: self.unreadable(),
             ..Resources::default()
         }

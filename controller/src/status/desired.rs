@@ -8,9 +8,18 @@ use decision::time::Timestamp as Seconds;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+/// How many replicas of the release do not enforce an object as we do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lag {
+    /// Those that do not.
+    pub(super) behind: usize,
+    /// All that live, this one included.
+    pub(super) replicas: usize,
+}
+
 /// The status of an object of ours, given the one that stands: a condition that stays keeps its
 /// time.
-pub(super) fn status(desired: &Status, before: Option<&Value>, now: Timestamp) -> Value {
+pub(super) fn status(desired: &Status, before: Option<&Value>, lag: Lag, now: Timestamp) -> Value {
     let seconds = Seconds(now.as_second());
     let conditions = desired.conditions_at(seconds);
     let mut all: Vec<Value> = conditions
@@ -23,8 +32,8 @@ pub(super) fn status(desired: &Status, before: Option<&Value>, now: Timestamp) -
     }
     match &desired.details {
         Details::Policy(policy) => {
-            let (held, reason, message) = programmed(&conditions);
-            all.push(condition(desired, "Programmed", held, reason, message, before, now));
+            let (held, reason, message) = programmed(&conditions, lag);
+            all.push(condition(desired, "Programmed", held, reason, &message, before, now));
             let targets = json!({
                 "matched": policy.matched, "hosts": policy.hosts, "paths": policy.paths,
             });
@@ -41,13 +50,19 @@ pub(super) fn status(desired: &Status, before: Option<&Value>, now: Timestamp) -
     Value::Object(status)
 }
 
-/// Statuses are written once every data thread has the snapshot, so what is accepted is enforced.
-fn programmed(conditions: &[Condition]) -> (bool, &'static str, &'static str) {
+/// Statuses are written once every data thread has the snapshot, so what is accepted is enforced
+/// here; other replicas may lag.
+fn programmed(conditions: &[Condition], lag: Lag) -> (bool, &'static str, String) {
+    let Lag { behind, replicas } = lag;
     let accepted = conditions.iter().find(|condition| condition.type_ == "Accepted");
-    if accepted.is_some_and(|accepted| accepted.status) {
-        return (true, "Programmed", "the proxy enforces this generation");
+    if !accepted.is_some_and(|accepted| accepted.status) {
+        let message = "the policy is not accepted; see the condition Accepted";
+        return (false, "NotAccepted", message.to_owned());
     }
-    (false, "NotAccepted", "the policy is not accepted; see the condition Accepted")
+    if behind > 0 {
+        return (false, "ReplicasBehind", format!("{behind} of {replicas} replicas behind"));
+    }
+    (true, "Programmed", "the proxy enforces this generation".to_owned())
 }
 
 fn condition(
@@ -105,6 +120,8 @@ mod tests {
         }
     }
 
+    const ALL: Lag = Lag { behind: 0, replicas: 3 };
+
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
@@ -116,17 +133,28 @@ mod tests {
 
     #[test]
     fn a_status_that_stays_is_written_once() {
-        let first = status(&policy(true), None, at(1_000));
-        assert_eq!(status(&policy(true), Some(&first), at(2_000)), first);
+        let first = status(&policy(true), None, ALL, at(1_000));
+        assert_eq!(status(&policy(true), Some(&first), ALL, at(2_000)), first);
     }
 
     #[test]
     fn a_condition_that_turns_gets_a_new_time() {
-        let first = status(&policy(true), None, at(0));
-        let second = status(&policy(false), Some(&first), at(60));
+        let first = status(&policy(true), None, ALL, at(0));
+        let second = status(&policy(false), Some(&first), ALL, at(60));
         assert_eq!(times(&first), ["1970-01-01T00:00:00Z"; 2]);
         assert_eq!(times(&second), ["1970-01-01T00:01:00Z"; 2]);
         assert_eq!(second["conditions"][1]["reason"], "NotAccepted");
+    }
+
+    #[test]
+    fn a_policy_is_programmed_once_every_replica_enforces_it() {
+        let lag = Lag { behind: 1, replicas: 3 };
+        let waiting = status(&policy(true), None, lag, at(0));
+        assert_eq!(waiting["conditions"][1]["status"], "False");
+        assert_eq!(waiting["conditions"][1]["message"], "1 of 3 replicas behind");
+        let done = status(&policy(true), Some(&waiting), ALL, at(9));
+        assert_eq!(done["conditions"][1]["status"], "True");
+        assert_eq!(times(&done), ["1970-01-01T00:00:00Z", "1970-01-01T00:00:09Z"]);
     }
 
     #[test]
@@ -138,8 +166,8 @@ mod tests {
             conditions: Vec::new(),
             details: Details::Subscription(SubscriptionStatus { state }),
         };
-        assert_eq!(status(&subscription, None, at(99))["state"], "Active");
-        let expired = status(&subscription, None, at(100));
+        assert_eq!(status(&subscription, None, ALL, at(99))["state"], "Active");
+        let expired = status(&subscription, None, ALL, at(100));
         assert_eq!(expired["state"], "Expired");
         assert_eq!(expired["conditions"][0]["status"], "False");
     }
