@@ -28,8 +28,10 @@ use tokio::{
 
 pub use self::enforced::Enforced;
 use self::observed::Observed;
-use crate::{pipeline::Outcome, status::FIELD_MANAGER};
+use crate::pipeline::Outcome;
 
+/// Who writes, as `kubectl get --show-managed-fields` shows it.
+pub const FIELD_MANAGER: &str = "whygate";
 /// Between two rounds.
 const ROUND: Duration = Duration::from_secs(4);
 /// A change of what is enforced is told at once, but not more often than this.

@@ -25,14 +25,12 @@ use tokio::{
 };
 
 use crate::{
-    leader::{Enforced, Membership},
+    leader::{Enforced, FIELD_MANAGER, Membership},
     pipeline::Outcome,
     settings::Name,
     source::cluster::{Cluster, api_resource, status_right},
 };
 
-/// Who writes, as `kubectl get --show-managed-fields` shows it.
-pub const FIELD_MANAGER: &str = "whygate";
 /// Subscriptions expire, Services get addresses and strangers overwrite statuses without any change
 /// of ours.
 const INTERVAL: Duration = Duration::from_secs(15);

@@ -11,9 +11,6 @@ use crate::{
     settings::Settings,
 };
 
-/// What `spec.controller` of our `IngressClasses` says, unless the settings say otherwise.
-pub const CONTROLLER: &str = "whygate.dev/ingress-controller";
-
 const IS_DEFAULT: &str = "ingressclass.kubernetes.io/is-default-class";
 pub(crate) const LEGACY: &str = "kubernetes.io/ingress.class";
 

@@ -4,7 +4,8 @@ use std::num::NonZeroUsize;
 
 use decision::host::HostPattern;
 
-use crate::class::CONTROLLER;
+/// What `spec.controller` of our `IngressClasses` says if nobody says otherwise.
+pub const CONTROLLER: &str = "whygate.dev/ingress-controller";
 
 /// How many objects of a kind a namespace may have if nobody says otherwise.
 pub const MAX_OBJECTS_PER_NAMESPACE: NonZeroUsize = match NonZeroUsize::new(5_000) {

@@ -31,9 +31,9 @@ use crate::{
         aggregate::{Group, Note, NoteId},
         collect::Collector,
     },
-    leader::Membership,
+    leader::{FIELD_MANAGER, Membership},
     pipeline::Outcome,
-    status::{FIELD_MANAGER, reference},
+    status::reference,
 };
 
 /// Longest time for one call.
@@ -292,7 +292,7 @@ impl Publisher {
                 component: Some("whygate".to_owned()),
                 host: Some(self.replica.clone()),
             }),
-            reporting_component: Some(compile::class::CONTROLLER.to_owned()),
+            reporting_component: Some(compile::settings::CONTROLLER.to_owned()),
             reporting_instance: Some(self.instance.clone()),
             action: Some(if note.warning { "Refuse" } else { "Count" }.to_owned()),
             ..Event::default()

@@ -4,7 +4,7 @@
 use std::num::NonZeroUsize;
 
 use clap::{Args, ValueEnum};
-use compile::{class::CONTROLLER, settings::MAX_OBJECTS_PER_NAMESPACE};
+use compile::settings::{CONTROLLER, MAX_OBJECTS_PER_NAMESPACE};
 
 use super::{
     Name, Owner, Surroundings, name,

@@ -66,8 +66,12 @@ impl Parts {
     ) -> anyhow::Result<()> {
         let parts = ["list", "watch", resource, group, namespace];
         let names = |text: &str| parts.iter().all(|part| text.contains(part));
-        let output = self.whygate.output();
-        ensure!(output.lines().any(names), "no line of the log names {parts:?}:\n{output}");
+        eventually(LONG, &format!("a line of the log names {parts:?}"), async || {
+            let output = self.whygate.output();
+            ensure!(output.lines().any(names), "{output}");
+            Ok(())
+        })
+        .await?;
         let sentence = format!("an Event on the {kind} names {parts:?}");
         eventually(LONG, &sentence, async || {
             let events = self.cluster.server.api().await?.events(namespace, kind).await?;
