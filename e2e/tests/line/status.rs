@@ -23,7 +23,7 @@ kind: AccessSubscription
 metadata: { name: mobile, namespace: columns }
 spec:
   planRef: { namespace: columns, name: gold }
-  credentials: [{ apiKey: { id: '${id:mobile}', sha256: '${sha256:mobile}' } }]
+  credentials: [{ apiKey: { id: '${id:active}', sha256: '${sha256:active}' } }]
 ---
 apiVersion: whygate.dev/v1alpha1
 kind: AccessSubscription
