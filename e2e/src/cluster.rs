@@ -41,10 +41,11 @@ const EVERYWHERE: [Right; 5] = [
 ];
 
 /// What it needs in each namespace that it watches.
-const IN_EACH_NAMESPACE: [Right; 7] = [
+const IN_EACH_NAMESPACE: [Right; 8] = [
     ("", "services secrets", "get list watch"),
     ("", "events", "get create update patch"),
     ("discovery.k8s.io", "endpointslices", "get list watch"),
+    ("coordination.k8s.io", "leases", "get list create update patch delete"),
     ("networking.k8s.io", "ingresses", "get list watch"),
     ("networking.k8s.io", "ingresses/status", "get update patch"),
     ("whygate.dev", "accesspolicies accessplans accesssubscriptions", "get list watch"),
