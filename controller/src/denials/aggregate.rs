@@ -1,8 +1,9 @@
 //! Which Event to write next: pure, the clock is an argument.
 //!
 //! Refusals come in as exact totals and a few samples; Events go out one by one, as the budget
-//! allows. The first refusal of a group is written at once, repeats at growing distances, and the
-//! count of an Event is always the group's exact total at the time of writing.
+//! allows. The first refusal of a group is written at once, repeats after the shortest distance as
+//! long as half of the budget is free, and otherwise at growing ones. The count of an Event is
+//! always the group's exact total at the time of writing.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -30,7 +31,8 @@ pub struct Pace {
     pub per_minute: u32,
     /// Most writes at once.
     pub burst: u32,
-    /// From one write of a group to the next; the last distance goes on.
+    /// From one write of a group to the next while others want the budget; the last distance goes
+    /// on. With half of the budget free the first holds.
     pub distances: Vec<Duration>,
 }
 
@@ -127,6 +129,8 @@ struct Told {
     written: u64,
     step: usize,
     due: Duration,
+    /// When it is due if there is room.
+    due_at_ease: Duration,
 }
 
 impl Aggregate {
@@ -204,7 +208,8 @@ impl Aggregate {
         let groups = self.groups.iter();
         let groups = groups.filter(|(group, _)| at_ease || !matches!(group, Group::Finding(..)));
         let waiting = groups.flat_map(|(group, counted)| {
-            counted.waiting(now.elapsed, self.closing).map(move |told| (group, counted, told))
+            let waiting = counted.waiting(now.elapsed, at_ease, self.closing);
+            waiting.map(move |told| (group, counted, told))
         });
         let (group, counted, told) = waiting
             .filter(|(_, _, told)| exists(&told.object))
@@ -224,8 +229,9 @@ impl Aggregate {
         let told = self.groups.get_mut(&note.id.group).and_then(|it| it.told_of(&note.id.object));
         if let Some(told) = told {
             told.written = note.count;
-            let distance = distances.get(told.step).or(distances.last()).copied();
-            told.due = now.elapsed + distance.unwrap_or_default();
+            let distance = |step| distances.get(step).or(distances.last()).copied();
+            told.due = now.elapsed + distance(told.step).unwrap_or_default();
+            told.due_at_ease = now.elapsed + distance(0).unwrap_or_default();
             told.step = (told.step + 1).min(distances.len().saturating_sub(1));
         }
     }
@@ -235,6 +241,7 @@ impl Aggregate {
         let told = self.groups.get_mut(&note.id.group).and_then(|it| it.told_of(&note.id.object));
         if let Some(told) = told {
             told.due = now.elapsed + retry_in;
+            told.due_at_ease = told.due;
         }
     }
 
@@ -246,7 +253,7 @@ impl Aggregate {
     /// How many Events wait for the budget.
     pub fn waiting(&self, now: Moment, exists: impl Fn(&ResourceRef) -> bool) -> usize {
         let groups = self.groups.values();
-        let waiting = groups.flat_map(|counted| counted.waiting(now.elapsed, self.closing));
+        let waiting = groups.flat_map(|counted| counted.waiting(now.elapsed, false, self.closing));
         waiting.filter(|told| exists(&told.object)).count()
     }
 
@@ -281,7 +288,8 @@ fn urgency(group: &Group, told: &Told) -> u8 {
 
 impl Counted {
     fn new(text: Text, objects: impl IntoIterator<Item = ResourceRef>, now: Moment) -> Self {
-        let new = |object| Told { object, written: 0, step: 0, due: now.elapsed };
+        let due = now.elapsed;
+        let new = |object| Told { object, written: 0, step: 0, due, due_at_ease: due };
         Self {
             count: 0,
             first: now.wall,
@@ -325,11 +333,12 @@ impl Counted {
         }
     }
 
-    fn waiting(&self, now: Duration, closing: bool) -> impl Iterator<Item = &Told> {
+    fn waiting(&self, now: Duration, at_ease: bool, closing: bool) -> impl Iterator<Item = &Told> {
         let told_apart = !matches!(self.text, Text::Denial(None))
             || now.saturating_sub(self.first_seen) >= PATIENCE;
-        let due = move |told: &&Told| told.written < self.count && (closing || told.due <= now);
-        self.told.iter().filter(move |told| told_apart && due(told))
+        let is_due =
+            move |told: &Told| closing || told.due <= now || (at_ease && told.due_at_ease <= now);
+        self.told.iter().filter(move |told| told_apart && told.written < self.count && is_due(told))
     }
 
     fn told_of(&mut self, object: &ResourceRef) -> Option<&mut Told> {

@@ -27,7 +27,7 @@ fn default(flag: &str, place: Surroundings) -> Option<&'static str> {
             ("Default: the private networks and loopback", "Default `none`", "Default `none`")
         }
         "denial_window_seconds" => (
-            "Later updates of an Event grow apart. Default 30",
+            "Updates grow apart while more than half of the writes are used. Default 30",
             "Default: half a second",
             "Default: half a second",
         ),

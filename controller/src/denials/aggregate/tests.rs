@@ -51,20 +51,34 @@ fn the_first_refusal_is_an_event_on_the_ingress_and_on_the_policy() {
     assert_eq!(objects, ["AccessPolicy shop/office", "Ingress shop/web"]);
 }
 
-#[test]
-fn repeats_are_counted_and_written_at_growing_distances() {
+/// When the first of so many groups, all of them refused every second, is written, and its count.
+fn writes_of_one_among(groups: usize, seconds: u64) -> Vec<(u64, u64)> {
     let mut aggregate = new();
     let mut written = Vec::new();
-    for second in 0..4_000 {
+    for second in 0..seconds {
         let now = at(second * 1_000);
-        aggregate.count(vec![(key("shop", 0), second + 1)], now);
+        let counts = (0..groups).map(|number| (key("shop", number), second + 1)).collect();
+        aggregate.count(counts, now);
         for note in drain(&mut aggregate, now) {
-            if note.id.object.kind == Kind::Ingress {
+            let is_first = note.id.group == Group::Denial(key("shop", 0));
+            if is_first && note.id.object.kind == Kind::Ingress {
                 written.push((second, note.count));
             }
         }
     }
-    assert_eq!(written, [(1, 2), (31, 32), (151, 152), (751, 752), (2_551, 2_552)]);
+    written
+}
+
+#[test]
+fn repeats_are_counted_and_written_every_window_while_there_is_room() {
+    assert_eq!(writes_of_one_among(1, 100), [(1, 2), (31, 32), (61, 62), (91, 92)]);
+}
+
+#[test]
+fn repeats_are_written_at_growing_distances_when_many_want_the_budget() {
+    let alone = writes_of_one_among(1, 4_000).len();
+    let among_many = writes_of_one_among(200, 4_000).len();
+    assert!(alone > 130 && among_many > 3 && among_many < 20, "{alone} {among_many}");
 }
 
 #[test]
