@@ -317,11 +317,11 @@ impl Serving {
         let Self { mut gateway, dataplane, .. } = self;
         let drain = async {
             sleep(delay).await;
-            last().await;
             let stopped = dataplane.stop(grace).await;
             if stopped.lost > 0 {
                 tracing::warn!(lost = stopped.lost, "Requests were cut off by the grace");
             }
+            last().await;
         };
         tokio::select! {
             () = drain => {}

@@ -7,6 +7,7 @@
 
 mod enforced;
 mod observed;
+mod owner;
 
 use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
 
@@ -14,7 +15,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
-    apimachinery::pkg::apis::meta::v1::MicroTime,
+    apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference},
 };
 use kube::{
     Api, Client, ResourceExt,
@@ -28,6 +29,7 @@ use tokio::{
 
 pub use self::enforced::Enforced;
 use self::observed::Observed;
+pub use self::owner::owner;
 use crate::pipeline::Outcome;
 
 /// Who writes, as `kubectl get --show-managed-fields` shows it.
@@ -62,6 +64,8 @@ pub struct Identity {
     pub replica: String,
     /// The release: replicas with equal releases belong together.
     pub release: String,
+    /// With whom the Leases go; nobody if they stay.
+    pub owner: Option<OwnerReference>,
 }
 
 impl Identity {
@@ -70,7 +74,7 @@ impl Identity {
         let sum = digest(&SHA256, format!("{controller}\n{class}").as_bytes());
         let short = sum.as_ref().first_chunk().map_or(0, |first| u32::from_be_bytes(*first));
         let release = format!("{short:08x}");
-        Self { namespace, replica, release }
+        Self { namespace, replica, release, owner: None }
     }
 
     fn of_leader(&self) -> String {
@@ -252,6 +256,7 @@ impl Member {
                 "name": name,
                 "labels": { RELEASE: self.identity.release },
                 "annotations": { ENFORCES: ours.text() },
+                "ownerReferences": Vec::from_iter(&self.identity.owner),
             },
             "spec": {
                 "holderIdentity": self.identity.replica,
@@ -304,6 +309,8 @@ impl Member {
             },
             |lease| lease.metadata.clone(),
         );
+        let owner_references = self.identity.owner.clone().map(|owner| vec![owner]);
+        let metadata = ObjectMeta { owner_references, ..metadata };
         let spec = LeaseSpec {
             holder_identity: Some(us),
             lease_duration_seconds: i32::try_from(EXPIRY.as_secs()).ok(),

@@ -1,6 +1,6 @@
 //! `whygate run`: controller and data plane in a cluster.
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -15,7 +15,7 @@ use crate::{
     denials::{aggregate::Pace, findings, publish::Publisher},
     gateway::{Gateway, Serving},
     inspect::{Access, missing_right},
-    leader::{Identity, Member, Membership},
+    leader::{Identity, Member, Membership, owner},
     log,
     settings::{Name, ServeFlags, Surroundings, name, replica_name, say_default},
     source::cluster::{Cluster, Reach},
@@ -31,6 +31,9 @@ Examples:
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 /// A connection on which nothing came for so long is dead: watches end earlier by themselves.
 const SILENCE: Duration = Duration::from_secs(90);
+
+/// Where a pod finds the token of its `ServiceAccount`.
+const ACCOUNT_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 /// Serve the Ingresses of a cluster
 ///
@@ -171,7 +174,10 @@ impl Run {
         let namespace = self.lease_namespace.clone()?;
         let ingresses = &self.flags.ingresses;
         let (controller, class) = (&ingresses.controller_name, &ingresses.ingress_class);
-        Some(Identity::new(namespace, self.replica(), controller, class))
+        // Outside of a pod there is no such file, and the Leases belong to nobody.
+        let token = fs::read_to_string(ACCOUNT_TOKEN).unwrap_or_default();
+        let owner = owner(&token, &namespace);
+        Some(Identity { owner, ..Identity::new(namespace, self.replica(), controller, class) })
     }
 
     fn reach(&self) -> Reach {
