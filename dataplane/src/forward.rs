@@ -28,7 +28,10 @@ pub(crate) async fn forward(
     exchange: Exchange<'_>,
 ) -> Result<Response<ResponseBody>, Refused> {
     let Exchange { body, origin, case } = exchange;
-    let (body, upload) = RequestBody::new(body, &worker.settings, &origin.progress);
+    let (body, upload) = match body {
+        Some(body) => RequestBody::new(body, &worker.settings, &origin.progress),
+        None => (RequestBody::none(), None),
+    };
     let is_head = case.witness.method == Method::HEAD;
     let (used, request) = head(permit, body, worker, origin, case);
     match worker.upstream.send(used, choice, request, upload.as_deref()).await {
@@ -49,7 +52,8 @@ pub(crate) async fn forward(
 
 /// What a permit is used for.
 pub(crate) struct Exchange<'a> {
-    pub(crate) body: Incoming,
+    /// Nothing if it stays here.
+    pub(crate) body: Option<Incoming>,
     pub(crate) origin: &'a Origin,
     pub(crate) case: &'a Rc<Case>,
 }

@@ -87,6 +87,11 @@ async fn answer(
             worker.record.would_deny(case.id, &case.witness, &cleared);
             let unchosen = |_: &Refused| case.found(Found::Named(cleared.route().clone()));
             let choice = choose(worker, &cleared).inspect_err(unchosen)?;
+            let stays = cleared.is_challenge();
+            if stays && !body.is_end_stream() {
+                origin.progress.leave_unread();
+            }
+            let body = (!stays).then_some(body);
             let (permit, route) = quota::take(cleared, &worker.record.counts.permits);
             case.found(Found::Admitted(route));
             let exchange = Exchange { body, origin, case };
@@ -250,6 +255,7 @@ mod tests {
                 remedy: "Name one.".into(),
             }),
             redirect_to_https: false,
+            is_challenge: false,
         });
         let routes = HostRoutes {
             host: HostPattern::Any,

@@ -251,6 +251,7 @@ mod tests {
                 remedy: "".into(),
             }),
             redirect_to_https: false,
+            is_challenge: false,
         };
         let (enforced, opened) = (route(enforced), route(Posture::Open(OpenBy::Flag)));
         for (routes, rule, lives) in [

@@ -24,7 +24,7 @@ use crate::{
 
 /// What an upstream gets: the client's body as it comes, without trailers.
 pub(crate) struct RequestBody {
-    incoming: Incoming,
+    incoming: Option<Incoming>,
     upload: Option<Rc<Upload>>,
     patience: Patience,
 }
@@ -38,7 +38,13 @@ impl RequestBody {
     ) -> (Self, Option<Rc<Upload>>) {
         let upload = (!incoming.is_end_stream())
             .then(|| Rc::new(Upload::new(Rc::clone(settings), Rc::clone(progress))));
+        let incoming = Some(incoming);
         (Self { incoming, upload: upload.clone(), patience: Patience::default() }, upload)
+    }
+
+    /// No body, whatever the client sends: what it sends stays unread.
+    pub(crate) fn none() -> Self {
+        Self { incoming: None, upload: None, patience: Patience::default() }
     }
 }
 
@@ -51,7 +57,8 @@ impl Body for RequestBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        let polled = Pin::new(&mut this.incoming).poll_frame(context);
+        let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
+        let polled = Pin::new(&mut *incoming).poll_frame(context);
         let Some(upload) = &this.upload else { return polled.map_err(BodyError::from) };
         match polled {
             Poll::Ready(Some(Ok(frame))) => {
@@ -61,7 +68,7 @@ impl Body for RequestBody {
                     return Poll::Ready(None);
                 };
                 upload.arrived(data.remaining());
-                upload.done.set(this.incoming.is_end_stream());
+                upload.done.set(incoming.is_end_stream());
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
@@ -82,11 +89,11 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
     }
 }
 

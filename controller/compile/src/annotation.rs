@@ -66,8 +66,8 @@ pub(crate) fn read(
         refusal: None,
     };
     for (key, value) in annotations {
-        let closing =
-            unknown(key).or_else(|| (!ignored.contains(key)).then(|| unenforced(key)).flatten());
+        let closing = unknown(key)
+            .or_else(|| (!ignored.contains(key)).then(|| unenforced(key, value)).flatten());
         let closing = closing.map(|problem| unenforceable(resource, problem, findings));
         let closing = closing.or_else(|| {
             invalid(key, value).map(|problem| self::invalid_route(resource, problem, findings))
@@ -108,8 +108,9 @@ pub(crate) fn meant(key: &str, known: &[&'static str]) -> String {
     }
 }
 
-fn unenforced(key: &str) -> Option<Problem> {
-    let replacement = foreign::replacement(key)?;
+fn unenforced(key: &str, value: &str) -> Option<Problem> {
+    let replacement =
+        foreign::replacement(key).filter(|_| !foreign::allows_everybody(key, value))?;
     Some(Problem::new(
         path(key),
         format!("`{key}` protects this route under another controller and has no effect here"),

@@ -88,6 +88,15 @@ pub(crate) fn replacement(key: &str) -> Option<&'static str> {
     })
 }
 
+/// Whether it is a list of networks that are let in, and all are in it: it protects nothing.
+/// cert-manager writes such a list on the Ingresses of its solvers.
+pub(crate) fn allows_everybody(key: &str, value: &str) -> bool {
+    let lets_in = ["whitelist-source-range", "allowlist-source-range"];
+    let networks: Vec<&str> = value.split(',').map(str::trim).collect();
+    lets_in.iter().any(|name| key.ends_with(&format!("/{name}")))
+        && ["0.0.0.0/0", "::/0"].iter().all(|all| networks.contains(all))
+}
+
 fn matches(pattern: &str, name: &str) -> bool {
     match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
         (Some(end), _) => name.ends_with(end),
@@ -99,6 +108,18 @@ fn matches(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_that_lets_everybody_in_protects_nothing() {
+        let key = "nginx.ingress.kubernetes.io/whitelist-source-range";
+        assert!(allows_everybody(key, "0.0.0.0/0,::/0"));
+        assert!(allows_everybody(key, " ::/0 , 10.0.0.0/8, 0.0.0.0/0"));
+        for narrow in ["", "0.0.0.0/0", "::/0", "10.0.0.0/8", "0.0.0.0/00,::/0"] {
+            assert!(!allows_everybody(key, narrow), "{narrow}");
+        }
+        let denies = "nginx.ingress.kubernetes.io/denylist-source-range";
+        assert!(!allows_everybody(denies, "0.0.0.0/0,::/0"));
+    }
 
     #[test]
     fn annotations_that_protect_elsewhere_are_known_and_others_are_not() {

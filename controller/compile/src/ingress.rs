@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::{
     annotation::{self, Annotations},
+    challenge,
     class::{self, Class},
     finding::{Effect, Findings, Problem, Reason},
     index::Index,
@@ -35,6 +36,8 @@ pub(crate) struct Selected<'a> {
     pub(crate) rules: Vec<Rule<'a>>,
     pub(crate) default: Option<&'a IngressBackend>,
     pub(crate) tls: Vec<Tls<'a>>,
+    /// Whether its one path answers an ACME challenge.
+    pub(crate) is_challenge: bool,
     age: Age<'a>,
 }
 
@@ -184,11 +187,12 @@ fn read<'a>(
     let spec = ingress.spec.as_ref();
     let rules = spec.and_then(|spec| spec.rules.as_deref()).unwrap_or_default();
     let tls = spec.and_then(|spec| spec.tls.as_deref()).unwrap_or_default();
-    let rules: Vec<_> = rules
+    let mut rules: Vec<_> = rules
         .iter()
         .enumerate()
         .filter_map(|(index, one)| rule(index, one, &resource, findings))
         .collect();
+    let is_challenge = challenge::take(ingress, &mut rules, &resource, findings);
     let tls = tls
         .iter()
         .enumerate()
@@ -201,6 +205,7 @@ fn read<'a>(
         rules,
         default: spec.and_then(|spec| spec.default_backend.as_ref()),
         tls,
+        is_challenge,
         age: Age::of(&ingress.metadata),
         resource,
     }

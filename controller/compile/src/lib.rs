@@ -9,6 +9,7 @@ mod attach;
 mod backend;
 mod bypass;
 pub mod certificate;
+mod challenge;
 pub mod class;
 pub mod conditions;
 pub mod endpoints;

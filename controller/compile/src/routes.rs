@@ -208,6 +208,7 @@ impl Table {
             posture: route.posture.clone(),
             backend: Arc::clone(&route.backend),
             redirect_to_https: true,
+            is_challenge: route.is_challenge,
         })
     }
 }
@@ -343,6 +344,11 @@ fn route(
         host: host.to_string().into(),
         path: path.written.into(),
     };
-    let redirect_to_https = ingress.annotations.redirects && served.has(host, owners);
-    Arc::new(Route { name: Arc::new(name), posture, backend: Arc::new(backend), redirect_to_https })
+    Arc::new(Route {
+        name: Arc::new(name),
+        posture,
+        backend: Arc::new(backend),
+        redirect_to_https: ingress.annotations.redirects && served.has(host, owners),
+        is_challenge: ingress.is_challenge,
+    })
 }

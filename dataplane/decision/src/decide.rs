@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use http::{HeaderName, Method, header};
+
 use crate::{
     canonical::{CanonicalRequest, Scheme},
     check::{Check, Demand, Evidence, Facts, Outcome},
@@ -40,6 +42,7 @@ pub struct Cleared {
     request: CanonicalRequest,
     route: Arc<Route>,
     would_deny: Vec<Failure>,
+    is_challenge: bool,
 }
 
 impl Cleared {
@@ -61,6 +64,12 @@ impl Cleared {
     /// What rules in shadow would have refused.
     pub fn would_deny(&self) -> &[Failure] {
         &self.would_deny
+    }
+
+    /// Whether it asks for the answer to an ACME challenge: nobody vouched for its client, so its
+    /// body goes nowhere.
+    pub fn is_challenge(&self) -> bool {
+        self.is_challenge
     }
 
     /// Gives up the request for forwarding, and the route for the record.
@@ -124,7 +133,9 @@ pub fn decide_observed(
         return Decision::NotFound(request);
     };
     observer.step(Step::Routed(&route.name));
-    if route.redirect_to_https && request.line().connection.scheme == Scheme::Http {
+    let is_challenge = route.is_challenge && is_reading(&request.line().method);
+    let is_plain = request.line().connection.scheme == Scheme::Http;
+    if route.redirect_to_https && is_plain && !is_challenge {
         return Decision::Redirect(request, Arc::clone(&route.name));
     }
     let facts = Facts {
@@ -134,16 +145,29 @@ pub fn decide_observed(
         subscriptions: &snapshot.subscriptions,
         refused: false,
     };
-    match judge_route(route, facts, observer) {
+    match judge_route(route, is_challenge, facts, observer) {
         Err(denial) => Decision::Deny(request, denial),
         Ok(would_deny) => {
             if let Posture::Enforce(protection) = &route.posture {
                 protection.withheld().iter().for_each(|name| request.remove_header(name));
             }
+            if is_challenge {
+                for name in &CREDENTIALS {
+                    request.remove_header(name);
+                }
+            }
             // The one reference count on the way of an admitted request that threads share.
-            Decision::Forward(Cleared { request, route: Arc::clone(route), would_deny })
+            let route = Arc::clone(route);
+            Decision::Forward(Cleared { request, route, would_deny, is_challenge })
         }
     }
+}
+
+/// What an ACME challenge never needs, and its solver never sees.
+const CREDENTIALS: [HeaderName; 2] = [header::AUTHORIZATION, header::COOKIE];
+
+fn is_reading(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
 }
 
 /// A request on a connection that was opened for a host of another namespace (RFC 9110 section 15.5.20).
@@ -164,30 +188,41 @@ fn misdirected(snapshot: &Snapshot, request: &CanonicalRequest) -> Option<Denial
 /// What rules in shadow would have refused, or the refusal.
 type Verdict = Result<Vec<Failure>, Box<Denial>>;
 
-fn judge_route(route: &Route, facts: Facts<'_>, observer: &mut impl Observer) -> Verdict {
+fn judge_route(
+    route: &Route,
+    is_challenge: bool,
+    facts: Facts<'_>,
+    observer: &mut impl Observer,
+) -> Verdict {
     match &route.posture {
         Posture::Open(OpenBy::Flag) => Ok(Vec::new()),
         Posture::Refuse(refusal) => Err(unresolved(refusal, &route.name)),
-        Posture::Enforce(protection) => judge_protected(protection, &route.name, facts, observer),
+        Posture::Enforce(protection) => {
+            judge_protected(protection, &route.name, is_challenge, facts, observer)
+        }
     }
 }
 
 fn judge_protected(
     protection: &Protection,
     route: &Arc<RouteName>,
+    is_challenge: bool,
     facts: Facts<'_>,
     observer: &mut impl Observer,
 ) -> Verdict {
     // Once for each policy, not once for each rule: narrowings may be long.
     let matching: Vec<bool> =
         protection.attachments().iter().map(|it| it.matches(facts.request)).collect();
-    if let Some(refusal) = coverage(protection, &matching) {
+    let refusal = unreadable(protection, &matching)
+        .or_else(|| if is_challenge { None } else { coverage(protection, &matching) });
+    if let Some(refusal) = refusal {
         let mut denial = unresolved(&refusal, route);
         denial.disclosure = denial.disclosure.min(disclosure(protection, &matching));
         return Err(denial);
     }
     let (mut failed, mut would_deny): (Vec<Failed<'_>>, _) = (Vec::new(), Vec::new());
-    for judged in protection.sequence(&matching) {
+    let counts = |judged: &Judged<'_>| !is_challenge || judged.section == Section::Deny;
+    for judged in protection.sequence(&matching).filter(counts) {
         let facts = Facts { refused: !failed.is_empty(), ..facts };
         let Err(failure) = judge_rule(judged, facts, observer) else { continue };
         match judged.rule.enforcement {
@@ -201,13 +236,15 @@ fn judge_protected(
     Err(headline(failed, disclosure(protection, &matching), route))
 }
 
-/// What is refused before any rule: a policy that is not resolved, or not enough policy.
+/// What is refused before any rule: a policy that is not resolved.
+fn unreadable(protection: &Protection, matching: &[bool]) -> Option<Arc<Refusal>> {
+    attached(protection, matching).find_map(|attachment| attachment.policy.as_ref().err()).cloned()
+}
+
+/// What is refused before any rule: not enough policy.
 fn coverage(protection: &Protection, matching: &[bool]) -> Option<Arc<Refusal>> {
-    let matching = || attached(protection, matching);
-    if let Some(refusal) = matching().find_map(|attachment| attachment.policy.as_ref().err()) {
-        return Some(Arc::clone(refusal));
-    }
-    let policies = || matching().filter_map(|attachment| attachment.policy.as_ref().ok());
+    let policies =
+        || attached(protection, matching).filter_map(|attachment| attachment.policy.as_ref().ok());
     let covered = |required: &&Required| {
         policies().any(|policy| {
             policy.resource == required.policy

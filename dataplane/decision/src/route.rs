@@ -20,6 +20,9 @@ pub struct Route {
     pub backend: Arc<Backend>,
     /// Whether plain HTTP is answered by a redirect to https.
     pub redirect_to_https: bool,
+    /// Whether it answers an ACME challenge (RFC 8555 section 8.3). Whoever issues certificates must
+    /// be able to ask for it: of a GET or HEAD only `deny` rules are judged, and nothing redirects.
+    pub is_challenge: bool,
 }
 
 /// A port of a Service, or why there is none to forward to.

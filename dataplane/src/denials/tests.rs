@@ -123,6 +123,7 @@ fn snapshot(namespaces: &[&str]) -> Snapshot {
             posture: Posture::Open(OpenBy::Flag),
             backend: Arc::new(problem),
             redirect_to_https: false,
+            is_challenge: false,
         };
         HostRoutes {
             host: HostPattern::parse(&host).unwrap(),

@@ -198,7 +198,13 @@ pub(crate) fn snapshot_of(
             },
             _ => Backend::Service(service),
         });
-        let route = Route { name, posture, backend, redirect_to_https: host == "secure.test" };
+        let route = Route {
+            name,
+            posture,
+            backend,
+            redirect_to_https: host == "secure.test",
+            is_challenge: false,
+        };
         HostRoutes {
             host: HostPattern::parse(host).unwrap(),
             owner: "shop".into(),

@@ -6,6 +6,7 @@ mod bounds;
 mod bypasses;
 mod caps;
 mod certificates;
+mod challenges;
 mod closed;
 mod endpoints;
 mod hostile;

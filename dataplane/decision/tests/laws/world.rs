@@ -255,6 +255,7 @@ pub(crate) fn open_route(path: &str) -> Route {
         posture: Posture::Open(OpenBy::Flag),
         backend: Arc::new(Backend::Service(ServicePort { service, port: 80 })),
         redirect_to_https: false,
+        is_challenge: false,
     }
 }
 
