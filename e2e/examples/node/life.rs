@@ -10,31 +10,45 @@ use crate::{release::Release, steps};
 
 const RELEASE: Release = Release("whygate");
 
-/// Goes through all steps; the first that fails ends it. `folder` is the cluster's.
-pub(crate) async fn live(folder: PathBuf, updates: usize) -> anyhow::Result<()> {
+/// Goes through all steps; the first that fails ends it. `folder` is the cluster's. With words only
+/// the steps after the first are taken that have one of them in their names.
+pub(crate) async fn live(folder: PathBuf, updates: usize, words: &[String]) -> anyhow::Result<()> {
     step("two replicas are installed and ready", async { steps::install(RELEASE) }).await?;
-    step("the demo works from outside", steps::demo(RELEASE)).await?;
-    step("both replicas tell their refusals, counted exactly", steps::counts()).await?;
-    step("helm test", async { RELEASE.test().map(|_| "passed".to_owned()) }).await?;
-    let authority = steps::serve_load()?;
+    let authority = steps::serve_demo()?;
+    let is_wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word));
+    let mut steps: Vec<(String, Step<'_>)> = vec![
+        ("the demo works from outside".into(), Box::pin(steps::demo(RELEASE))),
+        (
+            "both replicas tell their refusals, counted exactly".into(),
+            Box::pin(steps::counts(RELEASE)),
+        ),
+        ("helm test".into(), Box::pin(async { RELEASE.test().map(|_| "passed".to_owned()) })),
+    ];
     for update in 1..=updates {
         let name = format!("helm upgrade {update} of {updates} under load");
-        step(&name, steps::upgrade(&folder, RELEASE, &authority, update)).await?;
+        steps.push((name, Box::pin(steps::upgrade(&folder, RELEASE, &authority, update))));
     }
-    step("a replica is killed under load", steps::kill(RELEASE, &authority)).await?;
-    step("a release with Roles alone", steps::roles_alone()).await?;
-    step("helm uninstall leaves the definitions alone", steps::uninstall(RELEASE)).await
+    let rest: [(&str, Step<'_>); 3] = [
+        ("a replica is killed under load", Box::pin(steps::kill(RELEASE, &authority))),
+        ("a release with Roles alone", Box::pin(steps::roles_alone())),
+        ("helm uninstall leaves the definitions alone", Box::pin(steps::uninstall(RELEASE))),
+    ];
+    steps.extend(rest.map(|(name, step)| (name.to_owned(), step)));
+    for (name, taken) in steps.into_iter().filter(|(name, _)| is_wanted(name)) {
+        step(&name, taken).await?;
+    }
+    Ok(())
 }
 
 /// In a box, because futures of this size do not belong on a stack.
-fn step<'a>(
-    name: &'a str,
-    step: impl Future<Output = anyhow::Result<String>> + 'a,
-) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + 'a>> {
-    Box::pin(async move {
-        let begun = Instant::now();
-        let measured = step.await.with_context(|| format!("failed: {name}"))?;
-        say(&format!("{:6.1} s  {name}: {measured}", begun.elapsed().as_secs_f64()));
-        Ok(())
-    })
+type Step<'a> = Pin<Box<dyn Future<Output = anyhow::Result<String>> + 'a>>;
+
+async fn step(
+    name: &str,
+    step: impl Future<Output = anyhow::Result<String>>,
+) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let measured = step.await.with_context(|| format!("failed: {name}"))?;
+    say(&format!("{:6.1} s  {name}: {measured}", begun.elapsed().as_secs_f64()));
+    Ok(())
 }

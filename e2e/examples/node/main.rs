@@ -3,7 +3,8 @@
 //! It starts the cluster of `e2e/cluster/ring-b`, installs the chart there, and goes through what a
 //! platform team would see: a demo reached from outside, Events of two replicas, updates and kills
 //! under load, a release with Roles alone, and what an uninstallation leaves. Each step prints a
-//! line with what it measured. The cluster ends with the program, however that ends.
+//! line with what it measured. With words as arguments it takes only the first step and those that
+//! have one of the words in their names. The cluster ends with the program.
 
 mod balancer;
 mod cluster;
@@ -33,8 +34,15 @@ fn main() -> anyhow::Result<ExitCode> {
     if let Some(folder) = env::var_os(INSIDE) {
         let updates = env::var(UPDATES).map_or(Ok(1), |text| text.parse());
         let updates = updates.with_context(|| format!("{UPDATES} is no number"))?;
-        runtime.block_on(life::live(PathBuf::from(folder), updates))?;
-        return Ok(ExitCode::SUCCESS);
+        let wanted: Vec<String> = env::args().skip(1).collect();
+        let lived = runtime.block_on(life::live(PathBuf::from(folder), updates, &wanted));
+        return Ok(match lived {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                e2e::say(&format!("{error:#}"));
+                ExitCode::FAILURE
+            }
+        });
     }
     runtime.block_on(around())
 }
@@ -46,7 +54,8 @@ async fn around() -> anyhow::Result<ExitCode> {
     let image = env::var_os(IMAGE).map(PathBuf::from);
     let cluster = NodeCluster::up(image.as_deref())?;
     let program = env::current_exe().context("cannot tell where this program is")?;
-    let mut beside = cluster.beside(&program).env(INSIDE, cluster.folder()).spawn()?;
+    let mut beside = cluster.beside(&program);
+    let mut beside = beside.args(env::args_os().skip(1)).env(INSIDE, cluster.folder()).spawn()?;
     // A signal drops the cluster, and with it everything that runs there.
     let status = tokio::select! {
         status = tokio::task::spawn_blocking(move || beside.wait()) => status??,
