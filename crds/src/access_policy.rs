@@ -11,7 +11,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    cel, enforcement::Enforcement, jwt::JwtProvider, pattern, presence::at_least_one, rule::Rule,
+    cel, denials::Denials, enforcement::Enforcement, jwt::JwtProvider, pattern,
+    presence::at_least_one, rule::Rule,
 };
 
 /// What the policy demands of requests to the Ingresses that it names.
@@ -53,6 +54,18 @@ use crate::{
         name = "Reason",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Accepted\")].reason"
+    ),
+    printcolumn(
+        name = "Denied-1h",
+        type_ = "integer",
+        json_path = ".status.denials.lastHour",
+        description = "Requests that this policy refused in the last hour."
+    ),
+    printcolumn(
+        name = "Last-Reason",
+        type_ = "string",
+        json_path = ".status.denials.lastReason",
+        description = "The code of the last refusal in that hour."
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -212,6 +225,13 @@ pub struct AccessPolicyStatus {
     /// How much the policy reaches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub targets: Option<TargetCounts>,
+
+    /// What the policy refused in the last hour, by all replicas together. Written
+    /// at most every 30 seconds, and later if many policies refuse at once: at most
+    /// 60 policies a minute. It outlives Events; it outlives the end of a replica
+    /// where the replicas know of each other by Leases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denials: Option<Denials>,
 }
 
 /// How much a policy reaches.

@@ -8,6 +8,7 @@ mod access_policy;
 mod access_subscription;
 mod cel;
 mod decode;
+mod denials;
 mod duration;
 mod enforcement;
 mod jwt;
@@ -31,6 +32,7 @@ pub use access_subscription::{
     PlanRef, SubscriptionState,
 };
 pub use decode::{DecodeError, decode};
+pub use denials::{Denials, ShadowDenials, TopDenial};
 pub use enforcement::Enforcement;
 pub use jwt::{
     Algorithm, ClaimCheck, ClaimTest, ClaimValue, Jwks, JwtCheck, JwtProvider, ScopeCheck,
