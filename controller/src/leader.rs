@@ -364,7 +364,7 @@ impl Member {
 }
 
 /// A call that is given up in time: whoever leads must know when it does not any more.
-async fn bounded<T>(call: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+pub(crate) async fn bounded<T>(call: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
     let silent = |_| std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time");
     timeout(PATIENCE, call)
         .await

@@ -1,6 +1,7 @@
 //! What users read in the status of their objects: written only when it differs, and slowly.
 
 mod desired;
+mod ration;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -24,7 +25,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use self::ration::{Ration, Waiting};
 use crate::{
+    denials::digest::Digests,
     leader::{Enforced, FIELD_MANAGER, Membership},
     pipeline::Outcome,
     settings::Name,
@@ -66,6 +69,7 @@ pub struct Writer {
     cluster: Arc<Cluster>,
     published: Published,
     membership: watch::Receiver<Membership>,
+    digests: watch::Receiver<Option<Arc<Digests>>>,
 }
 
 impl std::fmt::Debug for Writer {
@@ -87,6 +91,8 @@ struct Memory {
     told: HashSet<Kind>,
     /// Whether an object was newer than we knew, in this round.
     conflicts: bool,
+    /// Who gets the next write that changes nothing but the refusals.
+    ration: Ration,
 }
 
 /// A status as it was last written.
@@ -99,14 +105,16 @@ struct Written {
 }
 
 impl Writer {
-    /// Writes with the rights of a client, as long as this replica leads.
+    /// Writes with the rights of a client, as long as this replica leads. `digests` are what the
+    /// policies refused, once it is known.
     pub fn new(
         client: Client,
         cluster: Arc<Cluster>,
         published: Published,
         membership: watch::Receiver<Membership>,
+        digests: watch::Receiver<Option<Arc<Digests>>>,
     ) -> Self {
-        Self { client, cluster, published, membership }
+        Self { client, cluster, published, membership, digests }
     }
 
     /// Keeps every status as it should be, for ever.
@@ -121,27 +129,39 @@ impl Writer {
         loop {
             let newest = outcome.borrow_and_update().clone();
             let leads = self.membership.borrow_and_update().leads();
+            let digests = self.digests.borrow_and_update().clone();
             if let Some(newest) = newest.filter(|_| leads) {
-                self.write(&newest, &mut memory).await;
+                let is_news = || {
+                    let news = outcome.has_changed().unwrap_or(false);
+                    news || self.membership.has_changed().unwrap_or(false)
+                };
+                self.write(&newest, digests.as_deref(), &mut memory, is_news).await;
             }
             let pause = if memory.conflicts { AGAIN } else { INTERVAL };
             // Whatever it is, there may be something new.
             tokio::select! {
                 Ok(()) = outcome.changed() => {}
                 Ok(()) = self.membership.changed() => {}
+                Ok(()) = self.digests.changed() => {}
                 () = sleep(pause) => {}
             }
         }
     }
 
-    async fn write(&self, outcome: &Outcome, memory: &mut Memory) {
+    async fn write(
+        &self,
+        outcome: &Outcome,
+        digests: Option<&Digests>,
+        memory: &mut Memory,
+        is_news: impl Fn() -> bool,
+    ) {
         // The resources of the outcome are as old as the last change that means something.
         let current = Current::of(&self.cluster.resources());
         memory.forbidden.clear();
         memory.conflicts = false;
         let others = Arc::clone(&self.membership.borrow().others);
         let ours = Enforced::of(&outcome.statuses);
-        let mut standing = HashMap::new();
+        let (mut standing, mut waiting) = (HashMap::new(), Vec::new());
         for status in &outcome.statuses {
             let Some(object) = current.ours.get(&status.resource) else { continue };
             let key = (status.resource.clone(), object.uid.clone());
@@ -151,6 +171,10 @@ impl Writer {
             });
             let lag = desired::Lag { behind: behind.count(), replicas: others.len() + 1 };
             let desired = desired::status(status, before, lag, Timestamp::now());
+            let digest = digests.filter(|_| key.0.kind == Kind::AccessPolicy);
+            let digest = digest.map(|digests| json!(digests.of_policy(&key)));
+            let (desired, later) = ration::divide(desired, before, digest);
+            waiting.extend(later.map(|later| Waiting { key: key.clone(), later }));
             let known = self.settle(&key, object, desired, memory).await;
             standing.extend(known.map(|written| (key, written)));
         }
@@ -162,6 +186,18 @@ impl Writer {
                 let known = self.settle(&key, object, desired.clone(), memory).await;
                 standing.extend(known.map(|written| (key, written)));
             }
+        }
+        memory.ration.retain(|key| current.ours.get(&key.0).is_some_and(|it| it.uid == key.1));
+        // These are the least urgent: whatever else there is to write goes first.
+        while !is_news()
+            && let Some(Waiting { key, later }) = memory.ration.next(&mut waiting)
+        {
+            let Some(object) = current.ours.get(&key.0) else { continue };
+            let known = self.settle(&key, object, later.status, memory).await;
+            match known {
+                Some(written) => standing.insert(key, written),
+                None => standing.remove(&key),
+            };
         }
         // What is gone, or could not be written, is forgotten and read from the object again.
         memory.written = standing;

@@ -12,7 +12,9 @@ use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
     cause::innermost,
-    denials::{aggregate::Pace, findings, publish::Publisher},
+    denials::{
+        aggregate::Pace, exchange::Exchange, findings, publish::Publisher, recorder::Recorder,
+    },
     gateway::{Gateway, Serving},
     inspect::{Access, missing_right},
     leader::{Identity, Member, Membership, owner},
@@ -142,14 +144,25 @@ impl Run {
             supervisor
                 .keep("leases", move || Member::follow(Arc::clone(&member), enforced.clone()));
         }
-        let writer = Writer::new(client.clone(), stores, self.published(), membership.clone());
+        let hour = Arc::default();
+        let with = self.identity().map(|identity| (client.clone(), identity));
+        let exchange = Exchange::new(Arc::clone(&hour), with, membership.clone());
+        let digests = exchange.digests();
+        let exchange = Arc::new(Mutex::new(exchange));
+        let followed = Arc::clone(&exchange);
+        let supervisor = &mut serving.gateway.supervisor;
+        supervisor.keep("denials", move || Exchange::follow(Arc::clone(&followed)));
+        let (addresses, known) = (self.published(), membership.clone());
+        let writer = Writer::new(client.clone(), stores, addresses, known, digests);
         let supervisor = &mut serving.gateway.supervisor;
         supervisor.keep("status", move || writer.clone().follow(enforced.clone()));
         let window = serving.gateway.denial_window();
         let (told, known) = (Arc::default(), outcome.clone());
         let supervisor = &mut serving.gateway.supervisor;
         supervisor.keep("findings", move || findings::follow(known.clone(), Arc::clone(&told)));
-        let collector = serving.collector(Pace::of_cluster(window, self.event_writes_per_minute));
+        let collector = serving
+            .collector(Pace::of_cluster(window, self.event_writes_per_minute))
+            .recording(Recorder::new(hour, outcome.clone()));
         let publisher = Publisher::new(client, collector, outcome, self.replica(), membership);
         let publisher = Arc::new(Mutex::new(publisher));
         let followed = Arc::clone(&publisher);
@@ -158,6 +171,7 @@ impl Run {
         serving.announce()?;
         let last = async || {
             Publisher::close(&publisher).await;
+            exchange.lock().await.leave().await;
             if let Some(member) = &member {
                 member.lock().await.leave().await;
             }

@@ -12,7 +12,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::denials::aggregate::{Aggregate, Moment, Note, Pace};
+use crate::denials::{
+    aggregate::{Aggregate, Moment, Note, Pace},
+    recorder::Recorder,
+};
 
 /// How often totals are read; the first Event of a group is written within a second.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -39,6 +42,7 @@ pub struct Collector {
     totals: Totals,
     samples: mpsc::Receiver<DenialSample>,
     aggregate: Aggregate,
+    recorder: Option<Recorder>,
     counts: Counts,
     rests_until: Option<Instant>,
 }
@@ -57,8 +61,14 @@ impl Collector {
         pace: Pace,
         counts: Counts,
     ) -> Self {
-        let aggregate = Aggregate::new(pace);
-        Self { begun: Instant::now(), totals, samples, aggregate, counts, rests_until: None }
+        let (begun, aggregate) = (Instant::now(), Aggregate::new(pace));
+        Self { begun, totals, samples, aggregate, recorder: None, counts, rests_until: None }
+    }
+
+    /// Counts for the statuses of policies, too.
+    #[must_use]
+    pub fn recording(self, recorder: Recorder) -> Self {
+        Self { recorder: Some(recorder), ..self }
     }
 
     /// Waits for the next samples, or a while, and counts. `findings` are given when they changed.
@@ -79,7 +89,11 @@ impl Collector {
             samples.push(sample);
         }
         let now = self.now();
-        self.aggregate.count((self.totals)(), now);
+        let totals = (self.totals)();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.record(&totals, &samples);
+        }
+        self.aggregate.count(totals, now);
         for sample in &samples {
             self.aggregate.observe(sample);
         }
