@@ -74,6 +74,7 @@ async fn a_flood_of_refusals_costs_few_writes_is_counted_exactly_and_fills_no_me
     ));
     assert!(most <= WRITES_PER_MINUTE, "{most} writes in a minute: {writes:?}");
     assert!(after <= before + before / 5, "memory grew from {before} kB to {after} kB");
+    summed(&cluster, shop.namespace, total).await?;
     if let Ok(limit) = number("SECONDS", 0)
         && limit > 0
     {
@@ -142,6 +143,20 @@ async fn exact(
             let sum: u64 = counts.iter().sum();
             ensure!(sum == total, "{sum} of {total} on the {kind}: {counts:?}");
         }
+        Ok(())
+    })
+    .await
+}
+
+/// Waits until the statuses of the policies count every refusal.
+async fn summed(cluster: &Cluster, namespace: &str, total: u64) -> anyhow::Result<()> {
+    let counts = "jsonpath={.items[*].status.denials.lastHour}";
+    let get = ["get", "accesspolicies", "--namespace", namespace, "-o", counts];
+    eventually(Duration::from_mins(3), "the statuses count every refusal", async || {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let counts = cluster.server.kubectl(&get)?.success()?;
+        let sum: u64 = counts.split_whitespace().map(str::parse::<u64>).sum::<Result<_, _>>()?;
+        ensure!(sum == total, "{sum} of {total}: {counts}");
         Ok(())
     })
     .await
