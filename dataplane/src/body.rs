@@ -20,6 +20,9 @@ pub(crate) enum BodyError {
     /// A request's body came slower than the limits allow.
     #[error("the body came too slowly")]
     TooSlow,
+    /// A request's body is longer than its route allows.
+    #[error("the body is too large")]
+    TooLarge,
 }
 
 /// A time-out for waits that mostly do not happen: the timer is made at the first wait and moved

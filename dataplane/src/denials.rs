@@ -124,6 +124,7 @@ impl<'a> Shape<'a> {
         | DenialReason::PolicyMissing { field, .. }
         | DenialReason::PolicyUnenforceable { field, .. }
         | DenialReason::RouteInvalid { field, .. }
+        | DenialReason::BodyTooLarge { field, .. }
         | DenialReason::PolicyRequired { by: ClosedBy::Annotation(field) } = reason
         {
             shape.field = Some(field);

@@ -4,6 +4,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -15,9 +16,10 @@ use crate::{
     body::{BodyError, Patience},
     progress::InFlight,
     record::Case,
-    refused::Unserved,
+    refused::{Refused, Unserved},
     upload::Upload,
     upstream::Lease,
+    waits::Waits,
     worker::Worker,
 };
 
@@ -103,6 +105,7 @@ pub(crate) struct Download {
     patience: Patience,
     worker: Rc<Worker>,
     case: Rc<Case>,
+    idle: Duration,
 }
 
 impl Download {
@@ -112,9 +115,10 @@ impl Download {
         upload: Option<Rc<Upload>>,
         worker: Rc<Worker>,
         case: Rc<Case>,
+        waits: Waits,
     ) -> Self {
-        let patience = Patience::default();
-        let mut download = Self { incoming, lease: Some(lease), upload, patience, worker, case };
+        let (patience, lease, idle) = (Patience::default(), Some(lease), waits.idle);
+        let mut download = Self { incoming, lease, upload, patience, worker, case, idle };
         download.release_at_end();
         download
     }
@@ -139,7 +143,7 @@ impl Download {
                 Poll::Ready(Some(Err(error.into())))
             }
             Poll::Pending => {
-                let limit = self.worker.settings.limits.transfer_idle;
+                let limit = self.idle;
                 std::task::ready!(self.patience.poll(context, limit));
                 self.broke(Code::UpstreamTimeout, "paused for too long in its answer");
                 Poll::Ready(Some(Err(BodyError::Stalled(limit))))
@@ -172,6 +176,14 @@ impl Download {
     /// The client has the head already, so all that is left is to count it and to break off too.
     fn broke(&mut self, code: Code, what: &str) {
         let Some(lease) = self.lease.take() else { return };
+        // A client that breaks its own body off breaks the upstream's connection with it.
+        if let Some(failure) = self.upload.as_ref().and_then(|upload| upload.failure()) {
+            if let Some(denial) = failure.denial(&self.case) {
+                let refused = Refused::Denied(denial);
+                self.worker.record.refused(self.case.id, &self.case.witness, &refused);
+            }
+            return;
+        }
         let observed = format!("endpoint {} {what}", lease.address).into();
         let route = self.case.route().cloned();
         let unserved = Unserved { code, route, field: None, observed, remedy: None };

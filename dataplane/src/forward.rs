@@ -4,7 +4,6 @@ pub(crate) mod headers;
 
 use std::rc::Rc;
 
-use decision::denial::{Denial, DenialReason};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 
@@ -15,8 +14,9 @@ use crate::{
     record::Case,
     refused::{Refused, Unserved},
     respond,
-    upload::{RequestBody, Upload, UploadFailure},
+    upload::{Bounds, RequestBody, Upload},
     upstream::{Choice, UpstreamError},
+    waits::Waits,
     worker::Worker,
 };
 
@@ -28,13 +28,20 @@ pub(crate) async fn forward(
     exchange: Exchange<'_>,
 ) -> Result<Response<ResponseBody>, Refused> {
     let Exchange { body, origin, case } = exchange;
+    let limits = &worker.settings.limits;
+    let waits = Waits::of(limits, case.options());
+    if case.options().is_some() {
+        origin.progress.allow(waits.stall(limits.body_idle));
+    }
+    let limit = case.options().and_then(|options| options.body_limit.as_ref());
+    let bounds = Bounds { bytes: limit.map(|limit| limit.bytes), idle: waits.idle };
     let (body, upload) = match body {
-        Some(body) => RequestBody::new(body, &worker.settings, &origin.progress),
+        Some(body) => RequestBody::new(body, &worker.settings, &origin.progress, bounds),
         None => (RequestBody::none(), None),
     };
     let is_head = case.witness.method == Method::HEAD;
     let (used, request) = head(permit, body, worker, origin, case);
-    match worker.upstream.send(used, choice, request, upload.as_deref()).await {
+    match worker.upstream.send(used, choice, request, upload.as_deref(), waits).await {
         Ok(answer) => {
             if let Some(upload) = &upload {
                 upload.response_began();
@@ -43,7 +50,7 @@ pub(crate) async fn forward(
             let (mut parts, incoming, lease) = answer.into_parts();
             headers::of_response(&mut parts.headers, is_head, parts.status);
             let download =
-                Download::new(incoming, lease, upload, Rc::clone(worker), Rc::clone(case));
+                Download::new(incoming, lease, upload, Rc::clone(worker), Rc::clone(case), waits);
             Ok(downstream(parts.status, parts.headers, download))
         }
         Err(error) => failed(&error, upload.as_deref(), case),
@@ -96,24 +103,13 @@ fn failed(
     upload: Option<&Upload>,
     case: &Case,
 ) -> Result<Response<ResponseBody>, Refused> {
-    let (reason, route) = match upload.and_then(Upload::failure) {
-        Some(UploadFailure::Left) => return Ok(respond::to_nobody()),
-        // What anybody can provoke with garbage is not told of the route.
-        Some(UploadFailure::Malformed) => (DenialReason::RequestMalformed { rule: "body" }, None),
-        Some(UploadFailure::TooSlow(slow)) => {
-            (DenialReason::RequestTimeout { slow }, case.route().cloned())
-        }
-        None => {
-            let (code, route) = (error.code(), case.route().cloned());
-            let observed = error.to_string().into();
-            return Err(Refused::Unserved(Unserved {
-                code,
-                route,
-                field: None,
-                observed,
-                remedy: None,
-            }));
-        }
-    };
-    Err(Refused::Denied(Box::new(Denial { route, ..Denial::of_request(reason) })))
+    if let Some(failure) = upload.and_then(Upload::failure) {
+        return match failure.denial(case) {
+            Some(denial) => Err(Refused::Denied(denial)),
+            None => Ok(respond::to_nobody()),
+        };
+    }
+    let (code, route) = (error.code(), case.route().cloned());
+    let observed = error.to_string().into();
+    Err(Refused::Unserved(Unserved { code, route, field: None, observed, remedy: None }))
 }

@@ -29,7 +29,7 @@ use crate::{
     quota,
     record::{Case, Found},
     refused::{Refused, Unserved},
-    respond,
+    respond, upload,
     upstream::Choice,
     worker::Worker,
 };
@@ -86,7 +86,9 @@ async fn answer(
         Decision::Forward(cleared) => {
             worker.record.would_deny(case.id, &case.witness, &cleared);
             let unchosen = |_: &Refused| case.found(Found::Named(cleared.route().clone()));
-            let choice = choose(worker, &cleared).inspect_err(unchosen)?;
+            let choice = fits(&cleared, &body)
+                .and_then(|()| choose(worker, &cleared))
+                .inspect_err(unchosen)?;
             let stays = cleared.is_challenge();
             if stays && !body.is_end_stream() {
                 origin.progress.leave_unread();
@@ -128,6 +130,16 @@ fn judge(
     // snapshot is immutable, and the tokens are a cache.
     catch_unwind(AssertUnwindSafe(|| decide(snapshot, request, tokens, now)))
         .map_err(|_| Box::new(Denial::of_request(DenialReason::JudgementFailed)))
+}
+
+/// Refuses a body that says of itself that it is longer than the route allows. One that does not
+/// say is counted on its way.
+fn fits(cleared: &Cleared, body: &Incoming) -> Result<(), Refused> {
+    let limit = cleared.options().and_then(|options| options.body_limit.as_ref());
+    let length = body.size_hint().lower();
+    let Some(limit) = limit.filter(|limit| length > limit.bytes) else { return Ok(()) };
+    let (reason, route) = (upload::too_large(Some(length), limit), Some(cleared.route().clone()));
+    Err(Refused::Denied(Box::new(Denial { route, ..Denial::of_request(reason) })))
 }
 
 /// Where the request can go. Asked before the permit, so that each permit is for an endpoint.
@@ -256,6 +268,7 @@ mod tests {
             }),
             redirect_to_https: false,
             is_challenge: false,
+            options: None,
         });
         let routes = HostRoutes {
             host: HostPattern::Any,

@@ -33,6 +33,7 @@ mod tls;
 mod tokens;
 mod upload;
 mod upstream;
+mod waits;
 mod worker;
 
 pub use crate::{

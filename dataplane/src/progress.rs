@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::{
     metrics::{Rejected, ThreadCounts},
     settings::Limits,
+    waits::Waits,
 };
 
 /// How long an HTTP/2 connection may take to end once it was asked to and nothing runs on it.
@@ -65,6 +66,8 @@ pub(crate) struct Progress {
     /// Since when the whole process is ending.
     draining: Cell<bool>,
     unread: Cell<bool>,
+    /// How long the requests in flight may stand still, if a route of theirs allows more than usual.
+    allowed: Cell<Duration>,
     stopping: Cell<Option<Instant>>,
 }
 
@@ -79,6 +82,7 @@ impl Progress {
             told: Cell::new(false),
             draining: Cell::new(false),
             unread: Cell::new(false),
+            allowed: Cell::new(Duration::ZERO),
             stopping: Cell::new(None),
         }
     }
@@ -122,6 +126,11 @@ impl Progress {
         self.since.set(Instant::now());
     }
 
+    /// Lets the requests in flight stand still for this long.
+    pub(crate) fn allow(&self, stall: Duration) {
+        self.allowed.set(self.allowed.get().max(stall));
+    }
+
     /// Whether the next response on HTTP/1.1 should be the last of its connection.
     pub(crate) fn is_last(&self) -> bool {
         !self.multiplexed.get() && (self.draining.get() || Instant::now() >= self.old)
@@ -156,7 +165,7 @@ impl Progress {
         match waiting {
             Waiting::Handshake => since + limits.handshake,
             Waiting::Head => since + limits.header_read,
-            Waiting::Requests => since + limits.stall(),
+            Waiting::Requests => since + limits.stall().max(self.allowed.get()),
             Waiting::FirstByte => self.or_linger(since + limits.first_byte, limits),
             Waiting::Idle if self.told.get() => since + FAREWELL,
             Waiting::Idle => self.or_linger(since + limits.keep_alive_idle, limits),
@@ -209,8 +218,7 @@ impl Progress {
 impl Limits {
     /// Without any progress nothing legitimate takes longer than this.
     fn stall(&self) -> Duration {
-        let answer = self.upstream_first_byte + 2 * self.upstream_connect + self.body_idle;
-        self.transfer_idle.max(answer)
+        Waits::of(self, None).stall(self.body_idle)
     }
 }
 
@@ -240,6 +248,7 @@ impl Drop for InFlight {
         let left = self.progress.requests.get().saturating_sub(1);
         self.progress.requests.set(left);
         if left == 0 {
+            self.progress.allowed.set(Duration::ZERO);
             self.progress.wait_for(Waiting::Idle);
         }
     }
@@ -304,6 +313,22 @@ mod tests {
         progress.handshake_ended();
         tokio::time::advance(limits.first_byte).await;
         assert_eq!(progress.due(&limits), rejected(Rejected::FirstByteTimeout));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_route_that_allows_more_keeps_its_connection_open_and_no_longer_than_its_request() {
+        let (limits, counts) = (Limits::default(), Arc::default());
+        let progress = Rc::new(Progress::new(Instant::now(), seconds(86_400)));
+        let flight = InFlight::new(&progress, &counts);
+        progress.allow(seconds(3_600));
+        tokio::time::advance(seconds(3_599)).await;
+        assert!(matches!(progress.due(&limits), Due::Nothing(_)));
+        tokio::time::advance(seconds(1)).await;
+        assert_eq!(progress.due(&limits), Due::Close(Close::Rejected(Rejected::Stalled)));
+        drop(flight);
+        let _next = InFlight::new(&progress, &counts);
+        tokio::time::advance(limits.stall()).await;
+        assert_eq!(progress.due(&limits), Due::Close(Close::Rejected(Rejected::Stalled)));
     }
 
     #[tokio::test(start_paused = true)]

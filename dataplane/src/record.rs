@@ -6,7 +6,10 @@ use std::{
     time::SystemTime,
 };
 
-use decision::{decide::Cleared, denial::Denial, escape::quoted, refs::RouteName, route::Route};
+use decision::{
+    decide::Cleared, denial::Denial, escape::quoted, options::Options, refs::RouteName,
+    route::Route,
+};
 use http::StatusCode;
 use tokio::{sync::mpsc, time::Instant};
 
@@ -54,6 +57,14 @@ impl Case {
             Found::Admitted(route) => &route.name,
             Found::Named(name) => name,
         })
+    }
+
+    /// What the route of an admitted request asks for.
+    pub(crate) fn options(&self) -> Option<&Options> {
+        match self.found.get() {
+            Some(Found::Admitted(route)) => route.options.as_deref(),
+            Some(Found::Named(_)) | None => None,
+        }
     }
 }
 

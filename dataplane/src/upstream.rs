@@ -14,6 +14,7 @@ use crate::{
     metrics::ThreadCounts,
     quota::Used,
     upload::{RequestBody, Upload},
+    waits::Waits,
 };
 
 /// What became of a request that was permitted and not answered.
@@ -23,7 +24,7 @@ pub(crate) enum UpstreamError {
     #[error("endpoint {address} cannot be connected to: {source}")]
     Connect { address: SocketAddr, source: io::Error },
     /// It did not accept in time.
-    #[error("endpoint {address} did not accept a connection within {} s", limit.as_secs())]
+    #[error("endpoint {address} did not accept a connection within {limit:?}")]
     ConnectTimeout { address: SocketAddr, limit: Duration },
     /// It closed the connection before its answer's head was complete.
     #[error("endpoint {address} broke the connection before it answered: {source}")]
@@ -35,7 +36,7 @@ pub(crate) enum UpstreamError {
     #[error("endpoint {address} switched protocols without being asked")]
     Switched { address: SocketAddr },
     /// It said nothing.
-    #[error("endpoint {address} sent no answer within {} s", limit.as_secs())]
+    #[error("endpoint {address} sent no answer within {limit:?}")]
     Timeout { address: SocketAddr, limit: Duration },
 }
 
@@ -81,12 +82,13 @@ impl Upstream {
         choice: Choice,
         mut request: Request<RequestBody>,
         upload: Option<&Upload>,
+        waits: Waits,
     ) -> Result<Answer, UpstreamError> {
         let mut fate = Fate { counts: &self.counts, ended: Ended::Abandoned };
         let (mut address, mut other) = (choice.first, choice.second);
         let mut fresh = false;
         loop {
-            let mut lease = match self.lease(address, fresh).await {
+            let mut lease = match self.lease(address, fresh, waits.connect).await {
                 Ok(lease) => lease,
                 Err(error) => {
                     fate.ended = Ended::NotConnected;
@@ -98,7 +100,7 @@ impl Upstream {
             };
             fate.ended = Ended::Sent;
             let sent = pin!(lease.sender.try_send_request(request));
-            match self.first_byte(address, sent, upload).await {
+            match first_byte(address, sent, upload, waits.first_byte).await {
                 Ok(response) => return accepted(address, response, lease),
                 Err(Unanswered { error, unsent }) => {
                     let Some(unsent) = unsent else { return Err(error) };
@@ -112,25 +114,24 @@ impl Upstream {
             }
         }
     }
+}
 
-    async fn first_byte(
-        &self,
-        address: SocketAddr,
-        mut sent: std::pin::Pin<&mut impl Future<Output = Sent>>,
-        upload: Option<&Upload>,
-    ) -> Result<Response<Incoming>, Unanswered> {
-        let limit = self.settings.limits.upstream_first_byte;
-        let mut due = Instant::now() + limit;
-        loop {
-            match timeout_at(due, sent.as_mut()).await {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(error)) => return Err(Unanswered::new(address, error)),
-                Err(_) => {
-                    due = upload.map_or(due, |upload| upload.answer_due(limit));
-                    if due <= Instant::now() {
-                        let error = UpstreamError::Timeout { address, limit };
-                        return Err(Unanswered { error, unsent: None });
-                    }
+async fn first_byte(
+    address: SocketAddr,
+    mut sent: std::pin::Pin<&mut impl Future<Output = Sent>>,
+    upload: Option<&Upload>,
+    limit: Duration,
+) -> Result<Response<Incoming>, Unanswered> {
+    let mut due = Instant::now() + limit;
+    loop {
+        match timeout_at(due, sent.as_mut()).await {
+            Ok(Ok(response)) => return Ok(response),
+            Ok(Err(error)) => return Err(Unanswered::new(address, error)),
+            Err(_) => {
+                due = upload.map_or(due, |upload| upload.answer_due(limit));
+                if due <= Instant::now() {
+                    let error = UpstreamError::Timeout { address, limit };
+                    return Err(Unanswered { error, unsent: None });
                 }
             }
         }

@@ -54,7 +54,7 @@ fn shape(ingress: &Ingress, rules: &[Rule<'_>]) -> Result<(), Problem> {
     let annotations = ingress.metadata.annotations.iter().flat_map(|all| all.keys());
     if let Some(key) = annotations.into_iter().find(|key| key.starts_with(PREFIX)) {
         return Err(other(
-            &crate::annotation::path(key),
+            &crate::metadata::annotation_path(key),
             &format!("it has the annotation `{key}`"),
         ));
     }

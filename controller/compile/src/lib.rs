@@ -20,6 +20,7 @@ mod ingress;
 pub mod keys;
 pub mod manifest;
 mod metadata;
+mod options;
 mod owners;
 mod places;
 mod plan;

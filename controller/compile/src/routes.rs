@@ -209,6 +209,7 @@ impl Table {
             backend: Arc::clone(&route.backend),
             redirect_to_https: true,
             is_challenge: route.is_challenge,
+            options: route.options.clone(),
         })
     }
 }
@@ -350,5 +351,6 @@ fn route(
         backend: Arc::new(backend),
         redirect_to_https: ingress.annotations.redirects && served.has(host, owners),
         is_challenge: ingress.is_challenge,
+        options: ingress.annotations.options.clone(),
     })
 }

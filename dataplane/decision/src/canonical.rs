@@ -10,6 +10,7 @@ use crate::{
     escape::quoted,
     host::Host,
     path,
+    spelling::{OURS, is_forwarding, remove_spellings, same_name, starts_as},
 };
 
 /// The header in which an API key arrives.
@@ -276,32 +277,13 @@ fn check_single(
     }
 }
 
-/// Names that end at each hop (RFC 9110 section 7.6.1), and those whose meaning we give anew.
-const OURS: [HeaderName; 13] = [
-    header::HOST,
-    header::CONTENT_LENGTH,
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::EXPECT,
-    HeaderName::from_static("http2-settings"),
-];
-
 fn strip(headers: &mut HeaderMap, line: &Line, source: &AddressSource) {
     strip_named_by_connection(headers);
     for name in &OURS {
         headers.remove(name);
     }
     remove_spellings(headers, |name| {
-        let forwarded = starts_as(name, "x-forwarded-")
-            || same_name(name, "forwarded")
-            || same_name(name, "x-real-ip");
+        let forwarded = is_forwarding(name);
         let source = source.header.as_ref().is_some_and(|header| same_name(name, header.as_str()));
         let misspelt = name.contains('_');
         let ours = misspelt && OURS.iter().any(|ours| same_name(name, ours.as_str()));
@@ -322,22 +304,4 @@ pub fn strip_named_by_connection(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-}
-
-/// Removes the headers whose name satisfies `reserved`; costs nothing if there are none.
-fn remove_spellings(headers: &mut HeaderMap, reserved: impl Fn(&str) -> bool) {
-    while let Some(name) = headers.keys().find(|name| reserved(name.as_str())).cloned() {
-        headers.remove(name);
-    }
-}
-
-/// Servers that speak CGI turn `-` into `_`, so the two spell one name (RFC 3875 section 4.1.18).
-fn same_name(name: &str, reserved: &str) -> bool {
-    name.len() == reserved.len() && starts_as(name, reserved)
-}
-
-fn starts_as(name: &str, reserved: &str) -> bool {
-    let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
-    name.len() >= reserved.len()
-        && name.bytes().map(dashed).zip(reserved.bytes()).all(|(one, two)| one == two)
 }

@@ -231,6 +231,11 @@ codes! {
         meaning: "Two servers could read the request differently, so it is not forwarded.",
         remedy: "Send the request in the form that the named rule asks for.",
     }
+    BodyTooLarge PAYLOAD_TOO_LARGE Client {
+        client: "The request's body is too large.",
+        meaning: "The body of the request is longer than the route's `whygate.dev/body-limit`, by its length or by what came of it.",
+        remedy: "Send a smaller body, or raise `whygate.dev/body-limit` of the Ingress.",
+    }
     UriTooLong URI_TOO_LONG Client {
         client: "The request's target is too long.",
         meaning: "The request target is longer than `--uri-limit-bytes`.",
@@ -278,7 +283,7 @@ codes! {
     }
     UpstreamTimeout GATEWAY_TIMEOUT Upstream {
         client: "The service behind this route did not answer in time.",
-        meaning: "The endpoint accepted the request and sent no answer within `--upstream-first-byte-seconds`, or paused in the middle of its answer for `--transfer-idle-seconds`; then the client has the status already, and its connection is closed.",
+        meaning: "The endpoint accepted the request and sent no answer within `--upstream-first-byte-seconds`, or paused in the middle of its answer for `--transfer-idle-seconds` (a route has its own: `whygate.dev/first-byte-timeout`, `whygate.dev/idle-timeout`); then the client has the status already, and its connection is closed.",
         remedy: "Look at the pod that the message names; raise the limit that was reached if the service is slow by design.",
     }
     UpstreamMalformed BAD_GATEWAY Upstream {

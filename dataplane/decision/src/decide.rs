@@ -10,6 +10,7 @@ use crate::{
     denial::{Denial, DenialReason, Failure},
     disclosure::{Disclosure, OnDeny},
     headline::{presented, stage},
+    options::Options,
     policy::{Alternative, Attachment, Enforcement, Refusal, Rule, Section},
     protection::{Judged, Posture, Protection, Required},
     refs::{RouteName, Site},
@@ -59,6 +60,11 @@ impl Cleared {
     /// Where it goes.
     pub fn backend(&self) -> &Arc<Backend> {
         &self.route.backend
+    }
+
+    /// What the route asks for beyond judging and forwarding.
+    pub fn options(&self) -> Option<&Arc<Options>> {
+        self.route.options.as_ref()
     }
 
     /// What rules in shadow would have refused.

@@ -92,6 +92,8 @@ pub enum DenialReason {
     MisdirectedRequest { sni: Host, host: Host },
     /// See [`Code::RequestMalformed`]; `rule` is the name of the broken rule.
     RequestMalformed { rule: &'static str },
+    /// See [`Code::BodyTooLarge`]; `length` is unknown of a body that does not tell it.
+    BodyTooLarge { length: Option<u64>, limit: u64, field: FieldRef },
     /// See [`Code::UriTooLong`].
     UriTooLong { length: usize, limit: usize },
     /// See [`Code::HeadersTooLarge`].
@@ -179,6 +181,7 @@ impl DenialReason {
             Self::JudgementFailed => Code::JudgementFailed,
             Self::MisdirectedRequest { .. } => Code::MisdirectedRequest,
             Self::RequestMalformed { .. } => Code::RequestMalformed,
+            Self::BodyTooLarge { .. } => Code::BodyTooLarge,
             Self::UriTooLong { .. } => Code::UriTooLong,
             Self::HeadersTooLarge { .. } => Code::HeadersTooLarge,
             Self::RequestTimeout { .. } => Code::RequestTimeout,
@@ -246,6 +249,7 @@ impl DenialReason {
             | Self::PolicyMissing { field, .. }
             | Self::PolicyUnenforceable { field, .. }
             | Self::RouteInvalid { field, .. }
+            | Self::BodyTooLarge { field, .. }
             | Self::PolicyRequired { by: ClosedBy::Annotation(field) } => Some(field.clone()),
         }
     }

@@ -4,6 +4,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 
 use crate::{
     host::{Host, HostPattern},
+    options::Options,
     path::segments,
     protection::Posture,
     refs::{FieldRef, ResourceRef, RouteName},
@@ -23,6 +24,8 @@ pub struct Route {
     /// Whether it answers an ACME challenge (RFC 8555 section 8.3). Whoever issues certificates must
     /// be able to ask for it: of a GET or HEAD only `deny` rules are judged, and nothing redirects.
     pub is_challenge: bool,
+    /// What its Ingress asks for beyond that; `None` if nothing.
+    pub options: Option<Arc<Options>>,
 }
 
 /// A port of a Service, or why there is none to forward to.

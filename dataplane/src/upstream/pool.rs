@@ -116,13 +116,14 @@ impl Upstream {
         &self,
         address: SocketAddr,
         fresh: bool,
+        connect: Duration,
     ) -> Result<Lease, UpstreamError> {
         let endpoint = self.endpoint(address);
         let in_use = InUse::new(&endpoint);
         let kept = if fresh { None } else { endpoint.kept().await };
         let sender = match kept {
             Some(sender) => sender,
-            None => self.connect(address).await?,
+            None => self.connect(address, connect).await?,
         };
         let keep = self.settings.limits.upstream_idle_connections;
         Ok(Lease { sender, address, keep, in_use })
@@ -140,8 +141,8 @@ impl Upstream {
     async fn connect(
         &self,
         address: SocketAddr,
+        limit: Duration,
     ) -> Result<SendRequest<RequestBody>, UpstreamError> {
-        let limit = self.settings.limits.upstream_connect;
         let Ok(stream) = timeout(limit, TcpStream::connect(address)).await else {
             return Err(UpstreamError::ConnectTimeout { address, limit });
         };

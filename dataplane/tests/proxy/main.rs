@@ -7,6 +7,7 @@
 
 mod faults;
 mod lifecycle;
+mod options;
 mod requests;
 mod secure;
 mod support;

@@ -17,6 +17,7 @@ use decision::{
     client::AddressSource,
     disclosure::OnDeny,
     host::HostPattern,
+    options::Options,
     policy::{Alternative, Attachment, Enforcement, Policy, Rule},
     protection::{Posture, Protection},
     refs::{FieldRef, Kind, ResourceRef, RouteName, Site},
@@ -52,6 +53,8 @@ pub(crate) struct Plan {
     pub(crate) upstreams: Vec<SocketAddr>,
     pub(crate) certificates: Certificates,
     pub(crate) redirect_port: Option<u16>,
+    /// What the routes of some hosts ask for.
+    pub(crate) options: HashMap<&'static str, Arc<Options>>,
 }
 
 impl Plan {
@@ -68,11 +71,19 @@ impl Plan {
             upstreams: upstreams.to_vec(),
             certificates: Certificates::default(),
             redirect_port: None,
+            options: HashMap::new(),
         }
     }
 
+    /// The same with `shop.test` asking for something.
+    pub(crate) fn with(mut self, options: Options) -> Self {
+        self.options.insert("shop.test", options.into());
+        self
+    }
+
     pub(crate) fn start(self) -> Proxy {
-        let (snapshot, snapshots) = watch::channel(Arc::new(snapshot(1, self.routes)));
+        let (snapshot, snapshots) =
+            watch::channel(Arc::new(snapshot_with(1, at_service(self.routes), &self.options)));
         let table = EndpointTable(HashMap::from([(service(), self.upstreams.into())]));
         let (endpoints, tables) = watch::channel(Arc::new(table));
         let (certificates, keys) = watch::channel(Arc::new(self.certificates));
@@ -176,14 +187,24 @@ pub(crate) fn service() -> ServicePort {
 }
 
 pub(crate) fn snapshot(generation: u64, routes: Vec<(&'static str, Posture)>) -> Snapshot {
-    let routes = routes.into_iter().map(|(host, posture)| (host, posture, service())).collect();
-    snapshot_of(generation, routes)
+    snapshot_of(generation, at_service(routes))
+}
+
+type Routes = Vec<(&'static str, Posture, ServicePort)>;
+
+fn at_service(routes: Vec<(&'static str, Posture)>) -> Routes {
+    routes.into_iter().map(|(host, posture)| (host, posture, service())).collect()
 }
 
 /// Routes, each with its own posture and backend.
-pub(crate) fn snapshot_of(
+pub(crate) fn snapshot_of(generation: u64, routes: Routes) -> Snapshot {
+    snapshot_with(generation, routes, &HashMap::new())
+}
+
+fn snapshot_with(
     generation: u64,
-    routes: Vec<(&'static str, Posture, ServicePort)>,
+    routes: Routes,
+    options: &HashMap<&'static str, Arc<Options>>,
 ) -> Snapshot {
     let hosts = routes.into_iter().enumerate().map(|(number, (host, posture, service))| {
         let ingress = ResourceRef::new(Kind::Ingress, "shop", "web");
@@ -198,13 +219,10 @@ pub(crate) fn snapshot_of(
             },
             _ => Backend::Service(service),
         });
-        let route = Route {
-            name,
-            posture,
-            backend,
-            redirect_to_https: host == "secure.test",
-            is_challenge: false,
-        };
+        let redirect_to_https = host == "secure.test";
+        let options = options.get(host).cloned();
+        let route =
+            Route { name, posture, backend, redirect_to_https, is_challenge: false, options };
         HostRoutes {
             host: HostPattern::parse(host).unwrap(),
             owner: "shop".into(),

@@ -15,6 +15,7 @@ mod ingresses;
 mod keys;
 mod laws;
 mod manifests;
+mod options;
 mod policies;
 mod statuses;
 mod subscriptions;

@@ -87,6 +87,7 @@ samples! {
     JudgementFailed,
     MisdirectedRequest { sni: host("a.example.com"), host: host("b.example.com") },
     RequestMalformed { rule: "encoded-slash" },
+    BodyTooLarge { length: Some(9), limit: 8, field: field() },
     UriTooLong { length: 9_000, limit: 8_192 },
     HeadersTooLarge { count: 101, limit: 100 },
     RequestTimeout { slow: Slow::Paused(MINUTE) },
@@ -139,6 +140,7 @@ fn nothing_that_a_manifest_holds_turns_or_breaks_a_sentence() {
         DenialReason::PolicyMissing { policy: policy(), field: field(), lack: lack() },
         DenialReason::PolicyUnenforceable { field: field(), problem: problem(), remedy: remedy() },
         DenialReason::PolicyRequired { by: ClosedBy::Annotation(field()) },
+        DenialReason::BodyTooLarge { length: None, limit: 8, field: field() },
         DenialReason::CredentialStoreUnavailable {
             resource: policy(),
             problem: problem(),

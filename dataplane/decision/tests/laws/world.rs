@@ -256,6 +256,7 @@ pub(crate) fn open_route(path: &str) -> Route {
         backend: Arc::new(Backend::Service(ServicePort { service, port: 80 })),
         redirect_to_https: false,
         is_challenge: false,
+        options: None,
     }
 }
 

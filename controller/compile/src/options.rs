@@ -1,0 +1,96 @@
+//! Route options: what annotations of an Ingress ask for beyond routing and protection.
+//!
+//! A value that is not understood closes the Ingress, whatever it is about: some options protect,
+//! and a list of those that do not would be one more thing to know by heart.
+
+mod quantity;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use decision::{
+    options::{BodyLimit, Options, Timeouts},
+    refs::{FieldRef, ResourceRef},
+};
+
+use crate::{
+    finding::Problem,
+    metadata::annotation_path,
+    options::quantity::{bytes, duration},
+};
+
+const CONNECT_TIMEOUT: &str = "whygate.dev/connect-timeout";
+const FIRST_BYTE_TIMEOUT: &str = "whygate.dev/first-byte-timeout";
+const IDLE_TIMEOUT: &str = "whygate.dev/idle-timeout";
+const BODY_LIMIT: &str = "whygate.dev/body-limit";
+
+/// Every annotation that is an option.
+pub(crate) const KEYS: &[&str] = &[CONNECT_TIMEOUT, FIRST_BYTE_TIMEOUT, IDLE_TIMEOUT, BODY_LIMIT];
+
+/// What is wrong with a value, and what to write instead.
+struct Wrong {
+    message: String,
+    remedy: String,
+}
+
+impl Wrong {
+    fn new(message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { message: message.into(), remedy: remedy.into() }
+    }
+}
+
+/// The annotations while options are taken from them.
+struct Reader<'a> {
+    resource: &'a ResourceRef,
+    annotations: &'a BTreeMap<String, String>,
+    problems: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    /// The value of an annotation; a problem if it cannot be read.
+    fn read<T>(&mut self, key: &str, parse: impl FnOnce(&str) -> Result<T, Wrong>) -> Option<T> {
+        match parse(self.annotations.get(key)?.trim()) {
+            Ok(value) => Some(value),
+            Err(wrong) => {
+                self.refuse(key, &wrong);
+                None
+            }
+        }
+    }
+
+    fn refuse(&mut self, key: &str, Wrong { message, remedy }: &Wrong) {
+        self.problems.push(Problem::new(annotation_path(key), message, remedy));
+    }
+
+    fn field(&self, key: &str) -> FieldRef {
+        FieldRef::new(self.resource.clone(), annotation_path(key))
+    }
+}
+
+/// Reads the options of an Ingress, `None` if it has none, and what is wrong with them.
+pub(crate) fn read(
+    resource: &ResourceRef,
+    annotations: &BTreeMap<String, String>,
+) -> (Option<Arc<Options>>, Vec<Problem>) {
+    if !KEYS.iter().any(|key| annotations.contains_key(*key)) {
+        return (None, Vec::new());
+    }
+    let mut reader = Reader { resource, annotations, problems: Vec::new() };
+    let options = Options { timeouts: timeouts(&mut reader), body_limit: body_limit(&mut reader) };
+    (Some(Arc::new(options)), reader.problems)
+}
+
+fn timeouts(reader: &mut Reader<'_>) -> Timeouts {
+    let (tenth, second) = (Duration::from_millis(100), Duration::from_secs(1));
+    let (hour, day) = (Duration::from_hours(1), Duration::from_hours(24));
+    let minutes = Duration::from_mins(5);
+    Timeouts {
+        connect: reader.read(CONNECT_TIMEOUT, |text| duration(text, tenth..=minutes)),
+        first_byte: reader.read(FIRST_BYTE_TIMEOUT, |text| duration(text, tenth..=hour)),
+        idle: reader.read(IDLE_TIMEOUT, |text| duration(text, second..=day)),
+    }
+}
+
+fn body_limit(reader: &mut Reader<'_>) -> Option<BodyLimit> {
+    let bytes = reader.read(BODY_LIMIT, bytes)?;
+    Some(BodyLimit { bytes, field: reader.field(BODY_LIMIT) })
+}

@@ -1,0 +1,36 @@
+//! What the owner of a route asks for beyond routing: time-outs and limits of its own.
+//!
+//! No option changes how a request is judged: that is always by what the client sent.
+
+use std::time::Duration;
+
+use crate::refs::FieldRef;
+
+/// The options of a route, read from the annotations of its Ingress and shared by all its paths.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// How long the route waits for its upstream and for the rest of a transfer.
+    pub timeouts: Timeouts,
+    /// The longest body of a request. `None`, the default, is without limit.
+    pub body_limit: Option<BodyLimit>,
+}
+
+/// Time-outs of a route. `None` stands for the limit of the whole program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the first packet to an endpoint until it accepts; beyond it `UpstreamConnectFailed`.
+    pub connect: Option<Duration>,
+    /// From the last byte of the request to the answer's head; beyond it `UpstreamTimeout`.
+    pub first_byte: Option<Duration>,
+    /// Longest pause of either body once the answer has begun; beyond it the exchange is broken off.
+    pub idle: Option<Duration>,
+}
+
+/// The longest body that requests of a route may have; beyond it `BodyTooLarge`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BodyLimit {
+    /// In bytes, chunks and other framing not counted.
+    pub bytes: u64,
+    /// The annotation that says so.
+    pub field: FieldRef,
+}

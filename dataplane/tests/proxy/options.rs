@@ -1,0 +1,3 @@
+//! Routes with options of their own: what upstreams and clients get to see, hostile ones among them.
+
+mod limits;
