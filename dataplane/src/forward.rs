@@ -49,6 +49,9 @@ pub(crate) async fn forward(
             origin.progress.progressed();
             let (mut parts, incoming, lease) = answer.into_parts();
             headers::of_response(&mut parts.headers, is_head, parts.status);
+            if let Some(options) = case.options() {
+                options.response_headers.apply(&mut parts.headers);
+            }
             let download =
                 Download::new(incoming, lease, upload, Rc::clone(worker), Rc::clone(case), waits);
             Ok(downstream(parts.status, parts.headers, download))
@@ -75,6 +78,9 @@ fn head(
 ) -> (Used, Request<RequestBody>) {
     let (used, request) = permit.spend();
     let (line, mut headers) = request.into_parts();
+    if let Some(options) = case.options() {
+        options.request_headers.apply(&mut headers);
+    }
     let port = worker.settings.redirect_port;
     headers::of_request(&mut headers, &line, &origin.peer, case.id, port);
     headers::frame(&mut headers, &line.method, &body);

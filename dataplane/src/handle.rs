@@ -24,6 +24,7 @@ use crate::{
     download::ResponseBody,
     facts,
     forward::{Exchange, forward},
+    manner::Manner,
     origin::Origin,
     progress::InFlight,
     quota,
@@ -62,6 +63,9 @@ pub(crate) async fn handle(
     if case.witness.method == Method::HEAD {
         response.body_mut().cut();
     }
+    if let Some(manner) = case.manner() {
+        manner.finish(origin.connection.scheme, response.headers_mut());
+    }
     response.headers_mut().insert(respond::REQUEST_ID, case.id.header());
     if is_last && !origin.progress.is_multiplexed() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -82,7 +86,11 @@ async fn answer(
     // The look ends with this statement: nothing below holds a snapshot.
     let judged =
         worker.snapshot.with(|snapshot| judge(snapshot, request, &worker.tokens, timestamp(now)));
-    match judged.map_err(Refused::Denied)? {
+    let decision = judged.map_err(Refused::Denied)?;
+    if let Some(manner) = Manner::of(&decision) {
+        case.answer_in(manner);
+    }
+    match decision {
         Decision::Forward(cleared) => {
             worker.record.would_deny(case.id, &case.witness, &cleared);
             let unchosen = |_: &Refused| case.found(Found::Named(cleared.route().clone()));
@@ -103,7 +111,7 @@ async fn answer(
             case.found(Found::Named(route));
             Ok(respond::redirect(request.line(), worker.settings.redirect_port))
         }
-        Decision::Deny(_, denial) => {
+        Decision::Deny(_, denial, _) => {
             if let Some(route) = &denial.route {
                 case.found(Found::Named(route.clone()));
             }

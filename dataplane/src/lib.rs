@@ -18,6 +18,7 @@ mod id;
 mod inputs;
 mod ledger;
 mod listen;
+mod manner;
 mod metrics;
 mod origin;
 mod progress;

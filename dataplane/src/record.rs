@@ -18,6 +18,7 @@ use crate::{
     denials::{DenialSample, Denials, Due, Shape, denial_of, key_of},
     facts::Witness,
     id::RequestId,
+    manner::Manner,
     metrics::{RouteCounts, RouteKey, Shared, ThreadCounts},
     refused::{Refused, Unserved},
     routes::Routes,
@@ -31,6 +32,7 @@ pub(crate) struct Case {
     pub(crate) id: RequestId,
     pub(crate) witness: Witness,
     found: OnceCell<Found>,
+    manner: OnceCell<Manner>,
 }
 
 /// The route of a request.
@@ -43,7 +45,7 @@ pub(crate) enum Found {
 
 impl Case {
     pub(crate) fn new(id: RequestId, witness: Witness) -> Self {
-        Self { id, witness, found: OnceCell::new() }
+        Self { id, witness, found: OnceCell::new(), manner: OnceCell::new() }
     }
 
     /// Remembers the route; the first one stays.
@@ -57,6 +59,16 @@ impl Case {
             Found::Admitted(route) => &route.name,
             Found::Named(name) => name,
         })
+    }
+
+    /// Remembers how the request is to be answered.
+    pub(crate) fn answer_in(&self, manner: Manner) {
+        // A request is judged once, so there is nothing to replace.
+        let _ = self.manner.set(manner);
+    }
+
+    pub(crate) fn manner(&self) -> Option<&Manner> {
+        self.manner.get()
     }
 
     /// What the route of an admitted request asks for.

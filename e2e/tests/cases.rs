@@ -197,7 +197,7 @@ impl InProcess {
             };
         match decision {
             Decision::Forward(cleared) => self.forwarded(cleared),
-            Decision::Deny(_, denial) => self.denied(&denial),
+            Decision::Deny(_, denial, _) => self.denied(&denial),
             Decision::NotFound(_) => self.failed(Code::RouteNotFound),
             Decision::Redirect(..) => Verdict { status: Some(308), ..Verdict::default() },
         }

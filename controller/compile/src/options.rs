@@ -3,19 +3,23 @@
 //! A value that is not understood closes the Ingress, whatever it is about: some options protect,
 //! and a list of those that do not would be one more thing to know by heart.
 
+mod headers;
 mod quantity;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use decision::{
-    options::{BodyLimit, Options, Timeouts},
+    options::{BodyLimit, Options, Timeouts, headers::Message},
     refs::{FieldRef, ResourceRef},
 };
 
 use crate::{
     finding::Problem,
     metadata::annotation_path,
-    options::quantity::{bytes, duration},
+    options::{
+        headers::{Keys, edits, hsts},
+        quantity::{bytes, duration},
+    },
 };
 
 const CONNECT_TIMEOUT: &str = "whygate.dev/connect-timeout";
@@ -23,8 +27,32 @@ const FIRST_BYTE_TIMEOUT: &str = "whygate.dev/first-byte-timeout";
 const IDLE_TIMEOUT: &str = "whygate.dev/idle-timeout";
 const BODY_LIMIT: &str = "whygate.dev/body-limit";
 
+const HSTS: &str = "whygate.dev/hsts";
+const REQUEST_HEADERS: Keys = Keys {
+    remove: "whygate.dev/request-headers-remove",
+    set: "whygate.dev/request-headers-set",
+    add: "whygate.dev/request-headers-add",
+};
+const RESPONSE_HEADERS: Keys = Keys {
+    remove: "whygate.dev/response-headers-remove",
+    set: "whygate.dev/response-headers-set",
+    add: "whygate.dev/response-headers-add",
+};
+
 /// Every annotation that is an option.
-pub(crate) const KEYS: &[&str] = &[CONNECT_TIMEOUT, FIRST_BYTE_TIMEOUT, IDLE_TIMEOUT, BODY_LIMIT];
+pub(crate) const KEYS: &[&str] = &[
+    CONNECT_TIMEOUT,
+    FIRST_BYTE_TIMEOUT,
+    IDLE_TIMEOUT,
+    BODY_LIMIT,
+    REQUEST_HEADERS.remove,
+    REQUEST_HEADERS.set,
+    REQUEST_HEADERS.add,
+    RESPONSE_HEADERS.remove,
+    RESPONSE_HEADERS.set,
+    RESPONSE_HEADERS.add,
+    HSTS,
+];
 
 /// What is wrong with a value, and what to write instead.
 struct Wrong {
@@ -75,7 +103,13 @@ pub(crate) fn read(
         return (None, Vec::new());
     }
     let mut reader = Reader { resource, annotations, problems: Vec::new() };
-    let options = Options { timeouts: timeouts(&mut reader), body_limit: body_limit(&mut reader) };
+    let options = Options {
+        timeouts: timeouts(&mut reader),
+        body_limit: body_limit(&mut reader),
+        request_headers: edits(&mut reader, &REQUEST_HEADERS, Message::Request),
+        response_headers: edits(&mut reader, &RESPONSE_HEADERS, Message::Response),
+        hsts: reader.read(HSTS, hsts),
+    };
     (Some(Arc::new(options)), reader.problems)
 }
 

@@ -28,10 +28,21 @@ pub enum Decision {
     Forward(Cleared),
     /// A host with a certificate was asked in plain text: 308 to the same target with https.
     Redirect(CanonicalRequest, Arc<RouteName>),
-    /// Refused.
-    Deny(CanonicalRequest, Box<Denial>),
+    /// Refused; with what its route asks for, if it has one that does.
+    Deny(CanonicalRequest, Box<Denial>, Option<Arc<Options>>),
     /// No route.
     NotFound(CanonicalRequest),
+}
+
+impl Decision {
+    /// What the route asks for, if there is one that does.
+    pub fn options(&self) -> Option<&Arc<Options>> {
+        match self {
+            Self::Forward(cleared) => cleared.options(),
+            Self::Deny(_, _, options) => options.as_ref(),
+            Self::Redirect(..) | Self::NotFound(_) => None,
+        }
+    }
 }
 
 /// A request that passed every check: the only thing from which the data plane makes a permit.
@@ -133,7 +144,7 @@ pub fn decide_observed(
     observer: &mut impl Observer,
 ) -> Decision {
     if let Some(denial) = misdirected(snapshot, &request) {
-        return Decision::Deny(request, Box::new(denial));
+        return Decision::Deny(request, Box::new(denial), None);
     }
     let Some(route) = snapshot.routes.find(&request.line().host, request.path()) else {
         return Decision::NotFound(request);
@@ -152,7 +163,7 @@ pub fn decide_observed(
         refused: false,
     };
     match judge_route(route, is_challenge, facts, observer) {
-        Err(denial) => Decision::Deny(request, denial),
+        Err(denial) => Decision::Deny(request, denial, route.options.clone()),
         Ok(would_deny) => {
             if let Posture::Enforce(protection) = &route.posture {
                 protection.withheld().iter().for_each(|name| request.remove_header(name));

@@ -1,10 +1,14 @@
-//! What the owner of a route asks for beyond routing: time-outs and limits of its own.
+//! What the owner of a route asks for beyond routing: time-outs, limits and header fields.
 //!
 //! No option changes how a request is judged: that is always by what the client sent.
 
+pub mod headers;
+
 use std::time::Duration;
 
-use crate::refs::FieldRef;
+use http::HeaderValue;
+
+use crate::{options::headers::HeaderEdits, refs::FieldRef};
 
 /// The options of a route, read from the annotations of its Ingress and shared by all its paths.
 #[derive(Debug, Default)]
@@ -13,6 +17,12 @@ pub struct Options {
     pub timeouts: Timeouts,
     /// The longest body of a request. `None`, the default, is without limit.
     pub body_limit: Option<BodyLimit>,
+    /// What is done to the header fields of requests, before those that we write ourselves.
+    pub request_headers: HeaderEdits,
+    /// What is done to the header fields of the upstream's answers; answers of our own stay.
+    pub response_headers: HeaderEdits,
+    /// The value of `Strict-Transport-Security` on every answer over TLS, refusals among them.
+    pub hsts: Option<HeaderValue>,
 }
 
 /// Time-outs of a route. `None` stands for the limit of the whole program.

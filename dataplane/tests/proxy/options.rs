@@ -1,3 +1,4 @@
 //! Routes with options of their own: what upstreams and clients get to see, hostile ones among them.
 
+mod headers;
 mod limits;

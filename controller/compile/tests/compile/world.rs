@@ -74,7 +74,7 @@ impl World {
                 Backend::Missing { problem, .. } => format!("BackendMissing: {problem}"),
             },
             Decision::Redirect(..) => "308".to_owned(),
-            Decision::Deny(_, denial) => denial.reason.code().as_str().to_owned(),
+            Decision::Deny(_, denial, _) => denial.reason.code().as_str().to_owned(),
             Decision::NotFound(_) => "404".to_owned(),
         }
     }
@@ -83,7 +83,7 @@ impl World {
     pub(crate) fn remedy(&self, request: &str) -> String {
         let decision = decide(&self.compiled.snapshot, read(request), &NoTokens, NOW);
         match decision {
-            Decision::Deny(_, denial) => denial.remedy(),
+            Decision::Deny(_, denial, _) => denial.remedy(),
             Decision::Forward(cleared) => match &**cleared.backend() {
                 Backend::Missing { remedy, .. } => remedy.to_string(),
                 Backend::Service(_) => String::new(),
@@ -95,7 +95,7 @@ impl World {
     /// How much a refused client is told; nothing if it is not refused.
     pub(crate) fn disclosure(&self, request: &str) -> Option<Disclosure> {
         let decision = decide(&self.compiled.snapshot, read(request), &NoTokens, NOW);
-        if let Decision::Deny(_, denial) = decision { Some(denial.disclosure) } else { None }
+        if let Decision::Deny(_, denial, _) = decision { Some(denial.disclosure) } else { None }
     }
 
     /// Every finding and problem, one a line, without remedies.

@@ -299,12 +299,12 @@ pub(crate) fn decided(policies: &[PolicyText], closed: bool, asking: &Asking) ->
 pub(crate) fn told(decision: &Decision) -> String {
     match decision {
         Decision::Forward(cleared) => format!("{:?} {:?}", cleared.route(), cleared.would_deny()),
-        Decision::Deny(_, denial) => format!("{denial:?}"),
+        Decision::Deny(_, denial, _) => format!("{denial:?}"),
         Decision::Redirect(..) | Decision::NotFound(_) => format!("{decision:?}"),
     }
 }
 
 /// The refusal, if it is one.
 pub(crate) fn denial(decision: &Decision) -> Option<&Denial> {
-    if let Decision::Deny(_, denial) = decision { Some(denial) } else { None }
+    if let Decision::Deny(_, denial, _) = decision { Some(denial) } else { None }
 }
