@@ -4,7 +4,7 @@ pub(crate) mod headers;
 
 use std::rc::Rc;
 
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http::{Method, Request, Response, StatusCode, Uri, Version, uri::PathAndQuery};
 use hyper::body::Incoming;
 
 use crate::{
@@ -27,7 +27,7 @@ pub(crate) async fn forward(
     choice: Choice,
     exchange: Exchange<'_>,
 ) -> Result<Response<ResponseBody>, Refused> {
-    let Exchange { body, origin, case } = exchange;
+    let Exchange { body, target, origin, case } = exchange;
     let limits = &worker.settings.limits;
     let waits = Waits::of(limits, case.options());
     if case.options().is_some() {
@@ -40,7 +40,10 @@ pub(crate) async fn forward(
         None => (RequestBody::none(), None),
     };
     let is_head = case.witness.method == Method::HEAD;
-    let (used, request) = head(permit, body, worker, origin, case);
+    let (used, mut request) = head(permit, body, worker, origin, case);
+    if let Some(target) = target {
+        *request.uri_mut() = Uri::from(target);
+    }
     match worker.upstream.send(used, choice, request, upload.as_deref(), waits).await {
         Ok(answer) => {
             if let Some(upload) = &upload {
@@ -64,6 +67,8 @@ pub(crate) async fn forward(
 pub(crate) struct Exchange<'a> {
     /// Nothing if it stays here.
     pub(crate) body: Option<Incoming>,
+    /// What the upstream gets in the place of the request's target.
+    pub(crate) target: Option<PathAndQuery>,
     pub(crate) origin: &'a Origin,
     pub(crate) case: &'a Rc<Case>,
 }

@@ -11,13 +11,14 @@ use decision::{
     code::Code,
     decide::{Cleared, Decision, decide},
     denial::{Denial, DenialReason},
-    escape::printable,
+    escape::{printable, quoted},
+    options::rewrite::Unwritten,
     route::{Backend, ServicePort},
     snapshot::Snapshot,
     time::Timestamp,
     token::VerifiedTokens,
 };
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, header, uri::PathAndQuery};
 use hyper::body::{Body, Incoming};
 
 use crate::{
@@ -94,8 +95,9 @@ async fn answer(
         Decision::Forward(cleared) => {
             worker.record.would_deny(case.id, &case.witness, &cleared);
             let unchosen = |_: &Refused| case.found(Found::Named(cleared.route().clone()));
-            let choice = fits(&cleared, &body)
-                .and_then(|()| choose(worker, &cleared))
+            let target = fits(&cleared, &body).and_then(|()| target(&cleared));
+            let (target, choice) = target
+                .and_then(|target| Ok((target, choose(worker, &cleared)?)))
                 .inspect_err(unchosen)?;
             let stays = cleared.is_challenge();
             if stays && !body.is_end_stream() {
@@ -104,7 +106,7 @@ async fn answer(
             let body = (!stays).then_some(body);
             let (permit, route) = quota::take(cleared, &worker.record.counts.permits);
             case.found(Found::Admitted(route));
-            let exchange = Exchange { body, origin, case };
+            let exchange = Exchange { body, target, origin, case };
             forward(worker, permit, choice, exchange).await
         }
         Decision::Redirect(request, route) => {
@@ -148,6 +150,33 @@ fn fits(cleared: &Cleared, body: &Incoming) -> Result<(), Refused> {
     let Some(limit) = limit.filter(|limit| length > limit.bytes) else { return Ok(()) };
     let (reason, route) = (upload::too_large(Some(length), limit), Some(cleared.route().clone()));
     Err(Refused::Denied(Box::new(Denial { route, ..Denial::of_request(reason) })))
+}
+
+/// The target that the upstream gets in the place of the request's, if the route rewrites.
+fn target(cleared: &Cleared) -> Result<Option<PathAndQuery>, Refused> {
+    cleared.rewritten().map_err(|(problem, field)| match problem {
+        // Whoever looks for paths that exist must not write Events: the route is not told.
+        Unwritten::NoMatch => Refused::Unserved(Unserved {
+            code: Code::RouteNotFound,
+            route: None,
+            field: None,
+            observed: format!("the path does not match {field}").into(),
+            remedy: Some("Widen the pattern if the path should be served.".into()),
+        }),
+        Unwritten::Ambiguous(path) => {
+            let problem = format!(
+                "it makes {} of the request's path, which could be read in two ways",
+                quoted(&path, 128)
+            );
+            let reason = DenialReason::RouteInvalid {
+                field: field.clone(),
+                problem: problem.into(),
+                remedy: Some("Let the groups of the pattern begin and end at slashes.".into()),
+            };
+            let route = Some(cleared.route().clone());
+            Refused::Denied(Box::new(Denial { route, ..Denial::of_request(reason) }))
+        }
+    })
 }
 
 /// Where the request can go. Asked before the permit, so that each permit is for an endpoint.

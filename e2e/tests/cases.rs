@@ -21,6 +21,7 @@ use decision::code::Code;
 use decision::decide::{Cleared, Decision, decide};
 use decision::denial::Denial;
 use decision::host::Host;
+use decision::options::rewrite::Unwritten;
 use decision::route::Backend;
 use decision::time::Timestamp;
 use decision::token::NoTokens;
@@ -211,9 +212,15 @@ impl InProcess {
             }
             Backend::Service(port) => {
                 let port = port.to_string();
+                let rewritten = match cleared.rewritten() {
+                    Ok(rewritten) => rewritten,
+                    Err((Unwritten::NoMatch, _)) => return self.failed(Code::RouteNotFound),
+                    Err((Unwritten::Ambiguous(_), _)) => return self.failed(Code::RouteInvalid),
+                };
                 let (line, headers) = cleared.into_parts().0.into_parts();
+                let target = rewritten.unwrap_or(line.target);
                 Verdict {
-                    forwarded: Some(format!("{port} {}", line.target)),
+                    forwarded: Some(format!("{port} {target}")),
                     code: Some(String::new()),
                     headers: Some(headers.keys().map(|name| name.as_str().to_owned()).collect()),
                     explanation: self.findings.clone(),

@@ -99,8 +99,11 @@ fn split(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn unknown(key: &str) -> Option<Problem> {
-    let known = [&OF_INGRESSES, options::KEYS].concat();
-    if !key.starts_with(PREFIX) || known.contains(&key) {
+    if !key.starts_with(PREFIX) {
+        return None;
+    }
+    let known = [&OF_INGRESSES, options::keys().as_slice()].concat();
+    if known.contains(&key) {
         return None;
     }
     let message = format!("`{key}` is not an annotation that Ingresses have");

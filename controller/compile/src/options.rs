@@ -4,6 +4,7 @@
 //! and a list of those that do not would be one more thing to know by heart.
 
 mod headers;
+mod paths;
 mod quantity;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -18,6 +19,7 @@ use crate::{
     metadata::annotation_path,
     options::{
         headers::{Keys, edits, hsts},
+        paths::rewrite,
         quantity::{bytes, duration},
     },
 };
@@ -40,7 +42,11 @@ const RESPONSE_HEADERS: Keys = Keys {
 };
 
 /// Every annotation that is an option.
-pub(crate) const KEYS: &[&str] = &[
+pub(crate) fn keys() -> Vec<&'static str> {
+    [KEYS, &paths::KEYS].concat()
+}
+
+const KEYS: &[&str] = &[
     CONNECT_TIMEOUT,
     FIRST_BYTE_TIMEOUT,
     IDLE_TIMEOUT,
@@ -89,6 +95,22 @@ impl Reader<'_> {
         self.problems.push(Problem::new(annotation_path(key), message, remedy));
     }
 
+    /// An annotation that says nothing without another one.
+    fn only_with(&mut self, key: &str, other: &str) {
+        if self.annotations.contains_key(key) && !self.annotations.contains_key(other) {
+            let message = format!("it says nothing without `{other}`");
+            self.refuse(key, &Wrong::new(message, format!("Write `{other}`, too, or remove it.")));
+        }
+    }
+
+    /// An annotation that contradicts another one.
+    fn without(&mut self, key: &str, other: &str) {
+        if self.annotations.contains_key(key) && self.annotations.contains_key(other) {
+            let message = format!("it cannot stand beside `{other}`");
+            self.refuse(key, &Wrong::new(message, "Keep one of the two."));
+        }
+    }
+
     fn field(&self, key: &str) -> FieldRef {
         FieldRef::new(self.resource.clone(), annotation_path(key))
     }
@@ -99,7 +121,7 @@ pub(crate) fn read(
     resource: &ResourceRef,
     annotations: &BTreeMap<String, String>,
 ) -> (Option<Arc<Options>>, Vec<Problem>) {
-    if !KEYS.iter().any(|key| annotations.contains_key(*key)) {
+    if !keys().iter().any(|key| annotations.contains_key(*key)) {
         return (None, Vec::new());
     }
     let mut reader = Reader { resource, annotations, problems: Vec::new() };
@@ -109,6 +131,7 @@ pub(crate) fn read(
         request_headers: edits(&mut reader, &REQUEST_HEADERS, Message::Request),
         response_headers: edits(&mut reader, &RESPONSE_HEADERS, Message::Response),
         hsts: reader.read(HSTS, hsts),
+        rewrite: rewrite(&mut reader),
     };
     (Some(Arc::new(options)), reader.problems)
 }

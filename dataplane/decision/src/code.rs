@@ -208,7 +208,7 @@ codes! {
     }
     RouteInvalid SERVICE_UNAVAILABLE Us {
         client: "This route is being corrected.",
-        meaning: "A rule of the Ingress cannot be understood, its Namespace is not known yet, or the Namespace has more Ingresses than it may have. Its requests are refused and never fall through to a wider route.",
+        meaning: "A rule of the Ingress cannot be understood, its Namespace is not known yet, or the Namespace has more Ingresses than it may have. Its requests are refused and never fall through to a wider route. So is a request of which its `whygate.dev/rewrite-regex` makes a path that could be read in two ways.",
         remedy: "Correct the field that the refusal names.",
     }
     CredentialStoreUnavailable SERVICE_UNAVAILABLE Us {
@@ -258,7 +258,7 @@ codes! {
     }
     RouteNotFound NOT_FOUND Client {
         client: "Nothing is published under this host and path.",
-        meaning: "No Ingress of this controller has a rule for the host and path, and there is no default backend.",
+        meaning: "No Ingress of this controller has a rule for the host and path, and there is no default backend; or the path does not match `whygate.dev/rewrite-regex` of the one that has.",
         remedy: "Compare host and path with `kubectl get ingress -A`; check that the Ingress has our class.",
     }
     BackendMissing SERVICE_UNAVAILABLE Us {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, Method, header};
+use http::{HeaderName, Method, header, uri::PathAndQuery};
 
 use crate::{
     canonical::{CanonicalRequest, Scheme},
@@ -10,10 +10,10 @@ use crate::{
     denial::{Denial, DenialReason, Failure},
     disclosure::{Disclosure, OnDeny},
     headline::{presented, stage},
-    options::Options,
+    options::{Options, rewrite::Unwritten},
     policy::{Alternative, Attachment, Enforcement, Refusal, Rule, Section},
     protection::{Judged, Posture, Protection, Required},
-    refs::{RouteName, Site},
+    refs::{FieldRef, RouteName, Site},
     route::{Backend, Route},
     snapshot::Snapshot,
     time::Timestamp,
@@ -76,6 +76,18 @@ impl Cleared {
     /// What the route asks for beyond judging and forwarding.
     pub fn options(&self) -> Option<&Arc<Options>> {
         self.route.options.as_ref()
+    }
+
+    /// The target that the upstream gets in the place of the request's, if the route rewrites.
+    ///
+    /// # Errors
+    /// [`Unwritten`], and why the request is refused then: it was judged by its own path, and what
+    /// it would be to the upstream nobody knows.
+    pub fn rewritten(&self) -> Result<Option<PathAndQuery>, (Unwritten, &FieldRef)> {
+        let rewrite = self.options().and_then(|options| options.rewrite.as_ref());
+        let Some(rewrite) = rewrite else { return Ok(None) };
+        let written = rewrite.apply(&self.request.line().target, &self.route.name.path);
+        written.map(Some).map_err(|problem| (problem, &rewrite.field))
     }
 
     /// What rules in shadow would have refused.

@@ -1,14 +1,18 @@
-//! What the owner of a route asks for beyond routing: time-outs, limits and header fields.
+//! What the owner of a route asks for beyond routing: time-outs, limits, header fields and paths.
 //!
 //! No option changes how a request is judged: that is always by what the client sent.
 
 pub mod headers;
+pub mod rewrite;
 
 use std::time::Duration;
 
 use http::HeaderValue;
 
-use crate::{options::headers::HeaderEdits, refs::FieldRef};
+use crate::{
+    options::{headers::HeaderEdits, rewrite::Rewrite},
+    refs::FieldRef,
+};
 
 /// The options of a route, read from the annotations of its Ingress and shared by all its paths.
 #[derive(Debug, Default)]
@@ -23,6 +27,8 @@ pub struct Options {
     pub response_headers: HeaderEdits,
     /// The value of `Strict-Transport-Security` on every answer over TLS, refusals among them.
     pub hsts: Option<HeaderValue>,
+    /// The path that upstreams get in the place of the one that was judged.
+    pub rewrite: Option<Rewrite>,
 }
 
 /// Time-outs of a route. `None` stands for the limit of the whole program.

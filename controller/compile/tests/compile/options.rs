@@ -229,3 +229,73 @@ fn hsts_has_an_age_and_each_directive_once() {
         check_closed(&[("hsts", text)], "hsts", "is not a value of HSTS");
     }
 }
+
+/// The target that the upstream of an Ingress gets, or how the request ends.
+fn upstream_target(annotations: &[(&str, &str)], request: &str) -> String {
+    let world = annotated(annotations);
+    assert_eq!(world.findings(), [] as [&str; 0]);
+    world.upstream_target(request)
+}
+
+#[test]
+fn a_prefix_takes_the_place_of_the_path_of_its_rule() {
+    let to = |prefix, request| upstream_target(&[("rewrite-prefix", prefix)], request);
+    assert_eq!(to("/v2", "GET api.example.com/v1/a?x=/v1"), "/v2/a?x=/v1");
+    assert_eq!(to("/", "GET api.example.com/v1"), "/");
+    assert_eq!(to("/a/%40b", "GET api.example.com/%76%31/c"), "/a/@b/c");
+    for (value, problem) in [
+        ("", "is not a path: path-not-absolute"),
+        ("v2", "is not a path: path-not-absolute"),
+        ("/v2/", "ends in a slash"),
+        ("/a/../b", "is not a path as requests are compared with"),
+        ("//v2", "is not a path as requests are compared with"),
+        ("/a%2fb", "is not a path: encoded-slash"),
+        ("/a?b", "is not a path: path-character"),
+        ("/a b", "is not a path: path-character"),
+        ("/a;b", "has parameters"),
+        ("https://evil.test/", "is not a path: path-not-absolute"),
+    ] {
+        check_closed(&[("rewrite-prefix", value)], "rewrite-prefix", problem);
+    }
+}
+
+#[test]
+fn a_pattern_stands_for_the_whole_path_and_what_does_not_match_goes_nowhere() {
+    let of = |regex, to, request| {
+        upstream_target(&[("rewrite-regex", regex), ("rewrite-to", to)], request)
+    };
+    assert_eq!(of(r"/v1/(\w+)/(.*)", "/$2/$1", "GET api.example.com/v1/a/b/c?q"), "/b/c/a?q");
+    assert_eq!(of("/v1/(a)", "/$1", "GET api.example.com/v1/b"), "NoMatch");
+    assert_eq!(of("/v1(.*)", "/x/$1", "GET api.example.com/v1/../v1/b"), "Ambiguous");
+    let to = ("rewrite-to", "/");
+    for (value, problem) in [
+        ("(", "is not a regular expression: unclosed group"),
+        ("a)(b", "is not a regular expression: "),
+        ("(?=x)", "look-around"),
+        ("(a{1000}){1000}", "bytes of memory"),
+    ] {
+        check_closed(&[("rewrite-regex", value), to], "rewrite-regex", problem);
+    }
+    for (value, problem) in [
+        ("/$2", "`$2` is none of the 1 groups"),
+        ("$1", "is not a path to rewrite to"),
+        ("/a?$1", "is not a path to rewrite to"),
+        ("https://evil.test/$1", "is not a path to rewrite to"),
+        ("/../$1", "is not a path to rewrite to"),
+        ("/a\r\nx: $1", "is not a path to rewrite to"),
+    ] {
+        check_closed(
+            &[("rewrite-regex", "/v1/(.*)"), ("rewrite-to", value)],
+            "rewrite-to",
+            problem,
+        );
+    }
+}
+
+#[test]
+fn options_that_need_or_exclude_each_other_say_so() {
+    check_closed(&[("rewrite-to", "/")], "rewrite-to", "without `whygate.dev/rewrite-regex`");
+    check_closed(&[("rewrite-regex", "/")], "rewrite-regex", "without `whygate.dev/rewrite-to`");
+    let both = [("rewrite-prefix", "/"), ("rewrite-regex", "/"), ("rewrite-to", "/")];
+    check_closed(&both, "rewrite-prefix", "cannot stand beside `whygate.dev/rewrite-regex`");
+}

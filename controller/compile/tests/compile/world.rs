@@ -12,6 +12,7 @@ use decision::{
     decide::{Decision, decide},
     disclosure::Disclosure,
     host::Host,
+    options::rewrite::Unwritten,
     route::Backend,
     time::Timestamp,
     token::NoTokens,
@@ -76,6 +77,19 @@ impl World {
             Decision::Redirect(..) => "308".to_owned(),
             Decision::Deny(_, denial, _) => denial.reason.code().as_str().to_owned(),
             Decision::NotFound(_) => "404".to_owned(),
+        }
+    }
+
+    /// The target that the upstream gets, or why it gets none.
+    pub(crate) fn upstream_target(&self, request: &str) -> String {
+        let decision = decide(&self.compiled.snapshot, read(request), &NoTokens, NOW);
+        let Decision::Forward(cleared) = decision else { return self.ask(request) };
+        match cleared.rewritten() {
+            Ok(target) => {
+                target.unwrap_or_else(|| cleared.request().line().target.clone()).to_string()
+            }
+            Err((Unwritten::NoMatch, _)) => "NoMatch".to_owned(),
+            Err((Unwritten::Ambiguous(_), _)) => "Ambiguous".to_owned(),
         }
     }
 
