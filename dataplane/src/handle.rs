@@ -109,6 +109,12 @@ async fn answer(
             let exchange = Exchange { body, target, origin, case };
             forward(worker, permit, choice, exchange).await
         }
+        Decision::Moved(cleared) => {
+            worker.record.would_deny(case.id, &case.witness, &cleared);
+            case.found(Found::Named(cleared.route().clone()));
+            origin.progress.answered_early(&body);
+            Ok(respond::moved(cleared.redirect()))
+        }
         Decision::Redirect(request, route) => {
             case.found(Found::Named(route));
             Ok(respond::redirect(request.line(), worker.settings.redirect_port))

@@ -96,6 +96,13 @@ impl Progress {
         self.unread.set(true);
     }
 
+    /// A request is answered while its body, if it has one, is still to come.
+    pub(crate) fn answered_early(&self, body: &impl http_body::Body) {
+        if !body.is_end_stream() {
+            self.leave_unread();
+        }
+    }
+
     pub(crate) fn left_unread(&self) -> bool {
         self.unread.get()
     }

@@ -200,6 +200,11 @@ impl InProcess {
             Decision::Forward(cleared) => self.forwarded(cleared),
             Decision::Deny(_, denial, _) => self.denied(&denial),
             Decision::NotFound(_) => self.failed(Code::RouteNotFound),
+            Decision::Moved(cleared) => Verdict {
+                status: cleared.redirect().map(|redirect| redirect.status.as_u16()),
+                forwarded: Some(String::new()),
+                ..Verdict::default()
+            },
             Decision::Redirect(..) => Verdict { status: Some(308), ..Verdict::default() },
         }
     }

@@ -6,6 +6,7 @@
 mod headers;
 mod paths;
 mod quantity;
+mod redirect;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -21,6 +22,7 @@ use crate::{
         headers::{Keys, edits, hsts},
         paths::rewrite,
         quantity::{bytes, duration},
+        redirect::redirect,
     },
 };
 
@@ -43,7 +45,7 @@ const RESPONSE_HEADERS: Keys = Keys {
 
 /// Every annotation that is an option.
 pub(crate) fn keys() -> Vec<&'static str> {
-    [KEYS, &paths::KEYS].concat()
+    [KEYS, &paths::KEYS, &redirect::KEYS].concat()
 }
 
 const KEYS: &[&str] = &[
@@ -132,6 +134,7 @@ pub(crate) fn read(
         response_headers: edits(&mut reader, &RESPONSE_HEADERS, Message::Response),
         hsts: reader.read(HSTS, hsts),
         rewrite: rewrite(&mut reader),
+        redirect: redirect(&mut reader),
     };
     (Some(Arc::new(options)), reader.problems)
 }

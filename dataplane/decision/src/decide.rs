@@ -10,7 +10,7 @@ use crate::{
     denial::{Denial, DenialReason, Failure},
     disclosure::{Disclosure, OnDeny},
     headline::{presented, stage},
-    options::{Options, rewrite::Unwritten},
+    options::{Options, Redirect, rewrite::Unwritten},
     policy::{Alternative, Attachment, Enforcement, Refusal, Rule, Section},
     protection::{Judged, Posture, Protection, Required},
     refs::{FieldRef, RouteName, Site},
@@ -21,11 +21,13 @@ use crate::{
     uncovered::{OpenBy, Uncovered},
 };
 
-/// How a request ends. Total: there is no fifth way.
+/// How a request ends. Total: there is no other way.
 #[derive(Debug)]
 pub enum Decision {
     /// Every check passed.
     Forward(Cleared),
+    /// Every check passed, and the route sends its clients elsewhere.
+    Moved(Cleared),
     /// A host with a certificate was asked in plain text: 308 to the same target with https.
     Redirect(CanonicalRequest, Arc<RouteName>),
     /// Refused; with what its route asks for, if it has one that does.
@@ -38,7 +40,7 @@ impl Decision {
     /// What the route asks for, if there is one that does.
     pub fn options(&self) -> Option<&Arc<Options>> {
         match self {
-            Self::Forward(cleared) => cleared.options(),
+            Self::Forward(cleared) | Self::Moved(cleared) => cleared.options(),
             Self::Deny(_, _, options) => options.as_ref(),
             Self::Redirect(..) | Self::NotFound(_) => None,
         }
@@ -76,6 +78,11 @@ impl Cleared {
     /// What the route asks for beyond judging and forwarding.
     pub fn options(&self) -> Option<&Arc<Options>> {
         self.route.options.as_ref()
+    }
+
+    /// Where the route sends its clients instead of an upstream.
+    pub fn redirect(&self) -> Option<&Redirect> {
+        self.options().and_then(|options| options.redirect.as_ref())
     }
 
     /// The target that the upstream gets in the place of the request's, if the route rewrites.
@@ -187,7 +194,11 @@ pub fn decide_observed(
             }
             // The one reference count on the way of an admitted request that threads share.
             let route = Arc::clone(route);
-            Decision::Forward(Cleared { request, route, would_deny, is_challenge })
+            let cleared = Cleared { request, route, would_deny, is_challenge };
+            match cleared.redirect() {
+                None => Decision::Forward(cleared),
+                Some(_) => Decision::Moved(cleared),
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ pub mod rewrite;
 
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 
 use crate::{
     options::{headers::HeaderEdits, rewrite::Rewrite},
@@ -29,6 +29,17 @@ pub struct Options {
     pub hsts: Option<HeaderValue>,
     /// The path that upstreams get in the place of the one that was judged.
     pub rewrite: Option<Rewrite>,
+    /// Where clients are sent whose requests pass; then no upstream sees them.
+    pub redirect: Option<Redirect>,
+}
+
+/// The answer to every request of a route that passes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// A whole URL of the manifest: no client has a say in it.
+    pub location: HeaderValue,
+    /// 301, 302, 307 or 308 (RFC 9110 section 15.4).
+    pub status: StatusCode,
 }
 
 /// Time-outs of a route. `None` stands for the limit of the whole program.

@@ -3,3 +3,4 @@
 mod headers;
 mod limits;
 mod paths;
+mod redirects;

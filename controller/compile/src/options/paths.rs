@@ -7,8 +7,8 @@ use decision::{
 
 use super::{Reader, Wrong};
 
-const PREFIX: &str = "whygate.dev/rewrite-prefix";
-const REGEX: &str = "whygate.dev/rewrite-regex";
+pub(super) const PREFIX: &str = "whygate.dev/rewrite-prefix";
+pub(super) const REGEX: &str = "whygate.dev/rewrite-regex";
 const TO: &str = "whygate.dev/rewrite-to";
 
 pub(super) const KEYS: [&str; 3] = [PREFIX, REGEX, TO];

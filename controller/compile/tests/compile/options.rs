@@ -299,3 +299,52 @@ fn options_that_need_or_exclude_each_other_say_so() {
     let both = [("rewrite-prefix", "/"), ("rewrite-regex", "/"), ("rewrite-to", "/")];
     check_closed(&both, "rewrite-prefix", "cannot stand beside `whygate.dev/rewrite-regex`");
 }
+
+#[test]
+fn a_redirect_goes_to_a_whole_url_of_the_manifest() {
+    let read = |annotations: &[(&str, &str)]| {
+        let world = annotated(annotations);
+        assert_eq!(world.findings(), [] as [&str; 0]);
+        world.ask(REQUEST)
+    };
+    let to = ("redirect", "https://www.example.com/new?a=b");
+    assert_eq!(read(&[to]), "302");
+    for status in ["301", "302", "307", "308"] {
+        assert_eq!(read(&[to, ("redirect-status", status)]), status);
+    }
+    for value in ["", "200", "303", "300", "moved", "0302"] {
+        let both = [to, ("redirect-status", value)];
+        check_closed(&both, "redirect-status", "is not a status of a redirect");
+    }
+    for value in [
+        "",
+        "/new",
+        "//evil.test",
+        "www.example.com",
+        "https:/evil.test",
+        "https://",
+        "https:///x",
+        "https://a@evil.test/",
+        "https://a:b@evil.test/",
+        "https://evil.test\\@example.com/",
+        "https://example.com/#x",
+        "https://example.com/a b",
+        "https://exämple.com/",
+        "https://example.com/\r\nset-cookie: a=b",
+        "javascript:alert(1)",
+        "data:text/html,x",
+        "ftp://example.com/",
+        "HTTPS://example.com/",
+        "https://example.com:99999/",
+        "https://$host/$uri/{x}",
+    ] {
+        check_closed(&[("redirect", value)], "redirect", "is not a URL to redirect to");
+    }
+    check_closed(
+        &[("redirect-status", "302")],
+        "redirect-status",
+        "without `whygate.dev/redirect`",
+    );
+    let both = [to, ("rewrite-prefix", "/")];
+    check_closed(&both, "rewrite-prefix", "cannot stand beside `whygate.dev/redirect`");
+}

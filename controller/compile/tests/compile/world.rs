@@ -74,6 +74,9 @@ impl World {
                 Backend::Service(port) => port.to_string(),
                 Backend::Missing { problem, .. } => format!("BackendMissing: {problem}"),
             },
+            Decision::Moved(cleared) => cleared
+                .redirect()
+                .map_or_else(String::new, |moved| moved.status.as_str().to_owned()),
             Decision::Redirect(..) => "308".to_owned(),
             Decision::Deny(_, denial, _) => denial.reason.code().as_str().to_owned(),
             Decision::NotFound(_) => "404".to_owned(),
@@ -102,7 +105,7 @@ impl World {
                 Backend::Missing { remedy, .. } => remedy.to_string(),
                 Backend::Service(_) => String::new(),
             },
-            Decision::Redirect(..) | Decision::NotFound(_) => String::new(),
+            Decision::Moved(_) | Decision::Redirect(..) | Decision::NotFound(_) => String::new(),
         }
     }
 

@@ -300,7 +300,9 @@ pub(crate) fn told(decision: &Decision) -> String {
     match decision {
         Decision::Forward(cleared) => format!("{:?} {:?}", cleared.route(), cleared.would_deny()),
         Decision::Deny(_, denial, _) => format!("{denial:?}"),
-        Decision::Redirect(..) | Decision::NotFound(_) => format!("{decision:?}"),
+        Decision::Moved(_) | Decision::Redirect(..) | Decision::NotFound(_) => {
+            format!("{decision:?}")
+        }
     }
 }
 
