@@ -125,6 +125,7 @@ impl<'a> Shape<'a> {
         | DenialReason::PolicyUnenforceable { field, .. }
         | DenialReason::RouteInvalid { field, .. }
         | DenialReason::BodyTooLarge { field, .. }
+        | DenialReason::OriginNotAllowed { field, .. }
         | DenialReason::PolicyRequired { by: ClosedBy::Annotation(field) } = reason
         {
             shape.field = Some(field);

@@ -4,6 +4,7 @@ pub(crate) mod headers;
 
 use std::rc::Rc;
 
+use decision::options::cors::Cors;
 use http::{Method, Request, Response, StatusCode, Uri, Version, uri::PathAndQuery};
 use hyper::body::Incoming;
 
@@ -53,6 +54,9 @@ pub(crate) async fn forward(
             let (mut parts, incoming, lease) = answer.into_parts();
             headers::of_response(&mut parts.headers, is_head, parts.status);
             if let Some(options) = case.options() {
+                if options.cors.is_some() {
+                    Cors::silence(&mut parts.headers);
+                }
                 options.response_headers.apply(&mut parts.headers);
             }
             let download =

@@ -115,6 +115,11 @@ async fn answer(
             origin.progress.answered_early(&body);
             Ok(respond::moved(cleared.redirect()))
         }
+        Decision::Preflight(_, route) => {
+            case.found(Found::Named(route.name.clone()));
+            origin.progress.answered_early(&body);
+            Ok(respond::preflight(&route))
+        }
         Decision::Redirect(request, route) => {
             case.found(Found::Named(route));
             Ok(respond::redirect(request.line(), worker.settings.redirect_port))

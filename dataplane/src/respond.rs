@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use bytes::Bytes;
-use decision::{canonical::Line, code::Code, disclosure::Disclosure, options::Redirect};
+use decision::{
+    canonical::Line, code::Code, disclosure::Disclosure, options::Redirect, route::Route,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use crate::{
@@ -103,6 +105,16 @@ pub(crate) fn moved(redirect: Option<&Redirect>) -> Response<ResponseBody> {
     if let Some(Redirect { location, status }) = redirect {
         *response.status_mut() = *status;
         response.headers_mut().insert(header::LOCATION, location.clone());
+    }
+    response
+}
+
+/// The answer to a browser that asks whether pages of another origin may call.
+pub(crate) fn preflight(route: &Route) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    if let Some(cors) = route.options.as_deref().and_then(|options| options.cors.as_ref()) {
+        cors.permit(response.headers_mut());
     }
     response
 }

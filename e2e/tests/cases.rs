@@ -83,7 +83,12 @@ fn every_code_is_expected_by_some_test() -> anyhow::Result<()> {
 
 /// What no manifest and well-framed request alone can bring about, and the file and the test that
 /// do: with an upstream that fails, a body that stops, bytes of their own.
-const BEHIND_THE_CORPUS: [(Code, &str, &str); 7] = [
+const BEHIND_THE_CORPUS: [(Code, &str, &str); 8] = [
+    (
+        Code::BodyTooLarge,
+        "dataplane/tests/proxy/options/limits.rs",
+        "a_body_that_announces_too_much_is_a_413_that_names_annotation_and_limit",
+    ),
     (
         Code::EncodingNotSupported,
         "e2e/tests/bypass.rs",
@@ -205,6 +210,9 @@ impl InProcess {
                 forwarded: Some(String::new()),
                 ..Verdict::default()
             },
+            Decision::Preflight(..) => {
+                Verdict { status: Some(204), forwarded: Some(String::new()), ..Verdict::default() }
+            }
             Decision::Redirect(..) => Verdict { status: Some(308), ..Verdict::default() },
         }
     }

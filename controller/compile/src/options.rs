@@ -3,6 +3,7 @@
 //! A value that is not understood closes the Ingress, whatever it is about: some options protect,
 //! and a list of those that do not would be one more thing to know by heart.
 
+mod cors;
 mod headers;
 mod paths;
 mod quantity;
@@ -19,6 +20,7 @@ use crate::{
     finding::Problem,
     metadata::annotation_path,
     options::{
+        cors::cors,
         headers::{Keys, edits, hsts},
         paths::rewrite,
         quantity::{bytes, duration},
@@ -45,7 +47,7 @@ const RESPONSE_HEADERS: Keys = Keys {
 
 /// Every annotation that is an option.
 pub(crate) fn keys() -> Vec<&'static str> {
-    [KEYS, &paths::KEYS, &redirect::KEYS].concat()
+    [KEYS, &paths::KEYS, &redirect::KEYS, &cors::KEYS].concat()
 }
 
 const KEYS: &[&str] = &[
@@ -135,6 +137,7 @@ pub(crate) fn read(
         hsts: reader.read(HSTS, hsts),
         rewrite: rewrite(&mut reader),
         redirect: redirect(&mut reader),
+        cors: cors(&mut reader),
     };
     (Some(Arc::new(options)), reader.problems)
 }

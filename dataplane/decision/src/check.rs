@@ -78,6 +78,9 @@ pub struct Facts<'a> {
     pub tokens: &'a dyn VerifiedTokens,
     /// The API keys of the installation.
     pub subscriptions: &'a Subscriptions,
+    /// Whether a browser asks ahead of the request that counts: no credentials come with that, and
+    /// its method is not the one that rules require.
+    pub preflight: bool,
     /// Whether the request is refused already, so that nothing costly is done any more.
     pub refused: bool,
 }

@@ -181,6 +181,11 @@ codes! {
         meaning: "A requirement lists methods and the request's is not among them.",
         remedy: "Use one of the listed methods, or add the method to `methods`.",
     }
+    OriginNotAllowed FORBIDDEN Client {
+        client: "Pages of this origin may not call this service.",
+        meaning: "A browser asked by a preflight whether pages of an origin may call, and the route's `whygate.dev/cors-origins` does not list it. No other request is ever refused for its origin.",
+        remedy: "Add the origin to `whygate.dev/cors-origins` of the Ingress, if its pages should call.",
+    }
     RuleMatched FORBIDDEN Client {
         client: "The request is blocked here.",
         meaning: "Every check of a `deny` rule, other than by address alone, matched the request.",

@@ -10,7 +10,7 @@ use crate::{
     denial::{Denial, DenialReason, Failure},
     disclosure::{Disclosure, OnDeny},
     headline::{presented, stage},
-    options::{Options, Redirect, rewrite::Unwritten},
+    options::{Options, Redirect, cors::Cors, rewrite::Unwritten},
     policy::{Alternative, Attachment, Enforcement, Refusal, Rule, Section},
     protection::{Judged, Posture, Protection, Required},
     refs::{FieldRef, RouteName, Site},
@@ -28,6 +28,9 @@ pub enum Decision {
     Forward(Cleared),
     /// Every check passed, and the route sends its clients elsewhere.
     Moved(Cleared),
+    /// A browser asks whether pages of an origin may call, and they may. Answered by us: credentials
+    /// were not judged, so it is nothing that could be forwarded.
+    Preflight(CanonicalRequest, Arc<Route>),
     /// A host with a certificate was asked in plain text: 308 to the same target with https.
     Redirect(CanonicalRequest, Arc<RouteName>),
     /// Refused; with what its route asks for, if it has one that does.
@@ -37,10 +40,22 @@ pub enum Decision {
 }
 
 impl Decision {
+    /// The request, as it was judged.
+    pub fn request(&self) -> &CanonicalRequest {
+        match self {
+            Self::Forward(cleared) | Self::Moved(cleared) => cleared.request(),
+            Self::Preflight(request, _)
+            | Self::Redirect(request, _)
+            | Self::Deny(request, _, _)
+            | Self::NotFound(request) => request,
+        }
+    }
+
     /// What the route asks for, if there is one that does.
     pub fn options(&self) -> Option<&Arc<Options>> {
         match self {
             Self::Forward(cleared) | Self::Moved(cleared) => cleared.options(),
+            Self::Preflight(_, route) => route.options.as_ref(),
             Self::Deny(_, _, options) => options.as_ref(),
             Self::Redirect(..) | Self::NotFound(_) => None,
         }
@@ -174,15 +189,19 @@ pub fn decide_observed(
     if route.redirect_to_https && is_plain && !is_challenge {
         return Decision::Redirect(request, Arc::clone(&route.name));
     }
+    let cors = route.options.as_deref().and_then(|options| options.cors.as_ref());
+    let cors = cors.filter(|_| Cors::is_preflight(&request.line().method, request.headers()));
     let facts = Facts {
         request: &request,
         now,
         tokens,
         subscriptions: &snapshot.subscriptions,
+        preflight: cors.is_some(),
         refused: false,
     };
     match judge_route(route, is_challenge, facts, observer) {
         Err(denial) => Decision::Deny(request, denial, route.options.clone()),
+        Ok(_) if let Some(cors) = cors => preflight(cors, request, route),
         Ok(would_deny) => {
             if let Posture::Enforce(protection) = &route.posture {
                 protection.withheld().iter().for_each(|name| request.remove_header(name));
@@ -208,6 +227,24 @@ const CREDENTIALS: [HeaderName; 2] = [header::AUTHORIZATION, header::COOKIE];
 
 fn is_reading(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// The answer to a browser that asks ahead, once the rules that need no credential let it pass.
+fn preflight(cors: &Cors, request: CanonicalRequest, route: &Arc<Route>) -> Decision {
+    if cors.allowed(request.headers()).is_some() {
+        return Decision::Preflight(request, Arc::clone(route));
+    }
+    let origins = request.headers().get_all(header::ORIGIN).iter();
+    let origins = origins.map(|origin| String::from_utf8_lossy(origin.as_bytes()));
+    let origin: String = origins.collect::<Vec<_>>().join(", ").chars().take(128).collect();
+    let reason =
+        DenialReason::OriginNotAllowed { origin: origin.into(), field: cors.field.clone() };
+    let mut denial = Denial { route: Some(Arc::clone(&route.name)), ..Denial::of_request(reason) };
+    if let Posture::Enforce(protection) = &route.posture {
+        let told = disclosure(protection, &matching(protection, &request));
+        denial.disclosure = denial.disclosure.min(told);
+    }
+    Decision::Deny(request, Box::new(denial), route.options.clone())
 }
 
 /// A request on a connection that was opened for a host of another namespace (RFC 9110 section 15.5.20).
@@ -250,9 +287,7 @@ fn judge_protected(
     facts: Facts<'_>,
     observer: &mut impl Observer,
 ) -> Verdict {
-    // Once for each policy, not once for each rule: narrowings may be long.
-    let matching: Vec<bool> =
-        protection.attachments().iter().map(|it| it.matches(facts.request)).collect();
+    let matching = matching(protection, facts.request);
     let refusal = unreadable(protection, &matching)
         .or_else(|| if is_challenge { None } else { coverage(protection, &matching) });
     if let Some(refusal) = refusal {
@@ -261,7 +296,11 @@ fn judge_protected(
         return Err(denial);
     }
     let (mut failed, mut would_deny): (Vec<Failed<'_>>, _) = (Vec::new(), Vec::new());
-    let counts = |judged: &Judged<'_>| !is_challenge || judged.section == Section::Deny;
+    let counts = |judged: &Judged<'_>| {
+        let admits = is_challenge && judged.section == Section::Require;
+        let asks = facts.preflight && judged.rule.needs_credential();
+        !admits && !asks
+    };
     for judged in protection.sequence(&matching).filter(counts) {
         let facts = Facts { refused: !failed.is_empty(), ..facts };
         let Err(failure) = judge_rule(judged, facts, observer) else { continue };
@@ -274,6 +313,12 @@ fn judge_protected(
         return Ok(would_deny);
     }
     Err(headline(failed, disclosure(protection, &matching), route))
+}
+
+/// Which policies speak of a request. Once for each policy, not once for each rule: narrowings may
+/// be long.
+fn matching(protection: &Protection, request: &CanonicalRequest) -> Vec<bool> {
+    protection.attachments().iter().map(|attachment| attachment.matches(request)).collect()
 }
 
 /// What is refused before any rule: a policy that is not resolved.
@@ -409,7 +454,15 @@ fn judge_alternative(
 ) -> Found {
     let (mut unknown, mut last) = (None, None);
     for check in alternative.checks() {
-        let outcome = check.judge(facts);
+        let outcome = match &check.demand {
+            // Which methods are required is asked of the request to come.
+            Demand::Method(_) if facts.preflight && judged.section == Section::Require => {
+                Outcome::Met(Evidence::Method)
+            }
+            Demand::Address(_) | Demand::Method(_) | Demand::Token(_) | Demand::Subscription(_) => {
+                check.judge(facts)
+            }
+        };
         let (section, enforcement) = (judged.section, judged.rule.enforcement);
         observer.step(Step::Checked { site: &check.site, section, enforcement, outcome: &outcome });
         let failure =

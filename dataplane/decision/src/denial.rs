@@ -72,6 +72,8 @@ pub enum DenialReason {
     PlanNotAccepted { subscription: ResourceRef, plan: ResourceRef, accepted: Box<[ResourceRef]> },
     /// See [`Code::MethodRefused`].
     MethodRefused { method: Method, allowed: Box<str> },
+    /// See [`Code::OriginNotAllowed`]; `field` lists those that are.
+    OriginNotAllowed { origin: Box<str>, field: FieldRef },
     /// See [`Code::RuleMatched`]; `matched` says which fields held what.
     RuleMatched { matched: Box<str> },
     /// See [`Code::PolicyRequired`].
@@ -171,6 +173,7 @@ impl DenialReason {
             Self::SubscriptionInvalid { .. } => Code::SubscriptionInvalid,
             Self::PlanNotAccepted { .. } => Code::PlanNotAccepted,
             Self::MethodRefused { .. } => Code::MethodRefused,
+            Self::OriginNotAllowed { .. } => Code::OriginNotAllowed,
             Self::RuleMatched { .. } => Code::RuleMatched,
             Self::PolicyRequired { .. } => Code::PolicyRequired,
             Self::PolicyInvalid { .. } => Code::PolicyInvalid,
@@ -250,6 +253,7 @@ impl DenialReason {
             | Self::PolicyUnenforceable { field, .. }
             | Self::RouteInvalid { field, .. }
             | Self::BodyTooLarge { field, .. }
+            | Self::OriginNotAllowed { field, .. }
             | Self::PolicyRequired { by: ClosedBy::Annotation(field) } => Some(field.clone()),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! No option changes how a request is judged: that is always by what the client sent.
 
+pub mod cors;
 pub mod headers;
 pub mod rewrite;
 
@@ -10,7 +11,7 @@ use std::time::Duration;
 use http::{HeaderValue, StatusCode};
 
 use crate::{
-    options::{headers::HeaderEdits, rewrite::Rewrite},
+    options::{cors::Cors, headers::HeaderEdits, rewrite::Rewrite},
     refs::FieldRef,
 };
 
@@ -31,6 +32,8 @@ pub struct Options {
     pub rewrite: Option<Rewrite>,
     /// Where clients are sent whose requests pass; then no upstream sees them.
     pub redirect: Option<Redirect>,
+    /// What browsers are told when pages of other origins call.
+    pub cors: Option<Cors>,
 }
 
 /// The answer to every request of a route that passes.

@@ -13,7 +13,12 @@ use std::{
 
 use dataplane::{Certificates, Dataplane, DenialSample, EndpointTable, Inputs, Limits, Settings};
 use decision::{
-    check::{Check, Demand, address::AddressCheck, method::MethodCheck},
+    check::{
+        Check, Demand,
+        address::AddressCheck,
+        method::MethodCheck,
+        subscription::{AcceptedPlan, SubscriptionCheck},
+    },
     client::AddressSource,
     disclosure::OnDeny,
     host::HostPattern,
@@ -242,6 +247,13 @@ pub(crate) fn require(network: &str, enforcement: Enforcement) -> Posture {
 /// A policy that asks for one method.
 pub(crate) fn require_method(method: Method) -> Posture {
     demand(Demand::Method(MethodCheck { methods: [method].into() }), Enforcement::Enforce)
+}
+
+/// A policy that asks for an API key, which nobody has.
+pub(crate) fn require_key() -> Posture {
+    let plan = ResourceRef::new(Kind::AccessPlan, "shop", "gold");
+    let plans = Box::new([AcceptedPlan { plan, lack: None }]);
+    demand(Demand::Subscription(SubscriptionCheck { plans }), Enforcement::Enforce)
 }
 
 /// A policy with one rule of one check.

@@ -79,6 +79,7 @@ impl World {
                 .map_or_else(String::new, |moved| moved.status.as_str().to_owned()),
             Decision::Redirect(..) => "308".to_owned(),
             Decision::Deny(_, denial, _) => denial.reason.code().as_str().to_owned(),
+            Decision::Preflight(..) => "204".to_owned(),
             Decision::NotFound(_) => "404".to_owned(),
         }
     }
@@ -105,7 +106,10 @@ impl World {
                 Backend::Missing { remedy, .. } => remedy.to_string(),
                 Backend::Service(_) => String::new(),
             },
-            Decision::Moved(_) | Decision::Redirect(..) | Decision::NotFound(_) => String::new(),
+            Decision::Moved(_)
+            | Decision::Preflight(..)
+            | Decision::Redirect(..)
+            | Decision::NotFound(_) => String::new(),
         }
     }
 

@@ -70,6 +70,7 @@ samples! {
         accepted: Box::new([ResourceRef::new(Kind::AccessPlan, "shop", "gold")]),
     },
     MethodRefused { method: Method::PUT, allowed: "GET, HEAD".into() },
+    OriginNotAllowed { origin: "null".into(), field: field() },
     RuleMatched { matched: "methods holds PUT".into() },
     PolicyRequired { by: ClosedBy::Flag },
     PolicyInvalid { field: field(), problem: "unknown field".into(), remedy: None },
@@ -141,6 +142,7 @@ fn nothing_that_a_manifest_holds_turns_or_breaks_a_sentence() {
         DenialReason::PolicyUnenforceable { field: field(), problem: problem(), remedy: remedy() },
         DenialReason::PolicyRequired { by: ClosedBy::Annotation(field()) },
         DenialReason::BodyTooLarge { length: None, limit: 8, field: field() },
+        DenialReason::OriginNotAllowed { origin: evil().into(), field: field() },
         DenialReason::CredentialStoreUnavailable {
             resource: policy(),
             problem: problem(),

@@ -11,6 +11,7 @@ mod combination;
 mod evaluation;
 mod forms;
 mod key_sets;
+mod preflights;
 mod requests;
 mod routing;
 mod signer;

@@ -300,7 +300,10 @@ pub(crate) fn told(decision: &Decision) -> String {
     match decision {
         Decision::Forward(cleared) => format!("{:?} {:?}", cleared.route(), cleared.would_deny()),
         Decision::Deny(_, denial, _) => format!("{denial:?}"),
-        Decision::Moved(_) | Decision::Redirect(..) | Decision::NotFound(_) => {
+        Decision::Moved(_)
+        | Decision::Preflight(..)
+        | Decision::Redirect(..)
+        | Decision::NotFound(_) => {
             format!("{decision:?}")
         }
     }
