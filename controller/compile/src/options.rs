@@ -70,9 +70,18 @@ struct Wrong {
     remedy: String,
 }
 
+/// Longest message in characters: annotations may have hundreds of kilobytes, and every refusal of
+/// their routes repeats what is wrong.
+const LONGEST: usize = 300;
+
 impl Wrong {
     fn new(message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { message: message.into(), remedy: remedy.into() }
+        let mut message = message.into();
+        if let Some((end, _)) = message.char_indices().nth(LONGEST) {
+            message.truncate(end);
+            message.push('…');
+        }
+        Self { message, remedy: remedy.into() }
     }
 }
 
@@ -156,4 +165,17 @@ fn timeouts(reader: &mut Reader<'_>) -> Timeouts {
 fn body_limit(reader: &mut Reader<'_>) -> Option<BodyLimit> {
     let bytes = reader.read(BODY_LIMIT, bytes)?;
     Some(BodyLimit { bytes, field: reader.field(BODY_LIMIT) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_is_documented() {
+        let page = include_str!("../../docs/options.md");
+        for key in keys() {
+            assert!(page.contains(&format!("`{key}")), "{key}");
+        }
+    }
 }

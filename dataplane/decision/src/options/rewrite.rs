@@ -11,6 +11,9 @@ use crate::{path, refs::FieldRef};
 /// Longest path that a rewriting may make, in bytes: 16,384. A template repeats what it captures.
 pub const LONGEST: usize = 16 * 1024;
 
+/// Longest path that a pattern is tried on, in bytes: 2,048. A longer one does not match.
+pub const LONGEST_MATCHED: usize = 2 * 1024;
+
 /// Longest pattern and longest template, in bytes: 512.
 pub const LONGEST_PATTERN: usize = 512;
 
@@ -60,7 +63,8 @@ impl Rewrite {
         let written = match &self.rule {
             Rule::Prefix(prefix) => replace_prefix(target.path(), route, prefix),
             Rule::Pattern(pattern, template) => {
-                let captures = pattern.0.captures(target.path().as_bytes());
+                let path = Some(target.path()).filter(|path| path.len() <= LONGEST_MATCHED);
+                let captures = path.and_then(|path| pattern.0.captures(path.as_bytes()));
                 template.fill(&captures.ok_or(Unwritten::NoMatch)?)
             }
         };
@@ -300,7 +304,11 @@ mod tests {
     #[test]
     fn a_pattern_that_kills_others_is_matched_in_linear_time() {
         let evil = by_pattern("/(a+)+(a|aa)*(.*a){12}$", "/x");
-        let request = format!("/{}!", "a".repeat(8_000));
+        let long = |length| format!("/{}", "a".repeat(length));
+        let copy = by_pattern("/(a*)", "/$1");
+        assert!(applied(&copy, &long(LONGEST_MATCHED - 1), "/").is_ok());
+        assert_eq!(applied(&copy, &long(LONGEST_MATCHED), "/"), Err(Unwritten::NoMatch));
+        let request = format!("/{}!", "a".repeat(2_000));
         assert_eq!(applied(&evil, &request, "/"), Err(Unwritten::NoMatch));
     }
 

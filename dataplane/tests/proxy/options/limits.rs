@@ -191,6 +191,12 @@ async fn over_http_2_a_body_without_a_length_is_counted_and_its_connection_goes_
         let answer = timeout(HANGS, sender.send_request(request)).await.unwrap().unwrap();
         assert_eq!(answer.status(), expected);
     }
+    let frame = http_body::Frame::data(bytes::Bytes::from_static(b"0123456789XYZ"));
+    let frames = futures::stream::iter([Ok::<_, std::convert::Infallible>(frame)]);
+    let lying = Request::post("http://shop.test/").header("content-length", "5");
+    let lying = lying.body(StreamBody::new(frames).boxed()).unwrap();
+    let answer = timeout(HANGS, sender.send_request(lying)).await.unwrap();
+    assert!(answer.is_err() || !answer.unwrap().status().is_success(), "a length that lies");
     let full = Full::new(bytes::Bytes::from_static(b"0123456789X")).boxed();
     let announced = Request::post("http://shop.test/").body(full).unwrap();
     let answer = timeout(HANGS, sender.send_request(announced)).await.unwrap().unwrap();
