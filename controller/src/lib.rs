@@ -16,6 +16,7 @@ pub mod output;
 pub mod pages;
 pub mod pipeline;
 mod port;
+pub mod pulse;
 pub mod ready_file;
 pub mod settings;
 pub mod source;
