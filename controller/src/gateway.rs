@@ -170,6 +170,7 @@ async fn measure(
         if let Some(outcome) = outcome.borrow_and_update().as_ref() {
             admin.findings.set(i64::try_from(outcome.findings.len()).unwrap_or(i64::MAX));
             admin.compile_seconds.set(outcome.took.as_secs_f64());
+            admin.expiries.set(&outcome.expiries);
         }
     }
 }

@@ -8,6 +8,7 @@ mod backend;
 mod cause;
 pub mod cli;
 pub mod denials;
+pub mod expiry;
 pub mod gateway;
 pub mod inspect;
 pub mod leader;

@@ -3,13 +3,15 @@
 //! Endpoints have a short line of their own below: they change far more often than routes.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use compile::{Before, Compiled, Finding, IngressSummary, Resources, Status};
 use dataplane::{Certificate, Certificates, EndpointTable, Inputs};
-use decision::snapshot::Snapshot;
+use decision::{refs::ResourceRef, snapshot::Snapshot};
+use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use prometheus_client::metrics::counter::Counter;
 use tokio::{
@@ -43,6 +45,8 @@ pub struct Outcome {
     pub statuses: Vec<Status>,
     /// The Ingresses of ours.
     pub ingresses: Vec<IngressSummary>,
+    /// When the certificates that handshakes get expire, by Secret.
+    pub expiries: BTreeMap<ResourceRef, Timestamp>,
     /// How many routes there are.
     pub routes: usize,
     /// How long compiling took.
@@ -69,6 +73,7 @@ impl Outcome {
             findings,
             statuses,
             ingresses,
+            expiries: certificates.expiries(),
             routes,
             took: begun.elapsed(),
             next,
