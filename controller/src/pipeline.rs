@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use compile::{Before, Compiled, Finding, IngressSummary, Resources, Status};
+use compile::{Before, Compiled, Finding, IngressSummary, Resources, Status, finding::Reason};
 use dataplane::{Certificate, Certificates, EndpointTable, Inputs};
 use decision::{refs::ResourceRef, snapshot::Snapshot};
 use jiff::Timestamp;
@@ -79,6 +79,18 @@ impl Outcome {
             next,
         };
         (outcome, table_of(certificates))
+    }
+
+    /// Says so if the class of the settings is another controller's, and no class is ours: then no
+    /// Ingress can be served that names a class.
+    pub fn foreign_class(&self, settings: &compile::Settings) -> Option<String> {
+        let classes = self.resources.ingress_classes.iter();
+        let mut controllers = classes.filter_map(|class| class.spec.as_ref()?.controller.as_ref());
+        let is_served = settings.watch_ingress_without_class
+            || controllers.any(|controller| *controller == settings.controller_name);
+        let conflict = |finding: &&Finding| finding.reason == Reason::ClassConflict;
+        let conflict = self.findings.iter().find(conflict).filter(|_| !is_served);
+        conflict.map(ToString::to_string)
     }
 }
 

@@ -10,7 +10,10 @@ use tokio::time::Instant;
 
 e2e::suite!(
     needs: [Program, Kubernetes],
-    tests: [both_enforce_and_a_killed_leader_is_replaced_within_20_seconds],
+    tests: [
+        both_enforce_and_a_killed_leader_is_replaced_within_20_seconds,
+        a_second_release_of_the_same_class_is_told_of,
+    ],
 );
 
 const LONG: Duration = Duration::from_mins(1);
@@ -79,4 +82,21 @@ async fn both_enforce_and_a_killed_leader_is_replaced_within_20_seconds() -> any
         Ok(())
     })
     .await
+}
+
+async fn a_second_release_of_the_same_class_is_told_of() -> anyhow::Result<()> {
+    /// Statuses are looked at every 15 s, and two releases have to meet twice.
+    const TURNS: Duration = Duration::from_mins(2);
+
+    let cluster = Cluster::start().await?;
+    let shop = Shop::open(&cluster.server, "releases", 91).await?;
+    cluster.server.apply(&shop.ingress(None))?;
+    let kubeconfig = cluster.account("releases")?;
+    let first = Whygate::run(&kubeconfig, &["--publish-address=192.0.2.1"]).await?;
+    let second = Whygate::run(&kubeconfig, &["--publish-address=192.0.2.2"]).await?;
+    for release in [&first, &second] {
+        let said = release.line(TURNS, "somebody else writes the status").await?;
+        ensure!(said.contains("releases/web") && said.contains("--controller-name"), "{said}");
+    }
+    Ok(())
 }
