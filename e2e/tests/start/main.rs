@@ -182,7 +182,7 @@ async fn missing_definition_is_named_and_awaited() -> anyhow::Result<()> {
 }
 
 async fn older_definition_is_named_with_its_number_and_awaited() -> anyhow::Result<()> {
-    const NUMBER: &str = "whygate.dev/schema: \"1\"";
+    const NUMBER: &str = "whygate.dev/schema: \"2\"";
 
     let server = ApiServer::start().await?;
     let plans = fs::read_to_string(cluster::schemas()?.join("accessplans.yaml"))?;
@@ -190,7 +190,7 @@ async fn older_definition_is_named_with_its_number_and_awaited() -> anyhow::Resu
     server.apply_folder(&cluster::schemas()?)?;
     for (fourth, older, said) in [
         (6, "whygate.dev/schema: \"0\"", "has schema 0, and this program needs 2"),
-        (7, "whygate.dev/other: \"1\"", "has no schema number, and this program needs 2"),
+        (7, "whygate.dev/other: \"2\"", "has no schema number, and this program needs 2"),
     ] {
         server.apply(&plans.replace(NUMBER, older))?;
         let place = Place::new(fourth);
