@@ -23,7 +23,7 @@ use prometheus_client::{
 };
 use tokio::net::TcpListener;
 
-use crate::{denials::collect::Counts, supervise::Health};
+use crate::{denials::collect::Counts, expiry::Expiries, pulse::Watches, supervise::Health};
 
 /// What is still missing before traffic may come, by topic.
 #[derive(Clone, Debug, Default)]
@@ -64,6 +64,10 @@ pub struct Admin {
     pub compiles_hurried: Counter,
     /// Watches that ended with an error.
     pub watch_errors: Counter,
+    /// When certificates expire.
+    pub expiries: Expiries,
+    /// When each watch last heard from the API server.
+    pub watches: Watches,
     /// Deletions that were ignored because the definition itself is being deleted.
     pub deletions_ignored: Counter,
     /// Objects that stay in force though their definition was removed.
@@ -153,6 +157,8 @@ impl Admin {
             "Deletions that came from the removal of a definition",
             self.deletions_ignored.clone(),
         );
+        registry.register_collector(Box::new(self.watches.clone()));
+        registry.register_collector(Box::new(self.expiries.clone()));
         // Writing to a String cannot fail.
         let _ = encode_registry(&mut text, &registry);
         let _ = writeln!(text, "# EOF");

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    admin::{self, Admin, ListenError},
+    admin::{self, Admin, ListenError, Readiness},
     denials::{
         aggregate::Pace,
         collect::{Collector, Totals},
@@ -138,8 +138,10 @@ impl Gateway {
     /// # Errors
     /// If a port is in use or forbidden.
     pub async fn start(mut self) -> Result<Option<Serving>, GatewayError> {
+        let settings = self.flags.compile(self.place);
+        let readiness = self.admin.readiness.clone();
         tokio::select! {
-            ready = self.pipeline.ready() => ready?,
+            ready = prepared(self.pipeline.clone(), readiness, settings, self.place) => ready?,
             _ = self.signals.wait() => {
                 self.supervisor.stop().await;
                 return Ok(None);
@@ -159,6 +161,33 @@ impl Gateway {
     }
 }
 
+/// Waits until there is something to serve by: everything was listed and compiled, and in a cluster
+/// the class is not another controller's.
+async fn prepared(
+    pipeline: Pipeline,
+    readiness: Readiness,
+    settings: compile::Settings,
+    place: Surroundings,
+) -> Result<(), RecvError> {
+    pipeline.ready().await?;
+    let mut outcome = pipeline.outcome();
+    let mut said = None;
+    loop {
+        let newest = outcome.borrow_and_update().clone();
+        let foreign = newest.and_then(|newest| newest.foreign_class(&settings));
+        let Some(sentence) = foreign.filter(|_| place == Surroundings::Cluster) else {
+            readiness.has("class");
+            return Ok(());
+        };
+        if said.as_ref() != Some(&sentence) {
+            tracing::warn!(error = sentence, "There is no class to serve");
+            readiness.lacks("class", sentence.clone());
+            said = Some(sentence);
+        }
+        outcome.changed().await?;
+    }
+}
+
 /// Keeps the gauges of the newest snapshot.
 async fn measure(
     mut outcome: watch::Receiver<Option<Arc<Outcome>>>,
@@ -170,6 +199,7 @@ async fn measure(
         if let Some(outcome) = outcome.borrow_and_update().as_ref() {
             admin.findings.set(i64::try_from(outcome.findings.len()).unwrap_or(i64::MAX));
             admin.compile_seconds.set(outcome.took.as_secs_f64());
+            admin.expiries.set(&outcome.expiries);
         }
     }
 }

@@ -30,7 +30,7 @@ use tokio::{
 pub use self::enforced::Enforced;
 use self::observed::Observed;
 pub use self::owner::owner;
-use crate::pipeline::Outcome;
+use crate::{cause::missing_verb, pipeline::Outcome};
 
 /// Who writes, as `kubectl get --show-managed-fields` shows it.
 pub const FIELD_MANAGER: &str = "whygate";
@@ -192,10 +192,13 @@ impl Member {
         self.left = true;
         self.membership.send_replace(Membership::following());
         let name = self.identity.of_replica();
-        // Whoever cannot be told finds out by waiting.
-        let _ = timeout(PATIENCE, self.api.delete(&name, &DeleteParams::default())).await;
-        if self.leads {
-            let _ = timeout(PATIENCE, self.abdicate()).await;
+        let deleted = bounded(self.api.delete(&name, &DeleteParams::default())).await.map(drop);
+        let abdicated = if self.leads { bounded(self.abdicate()).await } else { Ok(()) };
+        let is_there =
+            |error: &kube::Error| !matches!(error, kube::Error::Api(status) if status.code == 404);
+        for error in [deleted, abdicated].into_iter().filter_map(Result::err).filter(is_there) {
+            let error = self.sentence(&error);
+            tracing::warn!(error, "A Lease cannot be given back; others find out by waiting");
         }
     }
 
@@ -345,17 +348,23 @@ impl Member {
         enforced.collect()
     }
 
+    /// Why a call failed; if a right is missing, which.
+    fn sentence(&self, error: &kube::Error) -> String {
+        let missing =
+            if let kube::Error::Api(status) = error { missing_verb(status) } else { None };
+        missing.map_or_else(
+            || error.to_string(),
+            |verb| {
+                format!(
+                    "the right to {verb} leases of API group coordination.k8s.io in namespace `{}` is missing; grant the ServiceAccount the verbs get, list, create, update, patch and delete",
+                    self.identity.namespace
+                )
+            },
+        )
+    }
+
     fn complain(&mut self, error: &kube::Error) {
-        let sentence = if let kube::Error::Api(status) = error
-            && status.code == 403
-        {
-            format!(
-                "the right to keep Leases in namespace `{}` is missing; grant the ServiceAccount the verbs get, list, create, update, patch and delete on leases of API group coordination.k8s.io",
-                self.identity.namespace
-            )
-        } else {
-            error.to_string()
-        };
+        let sentence = self.sentence(error);
         if self.said.as_ref() != Some(&sentence) {
             tracing::warn!(error = sentence, "Leases cannot be kept; statuses are not written");
             self.said = Some(sentence);

@@ -3,13 +3,15 @@
 //! Endpoints have a short line of their own below: they change far more often than routes.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use compile::{Before, Compiled, Finding, IngressSummary, Resources, Status};
+use compile::{Before, Compiled, Finding, IngressSummary, Resources, Status, finding::Reason};
 use dataplane::{Certificate, Certificates, EndpointTable, Inputs};
-use decision::snapshot::Snapshot;
+use decision::{refs::ResourceRef, snapshot::Snapshot};
+use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use prometheus_client::metrics::counter::Counter;
 use tokio::{
@@ -43,6 +45,8 @@ pub struct Outcome {
     pub statuses: Vec<Status>,
     /// The Ingresses of ours.
     pub ingresses: Vec<IngressSummary>,
+    /// When the certificates that handshakes get expire, by Secret.
+    pub expiries: BTreeMap<ResourceRef, Timestamp>,
     /// How many routes there are.
     pub routes: usize,
     /// How long compiling took.
@@ -69,11 +73,24 @@ impl Outcome {
             findings,
             statuses,
             ingresses,
+            expiries: certificates.expiries(),
             routes,
             took: begun.elapsed(),
             next,
         };
         (outcome, table_of(certificates))
+    }
+
+    /// Says so if the class of the settings is another controller's, and no class is ours: then no
+    /// Ingress can be served that names a class.
+    pub fn foreign_class(&self, settings: &compile::Settings) -> Option<String> {
+        let classes = self.resources.ingress_classes.iter();
+        let mut controllers = classes.filter_map(|class| class.spec.as_ref()?.controller.as_ref());
+        let is_served = settings.watch_ingress_without_class
+            || controllers.any(|controller| *controller == settings.controller_name);
+        let conflict = |finding: &&Finding| finding.reason == Reason::ClassConflict;
+        let conflict = self.findings.iter().find(conflict).filter(|_| !is_served);
+        conflict.map(ToString::to_string)
     }
 }
 

@@ -27,6 +27,7 @@ use tokio::{
 
 use self::ration::{Ration, Waiting};
 use crate::{
+    cause::{innermost, missing_verb},
     denials::digest::Digests,
     leader::{Enforced, FIELD_MANAGER, Membership},
     pipeline::Outcome,
@@ -93,6 +94,10 @@ struct Memory {
     conflicts: bool,
     /// Who gets the next write that changes nothing but the refusals.
     ration: Ration,
+    /// Who else writes what we write.
+    stranger: Stranger,
+    /// Why the Service whose addresses are published could not be read, as it was told.
+    unpublished: Option<String>,
 }
 
 /// A status as it was last written.
@@ -102,6 +107,45 @@ struct Written {
     /// The version of the object that we knew then: as long as we know no other, the watch has not
     /// caught up with our write, or the API server saw no change in it.
     over: Option<String>,
+}
+
+impl Written {
+    /// Whether it should stand still, and somebody put something else in its place.
+    fn is_overwritten(&self, object: &Object, desired: &Value) -> bool {
+        self.value == *desired && self.over != object.version
+    }
+}
+
+/// Somebody who writes the addresses of Ingresses that we write, which we can only tell from the
+/// traces: whoever it is has Leases elsewhere, if any.
+#[derive(Debug, Default)]
+struct Stranger {
+    times: HashMap<Key, u32>,
+    told: bool,
+}
+
+impl Stranger {
+    /// Once may be a leader of ours that knew older addresses.
+    const TIMES: u32 = 2;
+
+    /// Tells, once, what it means that a status was overwritten. Other statuses than those of Ingresses
+    /// say what a release sees, so those of two may differ.
+    fn note(&mut self, key: &Key) {
+        if self.told || key.0.kind != Kind::Ingress {
+            return;
+        }
+        let times = self.times.entry(key.clone()).or_default();
+        *times += 1;
+        if *times < Self::TIMES {
+            return;
+        }
+        (self.told, self.times) = (true, HashMap::new());
+        tracing::warn!(
+            resource = %key.0,
+            error = "somebody else writes the status, too: another controller, or another release with this class and controller name; give each release an --ingress-class and a --controller-name of its own",
+            "A status was overwritten again and again"
+        );
+    }
 }
 
 impl Writer {
@@ -178,7 +222,7 @@ impl Writer {
             let known = self.settle(&key, object, desired, memory).await;
             standing.extend(known.map(|written| (key, written)));
         }
-        if let Some(addresses) = self.addresses().await {
+        if let Some(addresses) = self.addresses(&mut memory.unpublished).await {
             let desired = json!({ "loadBalancer": { "ingress": addresses } });
             for ingress in &outcome.ingresses {
                 let Some(object) = current.ingresses.get(&ingress.resource) else { continue };
@@ -218,6 +262,9 @@ impl Writer {
             return written.cloned();
         }
         let resource = &key.0;
+        if written.is_some_and(|written| written.is_overwritten(object, &desired)) {
+            memory.stranger.note(key);
+        }
         let place = (resource.kind, Arc::clone(&resource.namespace));
         if memory.forbidden.contains(&place) || !self.membership.borrow().leads() {
             return None;
@@ -280,7 +327,7 @@ impl Writer {
     }
 
     /// What Ingresses should show; nothing if nobody said, or it cannot be told now.
-    async fn addresses(&self) -> Option<Vec<Value>> {
+    async fn addresses(&self, told: &mut Option<String>) -> Option<Vec<Value>> {
         let Published { addresses, service } = &self.published;
         let mut all: Vec<Value> = addresses
             .iter()
@@ -293,18 +340,38 @@ impl Writer {
             return (!all.is_empty()).then_some(all);
         };
         let api: Api<Service> = Api::namespaced(self.client.clone(), namespace);
-        match timeout(PATIENCE, api.get(name)).await {
+        let problem = match timeout(PATIENCE, api.get(name)).await {
             Ok(Ok(service)) => {
+                *told = None;
                 all.extend(addresses_of(&service));
-                Some(all)
+                return Some(all);
             }
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "The Service of --publish-service cannot be read");
-                None
-            }
-            Err(_) => None,
+            Ok(Err(error)) => unpublished(&error, namespace, name),
+            Err(_) => "the API server does not answer in time".to_owned(),
+        };
+        if told.as_ref() != Some(&problem) {
+            tracing::warn!(error = problem, "Ingresses show no new addresses; it is tried again");
+            *told = Some(problem);
         }
+        None
     }
+}
+
+/// Why the Service of `--publish-service` cannot be read, and what to do about it.
+fn unpublished(error: &kube::Error, namespace: &str, name: &str) -> String {
+    let flag = format!("`{namespace}/{name}` of --publish-service");
+    let kube::Error::Api(status) = error else {
+        return format!("the Service {flag} cannot be read: {}", innermost(error));
+    };
+    if let Some(verb) = missing_verb(status) {
+        return format!(
+            "the right to {verb} services of the core API group in namespace `{namespace}` is missing, so {flag} cannot be read; grant the ServiceAccount the verb get"
+        );
+    }
+    if status.code == 404 {
+        return format!("the Service {flag} does not exist; create it, or name another");
+    }
+    format!("the Service {flag} cannot be read: {status}")
 }
 
 /// Whether the rights of our `ServiceAccount` are too few. Admission refuses single objects with
@@ -391,6 +458,22 @@ mod tests {
 
     fn object(version: &str, status: &Value) -> Object {
         Object { uid: None, version: Some(version.to_owned()), status: Some(status.clone()) }
+    }
+
+    #[test]
+    fn a_stranger_is_told_of_when_an_address_was_overwritten_twice() {
+        let (ours, foreign) = (json!({ "a": 2 }), json!({ "a": 3 }));
+        let written = Written { value: ours.clone(), over: Some("10".to_owned()) };
+        assert!(written.is_overwritten(&object("12", &foreign), &ours));
+        assert!(!written.is_overwritten(&object("10", &foreign), &ours), "the watch is behind");
+        assert!(!written.is_overwritten(&object("12", &foreign), &foreign), "we want another now");
+        let key = |kind| (ResourceRef::new(kind, "shop", "web"), None);
+        let mut stranger = Stranger::default();
+        for told in [false, true] {
+            stranger.note(&key(Kind::AccessPolicy));
+            stranger.note(&key(Kind::Ingress));
+            assert_eq!(stranger.told, told);
+        }
     }
 
     #[test]

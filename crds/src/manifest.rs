@@ -17,7 +17,8 @@ pub const SCHEMA: u32 = 2;
 /// Annotation of a definition that holds its schema number.
 pub const SCHEMA_ANNOTATION: &str = "whygate.dev/schema";
 
-const HEADER: &str = "# Generated from the types in crds/src: change those, then run\n# `UPDATE=1 cargo test -p crds`.\n";
+/// A file begins a document of its own, because Helm puts nothing between them.
+const HEADER: &str = "---\n# Generated from the types in crds/src: change those, then run\n# `UPDATE=1 cargo test -p crds`.\n";
 
 /// The definitions of all kinds: name of the file and its YAML.
 pub fn manifests() -> Vec<(&'static str, String)> {
@@ -97,16 +98,30 @@ mod tests {
         assert_eq!(found, Vec::<String>::new());
     }
 
+    /// Where the definitions lie: for kubectl, and for Helm.
+    const FOLDERS: [&str; 2] = ["yaml", "../charts/whygate/crds"];
+
     #[test]
     fn generated_files_are_current() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("yaml");
-        for (file, expected) in manifests() {
-            let path = folder.join(file);
-            if env::var_os("UPDATE").is_some() {
-                fs::write(&path, &expected).unwrap();
+        for folder in FOLDERS {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+            let mut files = Vec::new();
+            for (file, expected) in manifests() {
+                let path = folder.join(file);
+                if env::var_os("UPDATE").is_some() {
+                    fs::write(&path, &expected).unwrap();
+                }
+                let found = fs::read_to_string(&path).unwrap_or_default();
+                let path = path.display();
+                assert!(found == expected, "{path} is stale: run `UPDATE=1 cargo test -p crds`");
+                files.push(file.to_owned());
             }
-            let found = fs::read_to_string(&path).unwrap_or_default();
-            assert!(found == expected, "{file} is stale: run `UPDATE=1 cargo test -p crds`");
+            let found = fs::read_dir(&folder).unwrap();
+            let mut found: Vec<_> =
+                found.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+            files.sort();
+            found.sort();
+            assert_eq!(found, files, "{} holds what nobody generates", folder.display());
         }
     }
 

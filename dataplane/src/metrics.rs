@@ -9,7 +9,8 @@ use std::{
     },
 };
 
-use decision::{escape::printable, refs::RouteName, snapshot::Snapshot};
+use decision::{code::Code, escape::printable, refs::RouteName, snapshot::Snapshot};
+use http::StatusCode;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, text::encode_registry},
@@ -154,7 +155,7 @@ impl RouteCounts {
     }
 
     /// False if the series was forgotten before.
-    pub(crate) fn add(&self, status: http::StatusCode) -> bool {
+    pub(crate) fn add(&self, status: StatusCode) -> bool {
         let class = usize::from(status.as_u16() / 100).saturating_sub(1);
         self.0.get(class).is_none_or(Count::add_living)
     }
@@ -363,14 +364,16 @@ impl Metrics {
     fn encode_refusals(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Refusals, and what rules in shadow would have refused";
         let name = "whygate_refusals";
-        let mut sums: HashMap<[String; 5], u64> = HashMap::new();
+        let mut sums: HashMap<RefusalLabels, u64> = HashMap::new();
         for (key, total) in self.0.denials.totals(Count::value) {
-            *sums.entry(refusal_labels(&key)).or_default() += total;
+            *sums.entry(RefusalLabels::of(&key)).or_default() += total;
         }
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for ([code, route, policy, rule, shadow], total) in &sums {
+        for (RefusalLabels { code, texts: [route, policy, rule, shadow] }, total) in &sums {
             let labels = [
                 ("code", code.as_str()),
+                ("fault", code.fault().as_str()),
+                ("class", class(code.status())),
                 ("route", route),
                 ("policy", policy),
                 ("rule", rule),
@@ -382,20 +385,33 @@ impl Metrics {
     }
 }
 
-/// The labels of a refusal: its field is left out, so that long lists stay one series.
-fn refusal_labels(key: &DenialKey) -> [String; 5] {
-    let route = match (&key.route, &key.rest_of) {
-        (Some(route), _) => route.to_string(),
-        (None, Some(namespace)) => rest(namespace),
-        (None, None) => String::new(),
-    };
-    [
-        key.code.to_string(),
-        route,
-        key.policy.as_ref().map(|policy| policy.path().to_string()).unwrap_or_default(),
-        key.rule.as_deref().unwrap_or_default().to_owned(),
-        key.shadow.to_string(),
-    ]
+/// The labels of a refusal. Whose fault it is, and the class of its status, follow from the code.
+#[derive(PartialEq, Eq, Hash)]
+struct RefusalLabels {
+    code: Code,
+    /// Route, policy, rule, and whether the rule only counts.
+    texts: [String; 4],
+}
+
+impl RefusalLabels {
+    /// The field is left out, so that long lists stay one series.
+    fn of(key: &DenialKey) -> Self {
+        let route = match (&key.route, &key.rest_of) {
+            (Some(route), _) => route.to_string(),
+            (None, Some(namespace)) => rest(namespace),
+            (None, None) => String::new(),
+        };
+        let policy = key.policy.as_ref().map(|policy| policy.path().to_string());
+        let rule = key.rule.as_deref().unwrap_or_default().to_owned();
+        let texts = [route, policy.unwrap_or_default(), rule, key.shadow.to_string()];
+        Self { code: key.code, texts }
+    }
+}
+
+/// The class of a status, as in `whygate_requests_total`.
+fn class(status: StatusCode) -> &'static str {
+    let class = usize::from(status.as_u16() / 100).saturating_sub(1);
+    CLASSES.get(class).copied().unwrap_or_default()
 }
 
 /// What a namespace has beyond its share; no route prints like this.

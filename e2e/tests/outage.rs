@@ -3,12 +3,13 @@
 //!
 //! It is away for 20 s. `WHYGATE_OUTAGE_SECONDS=120` makes it longer.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use e2e::cluster::policy_path;
-use e2e::{Cluster, Shop, Whygate, eventually, say};
+use e2e::{Client, Cluster, FaultProxy, Shop, Whygate, eventually, say};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -17,6 +18,7 @@ e2e::suite!(
     tests: [
         a_stopped_api_server_stops_neither_traffic_nor_enforcement,
         a_frozen_api_server_stops_neither_traffic_nor_enforcement,
+        a_quiet_watch_stays_young_and_one_that_carries_nothing_ages,
     ],
 );
 
@@ -37,6 +39,69 @@ async fn a_frozen_api_server_stops_neither_traffic_nor_enforcement() -> anyhow::
     outage.endure().await?;
     outage.cluster.server.thaw()?;
     outage.recover("frozen").await
+}
+
+/// The API server ends watches after a minute, and ours say that they live when it does.
+const WATCH: Duration = Duration::from_mins(1);
+
+async fn a_quiet_watch_stays_young_and_one_that_carries_nothing_ages() -> anyhow::Result<()> {
+    let cluster = Cluster::start().await?;
+    let mut proxy = FaultProxy::start("127.0.0.1:0".parse()?, cluster.server.address())?;
+    let quiet = Whygate::run(&cluster.account("quiet")?, &[]).await?;
+    let kubeconfig = cluster.account_without("cut-off", None, proxy.address())?;
+    let cut_off = Whygate::run(&kubeconfig, &[]).await?;
+    proxy.black_hole().await?;
+
+    let begun = Instant::now();
+    let mut oldest = 0.0_f64;
+    while begun.elapsed() < WATCH + Duration::from_secs(8) {
+        for (kind, age) in ages(&quiet).await? {
+            oldest = oldest.max(age);
+            ensure!(age < WATCH.as_secs_f64() + 5.0, "{kind} was not heard of for {age} s");
+        }
+        sleep(Duration::from_millis(500)).await;
+    }
+    let found = ages(&cut_off).await?;
+    let kinds: Vec<&str> = found.keys().map(String::as_str).collect();
+    assert_eq!(
+        kinds,
+        [
+            "AccessPlan",
+            "AccessPolicy",
+            "AccessSubscription",
+            "EndpointSlice",
+            "Ingress",
+            "IngressClass",
+            "Namespace",
+            "Secret",
+            "Service",
+        ]
+    );
+    for (kind, age) in found {
+        ensure!(age > WATCH.as_secs_f64() + 5.0, "{kind} was heard of {age} s ago, by nobody");
+    }
+    proxy.pass().await?;
+    eventually(RECOVERY, "every kind is heard of again", async || {
+        let old: Vec<_> =
+            ages(&cut_off).await?.into_iter().filter(|(_, age)| *age > 30.0).collect();
+        ensure!(old.is_empty(), "{old:?}");
+        Ok(())
+    })
+    .await?;
+    say(&format!("a quiet watch was at most {oldest:.1} s old"));
+    Ok(())
+}
+
+/// How long each kind was not heard of, in seconds.
+async fn ages(whygate: &Whygate) -> anyhow::Result<BTreeMap<String, f64>> {
+    let answer = Client::new(whygate.admin()?).get("127.0.0.1", "/metrics").await?;
+    let text = answer.text();
+    let age = |line: &str| -> Option<(String, f64)> {
+        let (kind, age) =
+            line.strip_prefix("whygate_watch_age_seconds{kind=\"")?.split_once("\"} ")?;
+        Some((kind.to_owned(), age.parse().ok()?))
+    };
+    Ok(text.lines().filter_map(age).collect())
 }
 
 struct Outage {

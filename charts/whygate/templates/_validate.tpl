@@ -39,6 +39,20 @@
 {{- $problems = append $problems (printf "test.namespace %s is not in watchNamespaces, so its Ingress would never be served; name one that is" $v.test.namespace) -}}
 {{- end -}}
 {{- end -}}
+{{- /* Only where there is a cluster to look at, and where we may: `helm template` finds nothing here. */ -}}
+{{- if include "whygate.clusterScope" . -}}
+{{- $us := printf "%s/%s" .Release.Namespace .Release.Name -}}
+{{- range (lookup "networking.k8s.io/v1" "IngressClass" "" "").items -}}
+{{- $annotations := .metadata.annotations | default dict -}}
+{{- $release := printf "%s/%s" (get $annotations "meta.helm.sh/release-namespace") (get $annotations "meta.helm.sh/release-name") -}}
+{{- $whygate := eq (dig "metadata" "labels" "app.kubernetes.io/part-of" "" .) "whygate" -}}
+{{- if and (eq .metadata.name $v.ingressClass.name) (ne .spec.controller $v.controllerName) -}}
+{{- $problems = append $problems (printf "IngressClass %s is that of controller %s, and nobody can change that; choose another ingressClass.name, or delete the class if nothing uses it" .metadata.name .spec.controller) -}}
+{{- else if and (eq .spec.controller $v.controllerName) $whygate (ne $release "/") (ne $release $us) -}}
+{{- $problems = append $problems (printf "release %s serves IngressClass %s with the controllerName %s already; give this release an ingressClass.name and a controllerName of its own" $release .metadata.name .spec.controller) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- $readable := include "whygate.secretNamespaces" . -}}
 {{- if and $v.defaultTlsSecret $readable -}}
 {{- if not (has (splitList "/" $v.defaultTlsSecret | first) (fromJsonArray $readable)) -}}

@@ -1,7 +1,7 @@
 //! Certificates for handshakes, from Secrets of type `kubernetes.io/tls`.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -41,11 +41,24 @@ pub struct Certificates {
     pub default: Option<Certificate>,
 }
 
+impl Certificates {
+    /// When what handshakes get expires, by Secret.
+    pub fn expiries(&self) -> BTreeMap<ResourceRef, Timestamp> {
+        let served = self.hosts.iter().map(|(_, certificate)| certificate).chain(&self.default);
+        served.map(|certificate| (certificate.secret.clone(), certificate.not_after)).collect()
+    }
+}
+
 /// A certificate as handshakes get it.
 #[derive(Clone, Debug)]
 pub struct Certificate {
     /// The chain and its key.
     pub key: Arc<CertifiedKey>,
+    /// Where it was read.
+    pub secret: ResourceRef,
+    /// `notAfter` of the first certificate (RFC 5280 section 4.1.2.5); the end of the year 9999 if it
+    /// never expires.
+    pub not_after: Timestamp,
     /// Its Secret is gone or cannot be used any more: it is served until then, and not longer.
     /// `None` as long as the Secret is good, whatever the certificate says about its time.
     pub until: Option<Timestamp>,
@@ -128,7 +141,7 @@ pub(crate) fn serve(
                     Some(_) => continue,
                     None => chosen.insert(host.clone(), resource.clone()),
                 };
-                match read.certificate() {
+                match read.certificate(resource) {
                     Some(found) => served.certificates.hosts.push((host.clone(), found)),
                     None => served.certificates.refused.push(host.clone()),
                 }
@@ -186,7 +199,7 @@ fn default(
         let problem = Problem { path: "data".to_owned(), ..problem.clone() };
         findings.add(&resource, Reason::CertificateInvalid, effect(&read), problem);
     }
-    read.certificate()
+    read.certificate(&resource)
 }
 
 /// What a bad Secret costs: nothing yet, if the last good certificate is served.
@@ -221,10 +234,11 @@ impl Read {
     }
 
     /// What handshakes get; nothing lets them fail.
-    fn certificate(&self) -> Option<Certificate> {
+    fn certificate(&self, secret: &ResourceRef) -> Option<Certificate> {
         let Loaded { key, not_after } = self.loaded.as_ref()?;
-        let until = self.problem.is_some().then_some(*not_after);
-        Some(Certificate { key: Arc::clone(key), until })
+        let (secret, not_after) = (secret.clone(), *not_after);
+        let until = self.problem.is_some().then_some(not_after);
+        Some(Certificate { key: Arc::clone(key), secret, not_after, until })
     }
 }
 

@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use crate::{
-    cause::innermost,
+    cause::{innermost, missing_verb},
     denials::{
         aggregate::{Group, Note, NoteId},
         collect::Collector,
@@ -190,7 +190,8 @@ impl Publisher {
                 }
                 Written::Again => self.collector.again(&note),
                 Written::Refused(error) => {
-                    tracing::warn!(resource = %note.id.object, %error, "Event refused");
+                    let (resource, sentence) = (&note.id.object, refused(&error, &note.id.object));
+                    tracing::warn!(%resource, error = sentence, "Event refused");
                     self.collector.failed(&note, rest(&error));
                 }
                 Written::Away(error) => {
@@ -356,6 +357,20 @@ fn away(error: &kube::Error) -> String {
         return status.to_string();
     }
     format!("the API server cannot be reached: {}", innermost(error))
+}
+
+/// Why the API server refuses an Event; if a right is missing, which.
+fn refused(error: &kube::Error, object: &ResourceRef) -> String {
+    let missing = if let kube::Error::Api(status) = error { missing_verb(status) } else { None };
+    let namespace = &object.namespace;
+    missing.map_or_else(
+        || error.to_string(),
+        |verb| {
+            format!(
+                "the right to {verb} events of the core API group in namespace `{namespace}` is missing; grant the ServiceAccount the verbs create, get and patch"
+            )
+        },
+    )
 }
 
 /// How long an Event rests after a refusal.

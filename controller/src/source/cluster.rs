@@ -1,6 +1,7 @@
 //! A cluster as a source: one reflector store a kind, nothing before each was listed once.
 
 mod definition;
+mod heard;
 mod pause;
 mod raw;
 mod right;
@@ -187,19 +188,14 @@ impl Cluster {
         K: slot::Stored<DynamicType = ()> + kube::Resource<Scope = NamespaceResourceScope>,
     {
         let slots = places.each().map(|namespace| {
+            let place = Place { what, namespace: namespace.map(str::to_owned) };
+            let slot = Slot::new(place, &self.admin, self.notify(what), ());
+            let client = heard::client(&self.client, slot.pulse());
             let api = match namespace {
-                Some(name) => Api::namespaced(self.client.clone(), name),
-                None => Api::all(self.client.clone()),
+                Some(name) => Api::namespaced(client, name),
+                None => Api::all(client),
             };
-            let namespace = namespace.map(str::to_owned);
-            let place = Place { what, namespace };
-            self.follow(
-                Slot::new(place, &self.admin, self.notify(what), ()),
-                api,
-                config,
-                None,
-                supervisor,
-            )
+            self.follow(slot, api, config, None, supervisor)
         });
         slots.collect()
     }
@@ -210,8 +206,8 @@ impl Cluster {
         K: slot::Stored<DynamicType = ()>,
     {
         let slot = Slot::new(Place { what, namespace: None }, &self.admin, self.notify(what), ());
-        let config = config();
-        self.follow(slot, Api::all(self.client.clone()), &config, None, supervisor)
+        let api = Api::all(heard::client(&self.client, slot.pulse()));
+        self.follow(slot, api, &config(), None, supervisor)
     }
 
     /// A kind of ours, whose definition may be missing, too old, or removed while we run.
@@ -227,12 +223,13 @@ impl Cluster {
         let definition = (!self.reach.without_cluster).then_some(definition);
         let config = config();
         let slots = places.each().map(|namespace| {
-            let api = match namespace {
-                Some(name) => Api::namespaced_with(self.client.clone(), name, &resource),
-                None => Api::all_with(self.client.clone(), &resource),
-            };
             let place = Place { what: plural, namespace: namespace.map(str::to_owned) };
             let slot = Slot::new(place, &self.admin, Arc::clone(&self.changed), resource.clone());
+            let client = heard::client(&self.client, slot.pulse());
+            let api = match namespace {
+                Some(name) => Api::namespaced_with(client, name, &resource),
+                None => Api::all_with(client, &resource),
+            };
             let closes = kind == Kind::AccessPolicy;
             let slot = if closes { slot.keeping_orphans() } else { slot };
             self.follow(slot, api, &config, definition.clone(), supervisor)

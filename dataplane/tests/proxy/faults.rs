@@ -75,6 +75,26 @@ async fn a_backend_that_does_not_exist_takes_no_permit() {
 }
 
 #[tokio::test]
+async fn a_refusal_is_counted_with_whose_fault_it_is() {
+    let mut plan = Plan::new(&[]);
+    plan.routes.push(("missing.test", Posture::Open(OpenBy::Flag)));
+    let proxy = plan.start();
+    for host in ["office.test", "shop.test", "missing.test"] {
+        proxy.get(host, "/", "").await;
+    }
+    let mut text = String::new();
+    proxy.dataplane.metrics().encode(&mut text);
+    for labels in [
+        r#"code="AddressNotAllowed",fault="client",class="4xx""#,
+        r#"code="NoEndpoints",fault="upstream",class="5xx""#,
+        r#"code="BackendMissing",fault="gateway",class="5xx""#,
+    ] {
+        let series = format!("whygate_refusals_total{{{labels},");
+        assert!(text.lines().any(|line| line.starts_with(&series)), "{series}\n{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_does_not_read_holds_its_upstream_back() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = Plan::new(&[listener.local_addr().unwrap()]).start();

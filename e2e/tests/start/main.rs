@@ -3,6 +3,7 @@
 #![expect(clippy::panic, reason = "the first surprise ends the test")]
 
 mod rights;
+mod telling;
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -26,6 +27,7 @@ use rights::{
     secrets_that_may_not_be_listed_close_what_needs_them_and_nothing_else,
     subscriptions_that_may_not_be_listed_close_what_asks_for_them_and_nothing_else,
 };
+use telling::a_right_to_tell_that_is_missing_is_named_with_its_verb_and_stops_nothing;
 
 e2e::suite!(
     needs: [Program, Kubernetes],
@@ -33,12 +35,15 @@ e2e::suite!(
         nothing_is_bound_before_everything_was_listed_once,
         unreachable_api_server_is_named_in_one_sentence,
         missing_definition_is_named_and_awaited,
+        older_definition_is_named_with_its_number_and_awaited,
+        class_of_another_controller_is_named_and_keeps_it_unready,
         missing_right_is_named_with_its_verb_and_keeps_it_unready,
         port_in_use_ends_it_with_one_sentence_that_names_the_flag,
         killed_at_any_moment_of_its_start_it_never_opens_a_route,
         a_namespace_whose_policies_may_not_be_listed_is_closed_and_no_other,
         secrets_that_may_not_be_listed_close_what_needs_them_and_nothing_else,
         subscriptions_that_may_not_be_listed_close_what_asks_for_them_and_nothing_else,
+        a_right_to_tell_that_is_missing_is_named_with_its_verb_and_stops_nothing,
     ],
 );
 
@@ -176,21 +181,82 @@ async fn missing_definition_is_named_and_awaited() -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn older_definition_is_named_with_its_number_and_awaited() -> anyhow::Result<()> {
+    const NUMBER: &str = "whygate.dev/schema: \"2\"";
+
+    let server = ApiServer::start().await?;
+    let plans = fs::read_to_string(cluster::schemas()?.join("accessplans.yaml"))?;
+    ensure!(plans.contains(NUMBER), "the number of the schema is another one by now");
+    server.apply_folder(&cluster::schemas()?)?;
+    for (fourth, older, said) in [
+        (6, "whygate.dev/schema: \"0\"", "has schema 0, and this program needs 2"),
+        (7, "whygate.dev/other: \"2\"", "has no schema number, and this program needs 2"),
+    ] {
+        server.apply(&plans.replace(NUMBER, older))?;
+        let place = Place::new(fourth);
+        let mut whygate = place.begin(&server.kubeconfig(), &[])?;
+        let parts = ["`accessplans.whygate.dev`", said, "apply the definitions of this version"];
+        let said = place.refuses(&mut whygate, &parts).await?;
+        say(&format!("older definition: {said}"));
+        server.apply(&plans)?;
+        whygate.wait_ready().await?;
+    }
+    Ok(())
+}
+
+async fn class_of_another_controller_is_named_and_keeps_it_unready() -> anyhow::Result<()> {
+    let cluster = shared().await?;
+    let class = |name: &str, controller: &str| {
+        format!(
+            "---
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {{ name: {name} }}
+spec: {{ controller: {controller} }}
+"
+        )
+    };
+    cluster.server.apply(&class("taken", "example.com/other"))?;
+    let place = Place::new(8);
+    let flags = ["--ingress-class=taken", "--controller-name=example.com/ours"];
+    let mut whygate = place.begin(&cluster.account("class")?, &flags)?;
+    let parts = ["IngressClass taken", "example.com/other", "`--ingress-class`"];
+    let said = place.refuses(&mut whygate, &parts).await?;
+    say(&format!("class of another controller: {said}"));
+    // A class that names our controller is one to serve, whatever it is called.
+    cluster.server.apply(&class("ours", "example.com/ours"))?;
+    whygate.wait_ready().await?;
+    Ok(())
+}
+
+/// What is watched in every namespace.
+const WATCHED: [&str; 9] = [
+    "ingresses",
+    "ingressclasses",
+    "namespaces",
+    "services",
+    "secrets",
+    "endpointslices",
+    "accesspolicies",
+    "accessplans",
+    "accesssubscriptions",
+];
+
 async fn missing_right_is_named_with_its_verb_and_keeps_it_unready() -> anyhow::Result<()> {
     let cluster = shared().await?;
-    let rights = [
-        ("accesspolicies", "list"),
-        ("ingresses", "watch"),
-        ("secrets", "list"),
-        ("namespaces", "list"),
-    ];
+    let watched = WATCHED.iter().flat_map(|&resource| [(resource, "list"), (resource, "watch")]);
+    let rights = watched.chain([("customresourcedefinitions", "get")]);
     for (number, (resource, verb)) in (0_u8..).zip(rights) {
         let place = Place::new(10 + number);
         let name = format!("no-{verb}-{resource}");
         let lacking = Some((resource, verb));
         let kubeconfig = cluster.account_without(&name, lacking, cluster.server.address())?;
         let mut whygate = place.begin(&kubeconfig, &[])?;
-        let said = place.refuses(&mut whygate, &["the right to ", verb, resource]).await?;
+        let right = match verb {
+            "get" => "the right to get the definition".to_owned(),
+            _ => format!("the right to {verb} {resource}"),
+        };
+        let said = place.refuses(&mut whygate, &[&right, resource, "is missing; grant"]).await?;
         say(&format!("missing right: {said}"));
         if number == 0 && whygate.wait(Duration::from_millis(200)).await.is_err() {
             // It heals without a restart.

@@ -113,6 +113,33 @@ fn a_certificate_that_cannot_be_used_fails_the_handshake_and_opens_nothing_plain
 }
 
 #[test]
+fn only_certificates_that_handshakes_get_are_told_to_expire() {
+    let ((early, early_key), (late, late_key)) = (expiring(), expiring_on(2032, 1, 1));
+    let text = SERVICES.to_owned()
+        + &secret("shop/a", &early, &early_key)
+        + &secret("shop/second", &late, &late_key)
+        + &secret("shop/idle", &late, &late_key)
+        + &secret("edge/default", &late, &late_key)
+        + &with_tls("shop/a", 1, "", "a.example.com", "a")
+        + &with_tls("shop/b", 2, "", "a.example.com", "second")
+        + &with_tls("shop/c", 3, "", "c.example.com", "a");
+    let default = Some(("edge".to_owned(), "default".to_owned()));
+    let settings = Settings { default_tls_secret: default, ..settings() };
+    let world = World::with(&text, &settings);
+    let expiries = world.compiled.certificates.expiries().into_iter();
+    let told: Vec<_> = expiries.map(|(secret, time)| format!("{secret} {time}")).collect();
+    let expected = ["Secret edge/default 2032-01-01T00:00:00Z", &format!("Secret shop/a {EXPIRY}")];
+    assert_eq!(told, expected, "{:?}", world.findings());
+    // What is served though its Secret is gone expires all the same.
+    let before = World::of(&text);
+    let mut bereft =
+        World::of(&text.replace("name: a, namespace: shop }", "name: z, namespace: shop }"));
+    bereft.compile_after(&before.compiled.next);
+    let kept = bereft.compiled.certificates.expiries();
+    assert_eq!(kept, before.compiled.certificates.expiries(), "{:?}", bereft.findings());
+}
+
+#[test]
 fn a_certificate_in_use_outlives_its_secret_until_it_expires() {
     let (certificate, key) = expiring();
     let ingress = SERVICES.to_owned() + &with_tls("shop/a", 1, "", "a.example.com", "a");

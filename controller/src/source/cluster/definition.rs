@@ -12,6 +12,9 @@ use crate::admin::Admin;
 /// Between two looks at a definition that is not as it should be.
 const PAUSE: Duration = Duration::from_secs(2);
 
+/// What to do about a definition that is missing or too old; Helm neither upgrades nor restores one.
+const REMEDY: &str = "apply the definitions of this version: the files of crds/yaml, or what `helm show crds` prints for the chart";
+
 /// What has become of a definition since somebody last waited for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
@@ -53,9 +56,7 @@ impl Definition {
         let definition = match self.api.get_opt(name).await {
             Ok(Some(definition)) => definition,
             Ok(None) => {
-                return Err(format!(
-                    "the definition `{name}` is not installed; apply the files of crds/yaml"
-                ));
+                return Err(format!("the definition `{name}` is not installed; {REMEDY}"));
             }
             Err(kube::Error::Api(status)) if status.code == 403 => {
                 return Err(format!(
@@ -66,14 +67,15 @@ impl Definition {
         };
         if definition.metadata.deletion_timestamp.is_some() {
             return Err(format!(
-                "the definition `{name}` is being deleted; apply the files of crds/yaml when it is gone"
+                "the definition `{name}` is being deleted; when it is gone, {REMEDY}"
             ));
         }
         let annotations = definition.metadata.annotations.unwrap_or_default();
         let schema = annotations.get(SCHEMA_ANNOTATION).and_then(|it| it.parse::<u32>().ok());
         if schema.is_none_or(|schema| schema < SCHEMA) {
+            let number = schema.map_or("no schema number".to_owned(), |it| format!("schema {it}"));
             return Err(format!(
-                "the definition `{name}` is older than this program; apply the files of crds/yaml of this version"
+                "the definition `{name}` has {number}, and this program needs {SCHEMA}; {REMEDY}"
             ));
         }
         Ok(definition.metadata.uid.unwrap_or_default())

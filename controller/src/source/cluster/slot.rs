@@ -32,6 +32,7 @@ use super::{
 use crate::{
     admin::{Admin, Readiness},
     cause::innermost,
+    pulse::Pulse,
 };
 
 /// Most events that are looked at together.
@@ -104,6 +105,7 @@ pub(super) struct Slot<K: Stored> {
     inner: Mutex<Inner<K>>,
     changed: Arc<Notify>,
     admin: Admin,
+    pulse: Arc<Pulse>,
     dynamic_type: K::DynamicType,
     /// Whether objects stay in force that vanish with their definition. Only what closes may: what
     /// opens is gone with the next list.
@@ -137,7 +139,13 @@ impl<K: Stored> Slot<K> {
         let inner = Mutex::new(Inner { writer, meanings, orphans, definition: None, state, said });
         let admin = admin.clone();
         admin.readiness.lacks(&place.to_string(), format!("{place} are not listed yet"));
-        Self { place, store, inner, changed, admin, dynamic_type, keeps_orphans: false }
+        let pulse = admin.watches.begin(&K::kind(&dynamic_type));
+        Self { place, store, inner, changed, admin, pulse, dynamic_type, keeps_orphans: false }
+    }
+
+    /// When the watch last heard from the API server.
+    pub(super) fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
     }
 
     /// Keeps objects in force that vanish with their definition.
@@ -273,6 +281,7 @@ impl<K: Stored> Slot<K> {
                     listed.iter().map(|object| (reference(object), meaning(&**object))).collect();
                 inner.state = State::Listed;
                 inner.said = None;
+                self.pulse.beat();
                 self.readiness().has(&self.place.to_string());
                 true
             }

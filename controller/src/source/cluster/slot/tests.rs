@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::networking::v1::Ingress;
 use serde_json::json;
+use tokio::time::advance;
 
 use super::*;
 
@@ -124,4 +125,15 @@ fn what_opens_does_not_outlive_the_list_of_another_definition() {
     replaced(&slot);
     list(&slot, vec![named("two")]);
     assert_eq!(kept(&slot), ["two"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_complete_list_proves_that_a_watch_lives_and_an_error_does_not() {
+    let slot = slot();
+    advance(Duration::from_mins(1)).await;
+    slot.apply(Event::Init);
+    slot.fail(&watcher::Error::NoResourceVersion);
+    assert_eq!(slot.admin.watches.ages()["Ingress"].as_secs(), 60);
+    list(&slot, Vec::new());
+    assert_eq!(slot.admin.watches.ages()["Ingress"].as_secs(), 0);
 }
