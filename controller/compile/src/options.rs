@@ -7,23 +7,24 @@ mod cors;
 mod headers;
 mod paths;
 mod quantity;
+mod reader;
 mod redirect;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use decision::{
     options::{BodyLimit, Options, Timeouts, headers::Message},
-    refs::{FieldRef, ResourceRef},
+    refs::ResourceRef,
 };
 
 use crate::{
     finding::Problem,
-    metadata::annotation_path,
     options::{
         cors::cors,
         headers::{Keys, edits, hsts},
         paths::rewrite,
         quantity::{bytes, duration},
+        reader::Reader,
         redirect::redirect,
     },
 };
@@ -64,71 +65,6 @@ const KEYS: &[&str] = &[
     HSTS,
 ];
 
-/// What is wrong with a value, and what to write instead.
-struct Wrong {
-    message: String,
-    remedy: String,
-}
-
-/// Longest message in characters: annotations may have hundreds of kilobytes, and every refusal of
-/// their routes repeats what is wrong.
-const LONGEST: usize = 300;
-
-impl Wrong {
-    fn new(message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        let mut message = message.into();
-        if let Some((end, _)) = message.char_indices().nth(LONGEST) {
-            message.truncate(end);
-            message.push('…');
-        }
-        Self { message, remedy: remedy.into() }
-    }
-}
-
-/// The annotations while options are taken from them.
-struct Reader<'a> {
-    resource: &'a ResourceRef,
-    annotations: &'a BTreeMap<String, String>,
-    problems: Vec<Problem>,
-}
-
-impl Reader<'_> {
-    /// The value of an annotation; a problem if it cannot be read.
-    fn read<T>(&mut self, key: &str, parse: impl FnOnce(&str) -> Result<T, Wrong>) -> Option<T> {
-        match parse(self.annotations.get(key)?.trim()) {
-            Ok(value) => Some(value),
-            Err(wrong) => {
-                self.refuse(key, &wrong);
-                None
-            }
-        }
-    }
-
-    fn refuse(&mut self, key: &str, Wrong { message, remedy }: &Wrong) {
-        self.problems.push(Problem::new(annotation_path(key), message, remedy));
-    }
-
-    /// An annotation that says nothing without another one.
-    fn only_with(&mut self, key: &str, other: &str) {
-        if self.annotations.contains_key(key) && !self.annotations.contains_key(other) {
-            let message = format!("it says nothing without `{other}`");
-            self.refuse(key, &Wrong::new(message, format!("Write `{other}`, too, or remove it.")));
-        }
-    }
-
-    /// An annotation that contradicts another one.
-    fn without(&mut self, key: &str, other: &str) {
-        if self.annotations.contains_key(key) && self.annotations.contains_key(other) {
-            let message = format!("it cannot stand beside `{other}`");
-            self.refuse(key, &Wrong::new(message, "Keep one of the two."));
-        }
-    }
-
-    fn field(&self, key: &str) -> FieldRef {
-        FieldRef::new(self.resource.clone(), annotation_path(key))
-    }
-}
-
 /// Reads the options of an Ingress, `None` if it has none, and what is wrong with them.
 pub(crate) fn read(
     resource: &ResourceRef,
@@ -137,7 +73,7 @@ pub(crate) fn read(
     if !keys().iter().any(|key| annotations.contains_key(*key)) {
         return (None, Vec::new());
     }
-    let mut reader = Reader { resource, annotations, problems: Vec::new() };
+    let mut reader = Reader::new(resource, annotations);
     let options = Options {
         timeouts: timeouts(&mut reader),
         body_limit: body_limit(&mut reader),
@@ -148,7 +84,7 @@ pub(crate) fn read(
         redirect: redirect(&mut reader),
         cors: cors(&mut reader),
     };
-    (Some(Arc::new(options)), reader.problems)
+    (Some(Arc::new(options)), reader.into_problems())
 }
 
 fn timeouts(reader: &mut Reader<'_>) -> Timeouts {

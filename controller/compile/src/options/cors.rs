@@ -5,7 +5,10 @@ use std::time::Duration;
 use decision::options::cors::{Cors, Origin, Origins};
 use http::{HeaderName, HeaderValue, Method};
 
-use super::{Reader, Wrong, quantity::duration};
+use super::{
+    quantity::duration,
+    reader::{Reader, Wrong},
+};
 
 const ORIGINS: &str = "whygate.dev/cors-origins";
 const METHODS: &str = "whygate.dev/cors-methods";

@@ -3,7 +3,7 @@
 use decision::options::headers::{Field, HeaderEdits, Message};
 use http::{HeaderName, HeaderValue};
 
-use super::{Reader, Wrong};
+use super::reader::{Reader, Wrong};
 
 /// The three annotations of one direction.
 pub(super) struct Keys {

@@ -5,7 +5,7 @@ use decision::{
     path,
 };
 
-use super::{Reader, Wrong};
+use super::reader::{Reader, Wrong};
 
 pub(super) const PREFIX: &str = "whygate.dev/rewrite-prefix";
 pub(super) const REGEX: &str = "whygate.dev/rewrite-regex";

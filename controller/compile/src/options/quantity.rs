@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use super::Wrong;
+use super::reader::Wrong;
 
 /// A duration as everywhere in our manifests (`30s`, `1m30s`, `500ms`), within a range.
 pub(super) fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, Wrong> {

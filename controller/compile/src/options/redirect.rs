@@ -4,8 +4,8 @@ use decision::{host::Host, options::Redirect};
 use http::{HeaderValue, StatusCode, Uri};
 
 use super::{
-    Reader, Wrong,
     paths::{PREFIX, REGEX},
+    reader::{Reader, Wrong},
 };
 
 const REDIRECT: &str = "whygate.dev/redirect";
