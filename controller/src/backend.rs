@@ -1,18 +1,30 @@
 //! A service to put behind routes that are only shown or tried: it answers with what it was sent.
 
-use std::{fmt::Write, sync::Arc};
+use std::{fmt::Write, io, sync::Arc};
 
 use axum::{Router, extract::Request, http::header};
 use tokio::net::TcpListener;
 
 use crate::port;
 
-/// Answers on a port, for ever.
+/// Answers on a port, for ever: a few connections, none of them for long.
 ///
 /// # Errors
 /// If the system takes the socket away.
-pub(crate) async fn serve(listener: Arc<TcpListener>) -> std::io::Result<()> {
+pub(crate) async fn serve(listener: Arc<TcpListener>) -> io::Result<()> {
     port::serve(listener, Router::new().fallback(echo)).await
+}
+
+/// Answers on a port until `end`, and what was asked before that. Connections last as long as their
+/// clients want: one that ends while it is used is a request that failed.
+///
+/// # Errors
+/// If the system takes the socket away.
+pub(crate) async fn serve_until(
+    listener: TcpListener,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    axum::serve(listener, Router::new().fallback(echo)).with_graceful_shutdown(end).await
 }
 
 /// Everything but credentials, which no terminal should show.

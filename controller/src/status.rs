@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use compile::Resources;
+use compile::{Resources, reference};
 use decision::refs::{Kind, ResourceRef};
 use jiff::Timestamp;
 use k8s_openapi::api::{core::v1::Service, networking::v1::Ingress};
@@ -444,12 +444,6 @@ impl Current {
         });
         Self { ours: ours.collect(), ingresses: ingresses.collect() }
     }
-}
-
-/// The name of an object.
-pub(crate) fn reference(kind: Kind, metadata: &kube::core::ObjectMeta) -> ResourceRef {
-    let namespace = metadata.namespace.as_deref().unwrap_or_default();
-    ResourceRef::new(kind, namespace, metadata.name.as_deref().unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! Ingresses that answer ACME challenges (RFC 8555 section 8.3), as cert-manager makes them.
 
-use decision::{host::HostPattern, refs::ResourceRef, route::PathMatch};
+use decision::{host::HostPattern, refs::ResourceRef};
 use k8s_openapi::api::networking::v1::Ingress;
 
 use crate::{
     annotation::PREFIX,
     finding::{Effect, Findings, Problem, Reason},
-    ingress::Rule,
+    metadata::annotation_path,
 };
 
 /// What cert-manager labels its solvers with.
@@ -14,13 +14,12 @@ const LABEL: &str = "acme.cert-manager.io/http01-solver";
 
 const PATHS: &str = "/.well-known/acme-challenge/";
 
-/// Whether an Ingress answers one challenge and nothing else. Its path is matched exactly then: no
-/// other path may pass what protects the host.
+/// Whether an Ingress answers one challenge and nothing else. Its path has to be matched exactly
+/// then: no other path may pass what protects the host.
 ///
 /// With the label and another shape it is an Ingress like any other, and a finding says why.
-pub(crate) fn take(
+pub(crate) fn is_solver(
     ingress: &Ingress,
-    rules: &mut [Rule<'_>],
     resource: &ResourceRef,
     findings: &mut Findings,
 ) -> bool {
@@ -28,61 +27,55 @@ pub(crate) fn take(
     if labels.and_then(|labels| labels.get(LABEL)).map(String::as_str) != Some("true") {
         return false;
     }
-    match shape(ingress, rules) {
-        Ok(()) => {
-            let paths = rules.iter_mut().flat_map(|rule| &mut rule.paths);
-            paths.for_each(|path| path.place.path_match = PathMatch::Exact);
-            true
-        }
-        Err(problem) => {
-            findings.add(resource, Reason::RouteInvalid, Effect::Warns, problem);
-            false
-        }
-    }
+    let Some((field, problem)) = obstacle(ingress) else { return true };
+    let message = format!(
+        "{problem}, so it does not answer an ACME challenge and is judged like any other Ingress in spite of its label"
+    );
+    let remedy =
+        format!("Remove the label `{LABEL}`, or keep one host with the one path `{PATHS}TOKEN`.");
+    findings.add(
+        resource,
+        Reason::RouteInvalid,
+        Effect::Warns,
+        Problem::new(field, message, remedy),
+    );
+    false
 }
 
-fn shape(ingress: &Ingress, rules: &[Rule<'_>]) -> Result<(), Problem> {
-    let other = |field: &str, message: &str| {
-        let message = format!(
-            "{message}, so it does not answer an ACME challenge and is judged like any other Ingress in spite of its label"
-        );
-        let remedy = format!(
-            "Remove the label `{LABEL}`, or keep one host with the one path `{PATHS}TOKEN`."
-        );
-        Problem::new(field, message, remedy)
-    };
-    let annotations = ingress.metadata.annotations.iter().flat_map(|all| all.keys());
-    if let Some(key) = annotations.into_iter().find(|key| key.starts_with(PREFIX)) {
-        return Err(other(
-            &crate::metadata::annotation_path(key),
-            &format!("it has the annotation `{key}`"),
-        ));
+/// What keeps an Ingress from being a solver: a field and what is wrong there.
+fn obstacle(ingress: &Ingress) -> Option<(String, &'static str)> {
+    let annotations = ingress.metadata.annotations.as_ref();
+    let ours = annotations.and_then(|all| all.keys().find(|key| key.starts_with(PREFIX)));
+    if let Some(key) = ours {
+        return Some((annotation_path(key), "it has an annotation of ours"));
     }
     let spec = ingress.spec.as_ref();
     if spec.is_some_and(|spec| spec.default_backend.is_some()) {
-        return Err(other("spec.defaultBackend", "it has a default backend"));
+        return Some(("spec.defaultBackend".to_owned(), "it has a default backend"));
     }
-    let written = spec.and_then(|spec| spec.rules.as_ref()).map_or(0, Vec::len);
-    let [Rule { host: HostPattern::Exact(_), paths, .. }] = rules else {
-        return Err(other("spec.rules", "it has not exactly one rule with a whole host name"));
+    let at = |field: &str, problem| Some((format!("spec.rules{field}"), problem));
+    let Some([rule]) = spec.and_then(|spec| spec.rules.as_deref()) else {
+        return at("", "it has not exactly one rule");
     };
-    let [path] = paths.as_slice() else {
-        return Err(other("spec.rules", "it has not exactly one path"));
-    };
-    // RFC 8555 section 8.3: characters of base64url, without padding.
-    let is_token = |token: &str| {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        !token.is_empty() && token.bytes().all(allowed)
-    };
-    let answers = path.written.strip_prefix(PATHS).is_some_and(is_token);
-    if written != 1 || !answers || path.problem.is_some() {
-        return Err(other(&format!("{}.path", path.field), "its path is not that of a challenge"));
+    let host = HostPattern::parse(rule.host.as_deref().unwrap_or_default());
+    if !matches!(host, Ok(HostPattern::Exact(_))) {
+        return at("[0].host", "its host is not a whole name");
     }
-    let path_type = spec
-        .and_then(|spec| spec.rules.as_ref()?.first()?.http.as_ref()?.paths.first())
-        .map(|path| path.path_type.as_str());
-    match path_type {
-        Some("Exact" | "ImplementationSpecific") => Ok(()),
-        _ => Err(other(&format!("{}.pathType", path.field), "its path covers what lies below it")),
+    let Some([path]) = rule.http.as_ref().map(|http| http.paths.as_slice()) else {
+        return at("[0].http.paths", "it has not exactly one path");
+    };
+    if !matches!(path.path_type.as_str(), "Exact" | "ImplementationSpecific") {
+        return at("[0].http.paths[0].pathType", "its path covers what lies below it");
     }
+    let token = path.path.as_deref().and_then(|path| path.strip_prefix(PATHS));
+    if !token.is_some_and(is_token) {
+        return at("[0].http.paths[0].path", "its path is not that of a challenge");
+    }
+    None
+}
+
+/// RFC 8555 section 8.3: characters of base64url, without padding.
+fn is_token(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    !text.is_empty() && text.bytes().all(allowed)
 }

@@ -192,7 +192,11 @@ fn read<'a>(
         .enumerate()
         .filter_map(|(index, one)| rule(index, one, &resource, findings))
         .collect();
-    let is_challenge = challenge::take(ingress, &mut rules, &resource, findings);
+    let is_challenge = challenge::is_solver(ingress, &resource, findings);
+    if is_challenge {
+        let paths = rules.iter_mut().flat_map(|rule| &mut rule.paths);
+        paths.for_each(|path| path.place.path_match = PathMatch::Exact);
+    }
     let tls = tls
         .iter()
         .enumerate()

@@ -37,7 +37,7 @@ use decision::{protection::Posture, refs::ResourceRef, snapshot::Snapshot};
 
 pub use crate::{
     certificate::Certificates, conditions::Status, endpoints::endpoints, finding::Finding,
-    resources::Resources, settings::Settings,
+    metadata::reference, resources::Resources, settings::Settings,
 };
 use crate::{finding::Findings, index::Index, plan::Plans, posture::Postures, routes::Table};
 

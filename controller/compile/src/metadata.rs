@@ -11,8 +11,8 @@ pub(crate) fn place(metadata: &ObjectMeta) -> (&str, &str) {
     )
 }
 
-/// The name of an object.
-pub(crate) fn reference(kind: Kind, metadata: &ObjectMeta) -> ResourceRef {
+/// The name of an object; the namespace is empty if it has none.
+pub fn reference(kind: Kind, metadata: &ObjectMeta) -> ResourceRef {
     let (namespace, name) = place(metadata);
     ResourceRef::new(kind, namespace, name)
 }

@@ -15,6 +15,7 @@ use compile::{
     Compiled, Finding, Protection, Resources,
     finding::Effect,
     manifest::{Manifests, Problem},
+    reference,
 };
 use decision::{
     escape::quoted,
@@ -31,7 +32,6 @@ use crate::{
         endpoints::{Missing, missing},
         read,
     },
-    status::reference,
 };
 
 const EXAMPLES: &str = "\

@@ -1,6 +1,6 @@
 //! `whygate echo`: a backend to try routes with, from the image that is there anyway.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -18,7 +18,7 @@ Examples:
 
 /// Answer requests with what was sent: a backend for demos and tests
 ///
-/// At most 64 connections at once, each for at most a minute. Credentials are not shown.
+/// Credentials are not shown. SIGTERM and SIGINT end it once every request is answered.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES, after_long_help = EXAMPLES)]
 pub(super) struct Echo {
@@ -35,10 +35,12 @@ impl Echo {
             format!("--listen {}: cannot listen; choose another address", self.listen)
         })?;
         output::line(&format!("Listening on {}", listener.local_addr()?));
-        tokio::select! {
-            served = backend::serve(Arc::new(listener)) => Ok(served?),
-            _ = terminate.recv() => Ok(()),
-            _ = interrupt.recv() => Ok(()),
-        }
+        let end = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        Ok(backend::serve_until(listener, end).await?)
     }
 }

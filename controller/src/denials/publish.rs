@@ -8,7 +8,7 @@ use std::{
     collections::HashMap, convert::Infallible, fmt, future::Future, sync::Arc, time::Duration,
 };
 
-use compile::Resources;
+use compile::{Resources, reference};
 use decision::refs::{Kind, ResourceRef};
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -33,7 +33,6 @@ use crate::{
     },
     leader::{FIELD_MANAGER, Membership},
     pipeline::Outcome,
-    status::reference,
 };
 
 /// Longest time for one call.

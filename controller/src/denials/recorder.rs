@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use compile::Resources;
+use compile::{Resources, reference};
 use dataplane::{DenialKey, DenialSample};
 use decision::refs::{Kind, ResourceRef};
 use jiff::Timestamp;
@@ -14,7 +14,6 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     denials::{aggregate::Moment, hour::Hour},
     pipeline::Outcome,
-    status::reference,
 };
 
 /// The hour that one writes and another tells of, and the clock that it goes by.

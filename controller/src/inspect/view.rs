@@ -6,6 +6,7 @@ use compile::{
     IngressSummary, Protection,
     conditions::{Condition, Details},
     finding::Effect,
+    reference,
 };
 use decision::{
     denial::Denial,
@@ -20,7 +21,7 @@ use decision::{
 use k8s_openapi::api::networking::v1::{HTTPIngressPath, Ingress};
 use serde::Serialize;
 
-use crate::{pipeline::Outcome, status::reference};
+use crate::pipeline::Outcome;
 
 /// What is in force.
 #[derive(Debug, Serialize)]

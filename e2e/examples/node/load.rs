@@ -157,7 +157,7 @@ async fn use_up(mut stream: Stream, (target, stop, tally): Shared) {
         let outcome = match sent {
             Ok(Sent::Not) => return,
             Ok(Sent::Answered(outcome)) => outcome,
-            Err(_) => Err("no answer in time".to_owned()),
+            Err(_) => Err(format!("no answer within {LIMIT:?}")),
         };
         {
             let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);

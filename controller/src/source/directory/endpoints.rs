@@ -8,6 +8,7 @@ use std::{
 use compile::{
     Finding, IngressSummary, Resources,
     finding::{Effect, Reason},
+    reference,
 };
 use decision::refs::{FieldRef, Kind, ResourceRef};
 use k8s_openapi::api::{
@@ -15,8 +16,6 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
     networking::v1::{Ingress, IngressBackend},
 };
-
-use crate::status::reference;
 
 /// The label by which an `EndpointSlice` names its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
