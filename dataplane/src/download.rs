@@ -8,12 +8,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use decision::code::Code;
+use decision::{code::Code, standing::Standing};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use crate::{
     body::{BodyError, Patience},
+    ongoing::{Enrolled, Kind},
     progress::InFlight,
     record::Case,
     refused::{Refused, Unserved},
@@ -96,6 +98,14 @@ impl Body for ResponseBody {
     }
 }
 
+/// What the body of an upstream's answer comes with.
+pub(crate) struct Source {
+    pub(crate) incoming: Incoming,
+    pub(crate) lease: Lease,
+    pub(crate) upload: Option<Rc<Upload>>,
+    pub(crate) standing: Standing,
+}
+
 /// A body on its way from an upstream to a client.
 pub(crate) struct Download {
     incoming: Incoming,
@@ -106,19 +116,27 @@ pub(crate) struct Download {
     worker: Rc<Worker>,
     case: Rc<Case>,
     idle: Duration,
+    /// Its request, until it has taken so long that it is judged again.
+    standing: Option<Standing>,
+    first_wait: Option<Instant>,
+    enrolled: Option<Enrolled>,
 }
 
 impl Download {
-    pub(crate) fn new(
-        incoming: Incoming,
-        lease: Lease,
-        upload: Option<Rc<Upload>>,
-        worker: Rc<Worker>,
-        case: Rc<Case>,
-        waits: Waits,
-    ) -> Self {
-        let (patience, lease, idle) = (Patience::default(), Some(lease), waits.idle);
-        let mut download = Self { incoming, lease, upload, patience, worker, case, idle };
+    pub(crate) fn new(source: Source, worker: Rc<Worker>, case: Rc<Case>, waits: Waits) -> Self {
+        let Source { incoming, lease, upload, standing } = source;
+        let mut download = Self {
+            incoming,
+            lease: Some(lease),
+            upload,
+            patience: Patience::default(),
+            worker,
+            case,
+            idle: waits.idle,
+            standing: Some(standing),
+            first_wait: None,
+            enrolled: None,
+        };
         download.release_at_end();
         download
     }
@@ -127,6 +145,12 @@ impl Download {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(enrolled) = &self.enrolled
+            && enrolled.poll_ended(context).is_ready()
+        {
+            self.lease = None;
+            return Poll::Ready(Some(Err(BodyError::Revoked)));
+        }
         match Pin::new(&mut self.incoming).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
                 self.patience.rest();
@@ -143,7 +167,14 @@ impl Download {
                 Poll::Ready(Some(Err(error.into())))
             }
             Poll::Pending => {
-                let limit = self.idle;
+                let (limit, long) = (self.idle, self.worker.settings.limits.long_exchange);
+                if self.standing.is_some() {
+                    if !self.is_long(long) {
+                        std::task::ready!(self.patience.poll(context, long.min(limit)));
+                    }
+                    self.enroll();
+                    return self.poll_frame(context);
+                }
                 std::task::ready!(self.patience.poll(context, limit));
                 self.broke(Code::UpstreamTimeout, "paused for too long in its answer");
                 Poll::Ready(Some(Err(BodyError::Stalled(limit))))
@@ -157,6 +188,20 @@ impl Download {
 
     pub(crate) fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
+    }
+
+    /// Whether its client has waited for so long that policies may have changed meanwhile.
+    fn is_long(&mut self, long: Duration) -> bool {
+        let since = self.patience.waiting_since();
+        since.duration_since(*self.first_wait.get_or_insert(since)) >= long
+    }
+
+    /// From now on its request is judged again when policies change, and nothing keeps the snapshot
+    /// that admitted it.
+    fn enroll(&mut self) {
+        let Some(standing) = self.standing.take() else { return };
+        self.case = Rc::new(self.case.detached());
+        self.enrolled = Some(self.worker.enroll(Kind::Stream, &self.case, standing));
     }
 
     fn release_at_end(&mut self) {

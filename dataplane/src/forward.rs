@@ -4,17 +4,20 @@ pub(crate) mod headers;
 
 use std::rc::Rc;
 
-use decision::options::cors::Cors;
-use http::{Method, Request, Response, StatusCode, Uri, Version, uri::PathAndQuery};
-use hyper::body::Incoming;
+use decision::{canonical::Line, options::cors::Cors, standing::Standing, time::Timestamp};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, uri::PathAndQuery,
+};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use crate::{
-    download::{Download, ResponseBody},
+    download::{Download, ResponseBody, Source},
     origin::Origin,
-    quota::{Permit, Used},
+    quota::Permit,
     record::Case,
     refused::{Refused, Unserved},
     respond,
+    tunnel::{self, Switch},
     upload::{Bounds, RequestBody, Upload},
     upstream::{Choice, UpstreamError},
     waits::Waits,
@@ -28,7 +31,7 @@ pub(crate) async fn forward(
     choice: Choice,
     exchange: Exchange<'_>,
 ) -> Result<Response<ResponseBody>, Refused> {
-    let Exchange { body, target, origin, case } = exchange;
+    let Exchange { body, target, wish, origin, case, at } = exchange;
     let limits = &worker.settings.limits;
     let waits = Waits::of(limits, case.options());
     if case.options().is_some() {
@@ -41,11 +44,19 @@ pub(crate) async fn forward(
         None => (RequestBody::none(), None),
     };
     let is_head = case.witness.method == Method::HEAD;
-    let (used, mut request) = head(permit, body, worker, origin, case);
+    let (used, request) = permit.spend();
+    let (standing, headers) = Standing::split(request, at);
+    let asked = standing.line().upgrade.clone().filter(|_| upload.is_none());
+    let mut request = head(standing.line(), headers, body, asked.as_ref(), (worker, origin, case));
     if let Some(target) = target {
         *request.uri_mut() = Uri::from(target);
     }
     match worker.upstream.send(used, choice, request, upload.as_deref(), waits).await {
+        Ok(answer) if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            let switch = Switch { asked, wish, standing, origin, case };
+            let switched = tunnel::switch(worker, answer, switch);
+            switched.or_else(|error| failed(&error, None, case))
+        }
         Ok(answer) => {
             if let Some(upload) = &upload {
                 upload.response_began();
@@ -59,8 +70,8 @@ pub(crate) async fn forward(
                 }
                 options.response_headers.apply(&mut parts.headers);
             }
-            let download =
-                Download::new(incoming, lease, upload, Rc::clone(worker), Rc::clone(case), waits);
+            let source = Source { incoming, lease, upload, standing };
+            let download = Download::new(source, Rc::clone(worker), Rc::clone(case), waits);
             Ok(downstream(parts.status, parts.headers, download))
         }
         Err(error) => failed(&error, upload.as_deref(), case),
@@ -73,37 +84,42 @@ pub(crate) struct Exchange<'a> {
     pub(crate) body: Option<Incoming>,
     /// What the upstream gets in the place of the request's target.
     pub(crate) target: Option<PathAndQuery>,
-    pub(crate) origin: &'a Origin,
+    /// Where an HTTP/2 stream goes on if it becomes a tunnel.
+    pub(crate) wish: Option<OnUpgrade>,
+    pub(crate) origin: &'a Rc<Origin>,
     pub(crate) case: &'a Rc<Case>,
+    /// When it is judged.
+    pub(crate) at: Timestamp,
 }
 
 /// The request as the upstream gets it: the canonical one, with headers of ours.
 fn head(
-    permit: Permit,
+    line: &Line,
+    mut headers: HeaderMap,
     body: RequestBody,
-    worker: &Worker,
-    origin: &Origin,
-    case: &Case,
-) -> (Used, Request<RequestBody>) {
-    let (used, request) = permit.spend();
-    let (line, mut headers) = request.into_parts();
+    upgrade: Option<&HeaderValue>,
+    (worker, origin, case): (&Worker, &Origin, &Case),
+) -> Request<RequestBody> {
     if let Some(options) = case.options() {
         options.request_headers.apply(&mut headers);
     }
     let port = worker.settings.redirect_port;
-    headers::of_request(&mut headers, &line, &origin.peer, case.id, port);
+    headers::of_request(&mut headers, line, &origin.peer, case.id, port);
     headers::frame(&mut headers, &line.method, &body);
+    if let Some(protocol) = upgrade {
+        headers::switch(&mut headers, protocol);
+    }
     let mut request = Request::new(body);
-    *request.method_mut() = line.method;
-    *request.uri_mut() = Uri::from(line.target);
+    *request.method_mut() = line.method.clone();
+    *request.uri_mut() = Uri::from(line.target.clone());
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = headers;
-    (used, request)
+    request
 }
 
 fn downstream(
     status: StatusCode,
-    headers: http::HeaderMap,
+    headers: HeaderMap,
     download: Download,
 ) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::from_upstream(download));

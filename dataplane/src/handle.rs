@@ -3,7 +3,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::SystemTime,
 };
 
 use decision::{
@@ -18,10 +18,14 @@ use decision::{
     time::Timestamp,
     token::VerifiedTokens,
 };
-use http::{HeaderValue, Method, Request, Response, header, uri::PathAndQuery};
-use hyper::body::{Body, Incoming};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, uri::PathAndQuery};
+use hyper::{
+    body::{Body, Incoming},
+    upgrade::OnUpgrade,
+};
 
 use crate::{
+    clock::timestamp,
     download::ResponseBody,
     facts,
     forward::{Exchange, forward},
@@ -31,7 +35,7 @@ use crate::{
     quota,
     record::{Case, Found},
     refused::{Refused, Unserved},
-    respond, upload,
+    respond, tunnel, upload,
     upstream::Choice,
     worker::Worker,
 };
@@ -44,12 +48,16 @@ pub(crate) async fn handle(
     wire: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let now = SystemTime::now();
-    let (parts, body) = wire.into_parts();
+    let (mut parts, body) = wire.into_parts();
+    let wish = tunnel::wish(&mut parts, &worker.ids);
     let has_body = !body.is_end_stream();
     let facts = facts::read(parts, origin.connection.clone(), &worker.settings);
     let case = Rc::new(Case::new(worker.ids.next(now), facts.witness));
     let answered = match facts.request {
-        Ok(request) => answer(&worker, &origin, &case, request, body, now).await,
+        Ok(request) => {
+            let arrival = Arrival { body, wish, at: timestamp(now) };
+            answer(&worker, &origin, &case, request, arrival).await
+        }
         Err(denial) => Err(Refused::Denied(denial)),
     };
     let mut is_last = origin.progress.is_last();
@@ -68,7 +76,8 @@ pub(crate) async fn handle(
         manner.finish(origin.connection.scheme, response.headers_mut());
     }
     response.headers_mut().insert(respond::REQUEST_ID, case.id.header());
-    if is_last && !origin.progress.is_multiplexed() {
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if is_last && !switches && !origin.progress.is_multiplexed() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     worker.record.answered(case.id, &case.witness, case.route(), response.status());
@@ -76,17 +85,25 @@ pub(crate) async fn handle(
     response
 }
 
+/// What comes with a request besides its head.
+struct Arrival {
+    body: Incoming,
+    /// Where an HTTP/2 stream goes on if it becomes a tunnel.
+    wish: Option<OnUpgrade>,
+    /// When it is judged.
+    at: Timestamp,
+}
+
 async fn answer(
     worker: &Rc<Worker>,
-    origin: &Origin,
+    origin: &Rc<Origin>,
     case: &Rc<Case>,
     request: CanonicalRequest,
-    body: Incoming,
-    now: SystemTime,
+    arrival: Arrival,
 ) -> Result<Response<ResponseBody>, Refused> {
+    let Arrival { body, wish, at } = arrival;
     // The look ends with this statement: nothing below holds a snapshot.
-    let judged =
-        worker.snapshot.with(|snapshot| judge(snapshot, request, &worker.tokens, timestamp(now)));
+    let judged = worker.snapshot.with(|snapshot| judge(snapshot, request, &worker.tokens, at));
     let decision = judged.map_err(Refused::Denied)?;
     if let Some(manner) = Manner::of(&decision) {
         case.answer_in(manner);
@@ -106,7 +123,7 @@ async fn answer(
             let body = (!stays).then_some(body);
             let (permit, route) = quota::take(cleared, &worker.record.counts.permits);
             case.found(Found::Admitted(route));
-            let exchange = Exchange { body, target, origin, case };
+            let exchange = Exchange { body, target, wish, origin, case, at };
             forward(worker, permit, choice, exchange).await
         }
         Decision::Moved(cleared) => {
@@ -225,11 +242,6 @@ fn look_at(ServicePort { service, .. }: &ServicePort) -> String {
         printable(&service.namespace),
         printable(&service.name)
     )
-}
-
-fn timestamp(now: SystemTime) -> Timestamp {
-    let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    Timestamp(i64::try_from(seconds).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 
 mod accept;
 mod body;
+mod clock;
 mod denial_key;
 mod denials;
 mod download;
@@ -20,6 +21,7 @@ mod ledger;
 mod listen;
 mod manner;
 mod metrics;
+mod ongoing;
 mod origin;
 mod progress;
 mod quota;
@@ -32,6 +34,7 @@ mod settings;
 mod threads;
 mod tls;
 mod tokens;
+mod tunnel;
 mod upload;
 mod upstream;
 mod waits;

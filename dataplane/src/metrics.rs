@@ -129,6 +129,8 @@ pub(crate) struct ThreadCounts {
     pub(crate) upstream_abandoned: Count,
     pub(crate) upstream_retries: Count,
     pub(crate) samples_dropped: Count,
+    pub(crate) tunnels: Count,
+    pub(crate) revoked: Count,
     pub(crate) generation: Count,
     rejected: [Count; Rejected::ALL.len()],
 }
@@ -280,7 +282,7 @@ type Read = fn(&ThreadCounts) -> &Count;
 
 impl Metrics {
     fn encode_plain(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let counters: [(&str, &str, Read); 7] = [
+        let counters: [(&str, &str, Read); 8] = [
             ("permits", "Requests that every check admitted", |counts| &counts.permits),
             ("upstream_requests", "Permits whose request reached an upstream", |counts| {
                 &counts.upstream_requests
@@ -304,6 +306,11 @@ impl Metrics {
                 "Samples of refusals for which there was no room",
                 |counts| &counts.samples_dropped,
             ),
+            (
+                "exchanges_revoked",
+                "Tunnels and long responses closed because their requests would be refused now",
+                |counts| &counts.revoked,
+            ),
         ];
         for (name, help, read) in counters {
             let counter = ConstCounter::new(self.sum(read));
@@ -314,6 +321,9 @@ impl Metrics {
             ("connections", "Open connections of clients", self.sum(|counts| &counts.connections)),
             ("requests_in_flight", "Requests being served", {
                 self.sum(|counts| &counts.requests_in_flight)
+            }),
+            ("tunnels", "Open WebSockets and other switched connections", {
+                self.sum(|counts| &counts.tunnels)
             }),
             ("snapshot_generation", "Snapshot that every data thread has", self.generation()),
         ];

@@ -58,6 +58,8 @@ pub(crate) struct Progress {
     waiting: Cell<Waiting>,
     since: Cell<Instant>,
     requests: Cell<usize>,
+    /// How many of the requests became tunnels, which may be silent for long.
+    tunnels: Cell<usize>,
     /// HTTP/2: bytes alone say nothing, and the end is announced on the connection.
     multiplexed: Cell<bool>,
     /// When it is old, give or take.
@@ -77,6 +79,7 @@ impl Progress {
             waiting: Cell::new(Waiting::FirstByte),
             since: Cell::new(now),
             requests: Cell::new(0),
+            tunnels: Cell::new(0),
             multiplexed: Cell::new(false),
             old: now + age,
             told: Cell::new(false),
@@ -143,6 +146,11 @@ impl Progress {
         !self.multiplexed.get() && (self.draining.get() || Instant::now() >= self.old)
     }
 
+    /// Whether the process is ending, and nothing new may begin.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.get().is_some()
+    }
+
     pub(crate) fn drain(&self) {
         self.draining.set(true);
     }
@@ -172,6 +180,7 @@ impl Progress {
         match waiting {
             Waiting::Handshake => since + limits.handshake,
             Waiting::Head => since + limits.header_read,
+            Waiting::Requests if self.tunnels.get() > 0 => since + limits.tunnel_stall(),
             Waiting::Requests => since + limits.stall().max(self.allowed.get()),
             Waiting::FirstByte => self.or_linger(since + limits.first_byte, limits),
             Waiting::Idle if self.told.get() => since + FAREWELL,
@@ -227,6 +236,11 @@ impl Limits {
     fn stall(&self) -> Duration {
         Waits::of(self, None).stall(self.body_idle)
     }
+
+    /// A tunnel watches its own silence, so this is only for what is behind it.
+    fn tunnel_stall(&self) -> Duration {
+        self.stall().max(self.tunnel_idle.saturating_mul(2))
+    }
 }
 
 /// A request being served. Dropped with the last of its response.
@@ -258,6 +272,30 @@ impl Drop for InFlight {
             self.progress.allowed.set(Duration::ZERO);
             self.progress.wait_for(Waiting::Idle);
         }
+    }
+}
+
+/// A tunnel that is open, and counts as a request being served.
+#[derive(Debug)]
+pub(crate) struct OpenTunnel(InFlight);
+
+impl OpenTunnel {
+    pub(crate) fn new(progress: &Rc<Progress>, counts: &Arc<ThreadCounts>) -> Self {
+        progress.tunnels.set(progress.tunnels.get() + 1);
+        counts.tunnels.add();
+        Self(InFlight::new(progress, counts))
+    }
+
+    pub(crate) fn progressed(&self) {
+        self.0.progressed();
+    }
+}
+
+impl Drop for OpenTunnel {
+    fn drop(&mut self) {
+        let InFlight { progress, counts } = &self.0;
+        progress.tunnels.set(progress.tunnels.get().saturating_sub(1));
+        counts.tunnels.subtract();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     cell::{OnceCell, RefCell},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use decision::{
@@ -46,6 +46,16 @@ pub(crate) enum Found {
 impl Case {
     pub(crate) fn new(id: RequestId, witness: Witness) -> Self {
         Self { id, witness, found: OnceCell::new(), manner: OnceCell::new() }
+    }
+
+    /// The same without anything that a snapshot or a connection's buffers would be kept for.
+    pub(crate) fn detached(&self) -> Self {
+        let found = OnceCell::new();
+        if let Some(name) = self.route() {
+            // It is new, so there is nothing to replace.
+            let _ = found.set(Found::Named(Arc::clone(name)));
+        }
+        Self { id: self.id, witness: self.witness.detached(), found, manner: OnceCell::new() }
     }
 
     /// Remembers the route; the first one stays.
@@ -146,6 +156,24 @@ impl Recorder {
                 }
             }
             Refused::Unserved(unserved) => self.unserved(id, witness, unserved),
+        }
+    }
+
+    /// Counts the end of an exchange that was admitted and may not go on.
+    pub(crate) fn revoked(&self, case: &Case, refused: &Refused, what: &str, after: Duration) {
+        let denial = match refused {
+            Refused::Denied(denial) => denial,
+            Refused::Unserved(unserved) => return self.unserved(case.id, &case.witness, unserved),
+        };
+        let (shape, now) = (Shape::of_denial(denial), Instant::now());
+        if let Some(due) = self.denials.count(shape, now, || key_of(denial, false)) {
+            let observed = format!(
+                "closed a {what} that was open for {} s, because its request would be refused now: {}",
+                after.as_secs(),
+                denial.operator_sentence()
+            );
+            let sample = sample(case.id, &case.witness, due.key, observed, denial.remedy());
+            self.offer(DenialSample { denial: Some(denial.clone()), ..sample }, due.count);
         }
     }
 

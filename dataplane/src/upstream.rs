@@ -5,7 +5,7 @@ mod pool;
 use std::{fmt, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use decision::code::Code;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use hyper::{body::Incoming, client::conn::TrySendError};
 use tokio::time::{Instant, timeout_at};
 
@@ -32,8 +32,8 @@ pub(crate) enum UpstreamError {
     /// It sent something else than HTTP/1.1.
     #[error("endpoint {address} sent what is no HTTP/1.1 response: {source}")]
     Malformed { address: SocketAddr, source: hyper::Error },
-    /// It switched protocols, which nobody asked for.
-    #[error("endpoint {address} switched protocols without being asked")]
+    /// It switched to a protocol that nobody asked for.
+    #[error("endpoint {address} switched to a protocol that was not asked for")]
     Switched { address: SocketAddr },
     /// It said nothing.
     #[error("endpoint {address} sent no answer within {limit:?}")]
@@ -101,7 +101,7 @@ impl Upstream {
             fate.ended = Ended::Sent;
             let sent = pin!(lease.sender.try_send_request(request));
             match first_byte(address, sent, upload, waits.first_byte).await {
-                Ok(response) => return accepted(address, response, lease),
+                Ok(response) => return Ok(Answer { response, lease }),
                 Err(Unanswered { error, unsent }) => {
                     let Some(unsent) = unsent else { return Err(error) };
                     fate.ended = Ended::NotConnected;
@@ -139,17 +139,6 @@ async fn first_byte(
 }
 
 type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
-
-fn accepted(
-    address: SocketAddr,
-    response: Response<Incoming>,
-    lease: Lease,
-) -> Result<Answer, UpstreamError> {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(UpstreamError::Switched { address });
-    }
-    Ok(Answer { response, lease })
-}
 
 struct Unanswered {
     error: UpstreamError,

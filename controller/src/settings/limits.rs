@@ -53,6 +53,9 @@ pub struct LimitFlags {
     /// Longest pause in both directions once the response has begun [default: 300]
     #[arg(long, value_name = "SECONDS", env = "WHYGATE_TRANSFER_IDLE_SECONDS")]
     pub transfer_idle_seconds: Option<u64>,
+    /// Longest silence of a WebSocket or another switched connection [default: 3600]
+    #[arg(long, value_name = "SECONDS", env = "WHYGATE_TUNNEL_IDLE_SECONDS")]
+    pub tunnel_idle_seconds: Option<u64>,
     /// How long an upstream may take to accept a connection [default: 5]
     #[arg(long, value_name = "SECONDS", env = "WHYGATE_UPSTREAM_CONNECT_SECONDS")]
     pub upstream_connect_seconds: Option<u64>,
@@ -93,6 +96,8 @@ impl LimitFlags {
             body_rate_bytes: self.body_rate_bytes_per_second.unwrap_or(default.body_rate_bytes),
             body_rate_grace: seconds(self.body_rate_grace_seconds, default.body_rate_grace),
             transfer_idle: seconds(self.transfer_idle_seconds, default.transfer_idle),
+            long_exchange: default.long_exchange,
+            tunnel_idle: seconds(self.tunnel_idle_seconds, default.tunnel_idle),
             upstream_connect: seconds(self.upstream_connect_seconds, default.upstream_connect),
             upstream_first_byte: seconds(
                 self.upstream_first_byte_seconds,

@@ -82,6 +82,8 @@ pub struct Line {
     pub connection: Connection,
     /// Whether the peer's forwarding headers are believed.
     pub peer_is_trusted: bool,
+    /// The one protocol that the client asks to switch to, if it does (RFC 9110 section 7.8).
+    pub upgrade: Option<HeaderValue>,
 }
 
 /// The only reading of a request: private, so that nothing else can be routed or judged.
@@ -89,6 +91,8 @@ pub struct Line {
 pub struct CanonicalRequest {
     line: Line,
     headers: HeaderMap,
+    /// An API key that was taken out of the headers, for [`crate::standing::Standing`] alone.
+    withheld_key: Option<HeaderValue>,
 }
 
 /// A request that cannot be read in one way only, given back for the log.
@@ -115,7 +119,7 @@ impl CanonicalRequest {
         match read_line(&parts, connection, source, limits) {
             Ok(line) => {
                 strip(&mut parts.headers, &line, source);
-                Ok(Self { line, headers: parts.headers })
+                Ok(Self { line, headers: parts.headers, withheld_key: None })
             }
             Err(reason) => Err(Malformed { reason, parts: Box::new(parts) }),
         }
@@ -136,9 +140,36 @@ impl CanonicalRequest {
         self.line.target.path()
     }
 
+    /// The same request without any header, to be judged again.
+    pub(crate) fn bare(line: Line) -> Self {
+        Self { line, headers: HeaderMap::new(), withheld_key: None }
+    }
+
+    /// Adds a credential to a bare request.
+    pub(crate) fn present(&mut self, name: HeaderName, credential: HeaderValue) {
+        self.headers.insert(name, credential);
+    }
+
+    /// The API key that the request came with, passed on to the upstream or not.
+    pub(crate) fn api_key(&mut self) -> Option<HeaderValue> {
+        self.withheld_key.take().or_else(|| self.headers.get(&API_KEY).cloned())
+    }
+
     /// Takes a header away, in every spelling: a consumed credential must not reach the upstream.
     pub(crate) fn remove_header(&mut self, name: &HeaderName) {
+        if *name == API_KEY {
+            self.withheld_key = self.headers.remove(name);
+        }
         remove_spellings(&mut self.headers, |spelled| same_name(spelled, name.as_str()));
+    }
+
+    /// Lets go of every header, and of the buffer that the target was read from.
+    pub(crate) fn forget_headers(&mut self) {
+        self.headers = HeaderMap::new();
+        // It was one before.
+        if let Ok(target) = PathAndQuery::try_from(self.line.target.as_str()) {
+            self.line.target = target;
+        }
     }
 
     /// Gives up the request for forwarding or recording.
@@ -182,7 +213,31 @@ fn read_line(
     };
     check_loop(&parts.headers)?;
     let (method, version) = (parts.method.clone(), parts.version);
-    Ok(Line { method, version, host, target, client, connection, peer_is_trusted })
+    let upgrade = read_upgrade(parts);
+    Ok(Line { method, version, host, target, client, connection, peer_is_trusted, upgrade })
+}
+
+/// The protocol that the client wants to switch to.
+///
+/// That is a wish which a server may ignore (RFC 9110 section 7.8), so what is not clear is ignored:
+/// several protocols, one that `Connection` does not announce, and those in which requests would
+/// follow that nobody judges: HTTP itself and TLS.
+fn read_upgrade(parts: &Parts) -> Option<HeaderValue> {
+    let mut wished = parts.headers.get_all(header::UPGRADE).iter();
+    let (protocol, None) = (wished.next()?, wished.next()) else { return None };
+    let name = protocol.as_bytes();
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+!#$&^`|~%*'/".contains(&byte);
+    let begins =
+        |with: &[u8]| name.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+    let hides_requests = begins(b"h2") || begins(b"http") || begins(b"tls");
+    let named = (1..=64).contains(&name.len()) && name.iter().copied().all(token);
+    let announcing = parts.headers.get_all(header::CONNECTION).iter();
+    let mut announced = announcing.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let is_announced = announced.any(|name| name.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
+    // On HTTP/2 no client can write these headers: they are ours (RFC 8441).
+    let version = matches!(parts.version, Version::HTTP_11 | Version::HTTP_2);
+    let fine = version && named && !hides_requests && is_announced;
+    fine.then(|| protocol.clone())
 }
 
 fn check_limits(parts: &Parts, limits: RequestLimits) -> Result<(), DenialReason> {

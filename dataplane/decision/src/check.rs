@@ -14,6 +14,7 @@ use crate::{
     denial::DenialReason,
     lack::Lack,
     refs::{ResourceRef, Site},
+    standing::{Recording, Remembered},
     subscription::Subscriptions,
     time::Timestamp,
     token::VerifiedTokens,
@@ -83,6 +84,10 @@ pub struct Facts<'a> {
     pub preflight: bool,
     /// Whether the request is refused already, so that nothing costly is done any more.
     pub refused: bool,
+    /// What is known of its credentials, if it was admitted before and is judged again.
+    pub remembered: Option<&'a Remembered>,
+    /// Who notes what its credentials are found to be.
+    pub recording: Option<&'a Recording>,
 }
 
 impl std::fmt::Debug for Facts<'_> {

@@ -108,7 +108,7 @@ codes! {
     }
     TokenKeyUnknown UNAUTHORIZED Client {
         client: "The token is signed with a key that is not known.",
-        meaning: "No key of the provider's key set fits the token's key id and algorithm.",
+        meaning: "No key of the provider's key set fits the token's key id and algorithm; or a connection that goes on began with a token that the provider's present keys have not verified.",
         remedy: "Put the provider's current key set into `jwtProviders[].jwks`; a token issued before a key rotation must be renewed.",
     }
     TokenSignatureInvalid UNAUTHORIZED Client {

@@ -16,6 +16,7 @@ use crate::{
     refs::{FieldRef, RouteName, Site},
     route::{Backend, Route},
     snapshot::Snapshot,
+    standing::{Recording, Standing},
     time::Timestamp,
     token::VerifiedTokens,
     uncovered::{OpenBy, Uncovered},
@@ -198,6 +199,8 @@ pub fn decide_observed(
         subscriptions: &snapshot.subscriptions,
         preflight: cors.is_some(),
         refused: false,
+        remembered: None,
+        recording: None,
     };
     match judge_route(route, is_challenge, facts, observer) {
         Err(denial) => Decision::Deny(request, denial, route.options.clone()),
@@ -245,6 +248,54 @@ fn preflight(cors: &Cors, request: CanonicalRequest, route: &Arc<Route>) -> Deci
         denial.disclosure = denial.disclosure.min(told);
     }
     Decision::Deny(request, Box::new(denial), route.options.clone())
+}
+
+/// Why an exchange that was admitted may not go on.
+#[derive(Clone, Debug)]
+pub enum Revoked {
+    /// Its request would be refused now.
+    Denied(Box<Denial>),
+    /// Its route is gone.
+    NotFound,
+}
+
+/// Judges an admitted request again, by the newest snapshot.
+///
+/// Where it is forwarded to and whether plain HTTP would be redirected now does not matter: the
+/// exchange has begun. The time of its token is that of its beginning; everything else is as of `now`.
+///
+/// # Errors
+/// If the request would be refused now, or has no route any more.
+pub fn decide_again(
+    snapshot: &Snapshot,
+    standing: &mut Standing,
+    tokens: &dyn VerifiedTokens,
+    now: Timestamp,
+) -> Result<(), Revoked> {
+    standing.present();
+    let request = &standing.request;
+    if let Some(denial) = misdirected(snapshot, request) {
+        return Err(Revoked::Denied(Box::new(denial)));
+    }
+    let route = snapshot.routes.find(&request.line().host, request.path());
+    let route = route.ok_or(Revoked::NotFound)?;
+    let is_challenge = route.is_challenge && is_reading(&request.line().method);
+    let (recording, remembered) = (Recording::default(), standing.remembered.as_ref());
+    let facts = Facts {
+        request,
+        // What is not remembered yet is judged once more with the credentials themselves.
+        now: if remembered.is_none() { standing.since } else { now },
+        tokens,
+        subscriptions: &snapshot.subscriptions,
+        preflight: false,
+        refused: false,
+        remembered,
+        recording: Some(&recording),
+    };
+    let judged = judge_route(route, is_challenge, facts, &mut ());
+    judged.map_err(Revoked::Denied)?;
+    standing.remember(recording);
+    Ok(())
 }
 
 /// A request on a connection that was opened for a host of another namespace (RFC 9110 section 15.5.20).

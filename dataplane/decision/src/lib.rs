@@ -24,6 +24,7 @@ pub mod refs;
 pub mod route;
 pub mod snapshot;
 mod spelling;
+pub mod standing;
 pub mod subscription;
 pub mod time;
 pub mod token;

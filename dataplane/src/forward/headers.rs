@@ -127,6 +127,12 @@ pub(super) fn frame(headers: &mut HeaderMap, method: &Method, body: &impl Body) 
     }
 }
 
+/// Says that the connection goes on with another protocol (RFC 9110 section 7.8).
+pub(crate) fn switch(headers: &mut HeaderMap, protocol: &HeaderValue) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, protocol.clone());
+}
+
 /// Names that end at each hop (RFC 9110 section 7.6.1).
 const HOP_BY_HOP: [HeaderName; 7] = [
     header::CONNECTION,
@@ -142,7 +148,7 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 ///
 /// The length goes too, and comes back from the body itself; only where there is no body to
 /// measure, it is the upstream's word that counts (RFC 9110 section 8.6).
-pub(super) fn of_response(headers: &mut HeaderMap, is_head: bool, status: StatusCode) {
+pub(crate) fn of_response(headers: &mut HeaderMap, is_head: bool, status: StatusCode) {
     strip_named_by_connection(headers);
     for name in &HOP_BY_HOP {
         headers.remove(name);

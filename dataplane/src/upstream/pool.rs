@@ -155,6 +155,7 @@ impl Upstream {
             .map_err(|source| UpstreamError::Reset { address, source })?;
         self.counts.upstream_connections.add();
         // How it ended is told to the request that was on it.
+        let connection = connection.with_upgrades();
         drop(self.tasks.spawn_local(async move { drop(connection.await) }));
         Ok(sender)
     }

@@ -11,3 +11,4 @@ mod options;
 mod requests;
 mod secure;
 mod support;
+mod tunnels;

@@ -16,5 +16,6 @@ mod requests;
 mod routing;
 mod signer;
 mod spellings;
+mod standing;
 mod tokens;
 mod world;

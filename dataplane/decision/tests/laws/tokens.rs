@@ -62,6 +62,8 @@ pub(crate) fn judged(
         subscriptions: &subscriptions,
         preflight: false,
         refused: false,
+        remembered: None,
+        recording: None,
     })
 }
 
