@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::{
     body::{BodyError, Patience},
+    forward::headers::of_trailers,
     ongoing::{Enrolled, Kind},
     progress::InFlight,
     record::Case,
@@ -104,6 +105,8 @@ pub(crate) struct Source {
     pub(crate) lease: Lease,
     pub(crate) upload: Option<Rc<Upload>>,
     pub(crate) standing: Standing,
+    /// Whether trailers are passed on: both sides speak HTTP/2.
+    pub(crate) trailers: bool,
 }
 
 /// A body on its way from an upstream to a client.
@@ -116,6 +119,7 @@ pub(crate) struct Download {
     worker: Rc<Worker>,
     case: Rc<Case>,
     idle: Duration,
+    trailers: bool,
     /// Its request, until it has taken so long that it is judged again.
     standing: Option<Standing>,
     first_wait: Option<Instant>,
@@ -124,7 +128,7 @@ pub(crate) struct Download {
 
 impl Download {
     pub(crate) fn new(source: Source, worker: Rc<Worker>, case: Rc<Case>, waits: Waits) -> Self {
-        let Source { incoming, lease, upload, standing } = source;
+        let Source { incoming, lease, upload, standing, trailers } = source;
         let mut download = Self {
             incoming,
             lease: Some(lease),
@@ -133,6 +137,7 @@ impl Download {
             worker,
             case,
             idle: waits.idle,
+            trailers,
             standing: Some(standing),
             first_wait: None,
             enrolled: None,
@@ -157,8 +162,16 @@ impl Download {
                 self.release_at_end();
                 Poll::Ready(Some(Ok(frame)))
             }
-            // Trailers end a body; they are not passed on.
-            Poll::Ready(Some(Ok(_)) | None) => {
+            // Trailers end a body.
+            Poll::Ready(Some(Ok(frame))) => {
+                self.release();
+                let trailers = frame.into_trailers().ok().filter(|_| self.trailers);
+                Poll::Ready(trailers.map(|mut trailers| {
+                    of_trailers(&mut trailers);
+                    Ok(Frame::trailers(trailers))
+                }))
+            }
+            Poll::Ready(None) => {
                 self.release();
                 Poll::Ready(None)
             }

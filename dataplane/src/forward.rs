@@ -4,10 +4,15 @@ pub(crate) mod headers;
 
 use std::rc::Rc;
 
-use decision::{canonical::Line, options::cors::Cors, standing::Standing, time::Timestamp};
-use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, uri::PathAndQuery,
+use decision::{
+    canonical::Line, options::cors::Cors, standing::Standing, time::Timestamp,
+    transport::HttpVersion,
 };
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    uri::{PathAndQuery, Scheme},
+};
+use http_body::Body;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use crate::{
@@ -38,7 +43,10 @@ pub(crate) async fn forward(
         origin.progress.allow(waits.stall(limits.body_idle));
     }
     let limit = case.options().and_then(|options| options.body_limit.as_ref());
-    let bounds = Bounds { bytes: limit.map(|limit| limit.bytes), idle: waits.idle };
+    let http = choice.transport.http;
+    let trailers = http == HttpVersion::Two;
+    let bounds = Bounds { bytes: limit.map(|limit| limit.bytes), idle: waits.idle, trailers };
+    let may_switch = body.as_ref().is_some_and(Incoming::is_end_stream) && !trailers;
     let (body, upload) = match body {
         Some(body) => RequestBody::new(body, &worker.settings, &origin.progress, bounds),
         None => (RequestBody::none(), None),
@@ -46,10 +54,13 @@ pub(crate) async fn forward(
     let is_head = case.witness.method == Method::HEAD;
     let (used, request) = permit.spend();
     let (standing, headers) = Standing::split(request, at);
-    let asked = standing.line().upgrade.clone().filter(|_| upload.is_none());
+    let asked = standing.line().upgrade.clone().filter(|_| may_switch);
     let mut request = head(standing.line(), headers, body, asked.as_ref(), (worker, origin, case));
     if let Some(target) = target {
         *request.uri_mut() = Uri::from(target);
+    }
+    if http == HttpVersion::Two {
+        multiplex(&mut request, standing.line(), choice.transport.tls.is_some());
     }
     match worker.upstream.send(used, choice, request, upload.as_deref(), waits).await {
         Ok(answer) if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
@@ -70,7 +81,8 @@ pub(crate) async fn forward(
                 }
                 options.response_headers.apply(&mut parts.headers);
             }
-            let source = Source { incoming, lease, upload, standing };
+            let trailers = lease.is_multiplexed() && origin.progress.is_multiplexed();
+            let source = Source { incoming, lease, upload, standing, trailers };
             let download = Download::new(source, Rc::clone(worker), Rc::clone(case), waits);
             Ok(downstream(parts.status, parts.headers, download))
         }
@@ -117,6 +129,20 @@ fn head(
     request
 }
 
+/// Makes a request one of HTTP/2 (RFC 9113 section 8.3.1).
+fn multiplex(request: &mut Request<RequestBody>, line: &Line, encrypted: bool) {
+    let scheme = if encrypted { Scheme::HTTPS } else { Scheme::HTTP };
+    let target = Uri::builder().scheme(scheme).authority(line.host.as_str());
+    let path = request.uri().path_and_query().cloned();
+    let path = path.unwrap_or(PathAndQuery::from_static("/"));
+    // A canonical host is an authority, and a target goes with any.
+    if let Ok(target) = target.path_and_query(path).build() {
+        *request.uri_mut() = target;
+    }
+    *request.version_mut() = Version::HTTP_2;
+    headers::multiplex(request.headers_mut());
+}
+
 fn downstream(
     status: StatusCode,
     headers: HeaderMap,
@@ -142,5 +168,6 @@ fn failed(
     }
     let (code, route) = (error.code(), case.route().cloned());
     let observed = error.to_string().into();
-    Err(Refused::Unserved(Unserved { code, route, field: None, observed, remedy: None }))
+    let remedy = error.remedy().map(Into::into);
+    Err(Refused::Unserved(Unserved { code, route, field: None, observed, remedy }))
 }

@@ -210,8 +210,8 @@ fn target(cleared: &Cleared) -> Result<Option<PathAndQuery>, Refused> {
 /// Where the request can go. Asked before the permit, so that each permit is for an endpoint.
 fn choose(worker: &Worker, cleared: &Cleared) -> Result<Choice, Refused> {
     let route = || Some(cleared.route().clone());
-    let service = match &**cleared.backend() {
-        Backend::Service(service) => service,
+    let (service, transport) = match &**cleared.backend() {
+        Backend::Service(service, transport) => (service, transport),
         Backend::Missing { field, problem, remedy } => {
             return Err(Refused::Unserved(Unserved {
                 code: Code::BackendMissing,
@@ -223,7 +223,10 @@ fn choose(worker: &Worker, cleared: &Cleared) -> Result<Choice, Refused> {
         }
     };
     let choice = worker.endpoints.with(|table| {
-        table.0.get(service).and_then(|addresses| worker.upstream.choose(addresses, &worker.ids))
+        table
+            .0
+            .get(service)
+            .and_then(|addresses| worker.upstream.choose(addresses, transport, &worker.ids))
     });
     choice.ok_or_else(|| {
         Refused::Unserved(Unserved {

@@ -21,12 +21,13 @@ use tokio::time::Instant;
 
 use crate::{
     body::{BodyError, Patience},
+    forward::headers::of_trailers,
     progress::Progress,
     record::Case,
     settings::Settings,
 };
 
-/// What an upstream gets: the client's body as it comes, without trailers.
+/// What an upstream gets: the client's body as it comes; trailers only if it speaks HTTP/2.
 pub(crate) struct RequestBody {
     incoming: Option<Incoming>,
     upload: Option<Rc<Upload>>,
@@ -70,7 +71,11 @@ impl Body for RequestBody {
                 this.patience.rest();
                 let Some(data) = frame.data_ref() else {
                     upload.done.set(true);
-                    return Poll::Ready(None);
+                    let trailers = frame.into_trailers().ok().filter(|_| upload.bounds.trailers);
+                    return Poll::Ready(trailers.map(|mut trailers| {
+                        of_trailers(&mut trailers);
+                        Ok(Frame::trailers(trailers))
+                    }));
                 };
                 upload.arrived(data.remaining());
                 // What is too much is not passed on, not even the part that would still fit.
@@ -172,6 +177,8 @@ pub(crate) struct Bounds {
     pub(crate) bytes: Option<u64>,
     /// Its longest pause once the response has begun.
     pub(crate) idle: Duration,
+    /// Whether its trailers are passed on.
+    pub(crate) trailers: bool,
 }
 
 /// The account of a request's body, shared by the body and whoever waits for the response.

@@ -220,10 +220,10 @@ impl InProcess {
     fn forwarded(&self, cleared: Cleared) -> Verdict {
         match &**cleared.backend() {
             Backend::Missing { .. } => self.failed(Code::BackendMissing),
-            Backend::Service(port) if self.endpoints.get(port).is_none_or(Vec::is_empty) => {
+            Backend::Service(port, _) if self.endpoints.get(port).is_none_or(Vec::is_empty) => {
                 self.failed(Code::NoEndpoints)
             }
-            Backend::Service(port) => {
+            Backend::Service(port, _) => {
                 let port = port.to_string();
                 let rewritten = match cleared.rewritten() {
                     Ok(rewritten) => rewritten,

@@ -15,7 +15,7 @@ use crate::{
     finding::{Effect, Findings, Problem, Reason},
     foreign,
     metadata::annotation_path as path,
-    options,
+    options, transport,
 };
 
 /// What our annotations begin with.
@@ -39,6 +39,8 @@ pub(crate) struct Annotations {
     pub(crate) redirects: bool,
     /// What its routes are asked for beyond that.
     pub(crate) options: Option<Arc<Options>>,
+    /// How its endpoints are to be spoken to.
+    pub(crate) transport: transport::Wish,
     /// Why the whole Ingress is closed.
     pub(crate) refusal: Option<DenialReason>,
 }
@@ -62,12 +64,14 @@ pub(crate) fn read(
         names.take(most).map(str::to_owned).collect::<Vec<_>>()
     };
     let [required, shared_with, ignored] = NAMES.map(list);
-    let (options, problems) = options::read(resource, annotations);
+    let (options, mut problems) = options::read(resource, annotations);
+    let transport = transport::read(annotations, &mut problems);
     let mut read = Annotations {
         required,
         shared_with: shared_with.into_iter().collect(),
         redirects: annotations.get(SSL_REDIRECT).map(String::as_str) != Some("false"),
         options,
+        transport,
         refusal: None,
     };
     for (key, value) in annotations {
@@ -102,7 +106,7 @@ fn unknown(key: &str) -> Option<Problem> {
     if !key.starts_with(PREFIX) {
         return None;
     }
-    let known = [&OF_INGRESSES, options::keys().as_slice()].concat();
+    let known = [&OF_INGRESSES, options::keys().as_slice(), transport::KEYS].concat();
     if known.contains(&key) {
         return None;
     }

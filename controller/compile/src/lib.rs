@@ -31,6 +31,7 @@ mod rule;
 pub mod settings;
 mod subscription;
 mod surplus;
+mod transport;
 mod withdrawn;
 
 use decision::{protection::Posture, refs::ResourceRef, snapshot::Snapshot};

@@ -292,7 +292,7 @@ fn posture_of(
 }
 
 fn way(ingress: &Selected<'_>, path: &Path<'_>, host: &HostPattern, route: &Route) -> Option<Way> {
-    let Backend::Service(port) = &*route.backend else { return None };
+    let Backend::Service(port, _) = &*route.backend else { return None };
     Some(Way {
         port: port.clone(),
         ingress: ingress.resource.clone(),
@@ -319,7 +319,8 @@ fn route(
     let found = if ingress.problem.is_some() {
         Err(None)
     } else {
-        backend(&ingress.resource, &field, path.backend, index, findings).map_err(Some)
+        let wish = &ingress.annotations.transport;
+        backend((&ingress.resource, wish), &field, path.backend, index, findings).map_err(Some)
     };
     let (posture, backend) = match found {
         Ok(backend) => (posture, backend),

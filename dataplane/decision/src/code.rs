@@ -278,7 +278,7 @@ codes! {
     }
     UpstreamConnectFailed BAD_GATEWAY Upstream {
         client: "The service behind this route could not be reached.",
-        meaning: "No connection to the endpoint could be opened: refused, unreachable or timed out.",
+        meaning: "No connection to the endpoint could be opened: refused, unreachable, timed out, or not to be trusted over TLS.",
         remedy: "Check that the pod listens on the port of the Service and that no NetworkPolicy forbids the gateway.",
     }
     UpstreamReset BAD_GATEWAY Upstream {
@@ -293,8 +293,8 @@ codes! {
     }
     UpstreamMalformed BAD_GATEWAY Upstream {
         client: "The service behind this route gave an unreadable answer.",
-        meaning: "What the endpoint sent is not an HTTP/1.1 response.",
-        remedy: "Check that the Service's port speaks plain HTTP/1.1.",
+        meaning: "What the endpoint sent is no response of the HTTP that it is spoken to in, or it switched to a protocol that was not asked for.",
+        remedy: "Check that the Service's port speaks plain HTTP/1.1, or say what it speaks by `appProtocol` or `whygate.dev/upstream-protocol`.",
     }
 }
 

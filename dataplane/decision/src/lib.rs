@@ -28,4 +28,5 @@ pub mod standing;
 pub mod subscription;
 pub mod time;
 pub mod token;
+pub mod transport;
 pub mod uncovered;

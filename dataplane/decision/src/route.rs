@@ -8,6 +8,7 @@ use crate::{
     path::segments,
     protection::Posture,
     refs::{FieldRef, ResourceRef, RouteName},
+    transport::Transport,
 };
 
 /// One path of one rule of an Ingress.
@@ -31,8 +32,8 @@ pub struct Route {
 /// A port of a Service, or why there is none to forward to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Backend {
-    /// Requests go to the endpoints of this port.
-    Service(ServicePort),
+    /// Requests go to the endpoints of this port, and are spoken to like this.
+    Service(ServicePort, Transport),
     /// Requests that passed are answered with `BackendMissing`.
     Missing {
         /// The field that names the backend.

@@ -6,6 +6,7 @@
 )]
 
 mod faults;
+mod http2;
 mod lifecycle;
 mod options;
 mod requests;

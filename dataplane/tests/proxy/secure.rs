@@ -29,7 +29,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::support::{HANGS, Plan, Proxy, Upstream, read_until};
 
 /// A certificate of its own making for one name.
-fn certificate(name: &str) -> (Arc<CertifiedKey>, CertificateDer<'static>) {
+pub(crate) fn certificate(name: &str) -> (Arc<CertifiedKey>, CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
     let der = made.cert.der().clone();

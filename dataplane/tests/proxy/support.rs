@@ -28,6 +28,7 @@ use decision::{
     refs::{FieldRef, Kind, ResourceRef, RouteName, Site},
     route::{Backend, HostRoutes, PathMatch, Route, RoutingTable, ServicePort},
     snapshot::Snapshot,
+    transport::Transport,
     uncovered::{OpenBy, Uncovered},
 };
 use http::Method;
@@ -60,6 +61,8 @@ pub(crate) struct Plan {
     pub(crate) redirect_port: Option<u16>,
     /// What the routes of some hosts ask for.
     pub(crate) options: HashMap<&'static str, Arc<Options>>,
+    /// How the endpoints of all routes are spoken to.
+    pub(crate) transport: Transport,
 }
 
 impl Plan {
@@ -77,6 +80,7 @@ impl Plan {
             certificates: Certificates::default(),
             redirect_port: None,
             options: HashMap::new(),
+            transport: Transport::default(),
         }
     }
 
@@ -87,8 +91,9 @@ impl Plan {
     }
 
     pub(crate) fn start(self) -> Proxy {
-        let (snapshot, snapshots) =
-            watch::channel(Arc::new(snapshot_with(1, at_service(self.routes), &self.options)));
+        let wishes = (&self.options, &self.transport);
+        let snapshot = snapshot_with(1, at_service(self.routes), wishes);
+        let (snapshot, snapshots) = watch::channel(Arc::new(snapshot));
         let table = EndpointTable(HashMap::from([(service(), self.upstreams.into())]));
         let (endpoints, tables) = watch::channel(Arc::new(table));
         let (certificates, keys) = watch::channel(Arc::new(self.certificates));
@@ -203,13 +208,13 @@ fn at_service(routes: Vec<(&'static str, Posture)>) -> Routes {
 
 /// Routes, each with its own posture and backend.
 pub(crate) fn snapshot_of(generation: u64, routes: Routes) -> Snapshot {
-    snapshot_with(generation, routes, &HashMap::new())
+    snapshot_with(generation, routes, (&HashMap::new(), &Transport::default()))
 }
 
 fn snapshot_with(
     generation: u64,
     routes: Routes,
-    options: &HashMap<&'static str, Arc<Options>>,
+    (options, transport): (&HashMap<&'static str, Arc<Options>>, &Transport),
 ) -> Snapshot {
     let hosts = routes.into_iter().enumerate().map(|(number, (host, posture, service))| {
         let ingress = ResourceRef::new(Kind::Ingress, "shop", "web");
@@ -222,7 +227,7 @@ fn snapshot_with(
                 problem: "none".into(),
                 remedy: "Name one.".into(),
             },
-            _ => Backend::Service(service),
+            _ => Backend::Service(service, transport.clone()),
         });
         let redirect_to_https = host == "secure.test";
         let options = options.get(host).cloned();

@@ -19,6 +19,7 @@ mod options;
 mod policies;
 mod statuses;
 mod subscriptions;
+mod transports;
 mod unreadable;
 mod withdrawn;
 mod world;

@@ -71,7 +71,7 @@ impl World {
     pub(crate) fn ask_on(&self, sni: Option<&str>, request: &str) -> String {
         match decide(&self.compiled.snapshot, read_on(sni, request), &NoTokens, NOW) {
             Decision::Forward(cleared) => match &**cleared.backend() {
-                Backend::Service(port) => port.to_string(),
+                Backend::Service(port, _) => port.to_string(),
                 Backend::Missing { problem, .. } => format!("BackendMissing: {problem}"),
             },
             Decision::Moved(cleared) => cleared
@@ -104,7 +104,7 @@ impl World {
             Decision::Deny(_, denial, _) => denial.remedy(),
             Decision::Forward(cleared) => match &**cleared.backend() {
                 Backend::Missing { remedy, .. } => remedy.to_string(),
-                Backend::Service(_) => String::new(),
+                Backend::Service(..) => String::new(),
             },
             Decision::Moved(_)
             | Decision::Preflight(..)

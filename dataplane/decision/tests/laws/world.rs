@@ -27,6 +27,7 @@ use decision::{
     subscription::{KeyDigest, State, Subscription, Subscriptions},
     time::Timestamp,
     token::{Algorithm, Audiences, KeySet, NoTokens, Provider},
+    transport::Transport,
     uncovered::{ClosedBy, OpenBy, Uncovered},
 };
 use http::{HeaderValue, Method, Request};
@@ -253,7 +254,10 @@ pub(crate) fn open_route(path: &str) -> Route {
             path: path.into(),
         }),
         posture: Posture::Open(OpenBy::Flag),
-        backend: Arc::new(Backend::Service(ServicePort { service, port: 80 })),
+        backend: Arc::new(Backend::Service(
+            ServicePort { service, port: 80 },
+            Transport::default(),
+        )),
         redirect_to_https: false,
         is_challenge: false,
         options: None,
