@@ -128,6 +128,8 @@ pub(crate) struct ThreadCounts {
     pub(crate) upstream_connect_failures: Count,
     pub(crate) upstream_abandoned: Count,
     pub(crate) upstream_retries: Count,
+    pub(crate) upstream_waits: Count,
+    pub(crate) upstream_ejections: Count,
     pub(crate) samples_dropped: Count,
     pub(crate) tunnels: Count,
     pub(crate) revoked: Count,
@@ -282,7 +284,7 @@ type Read = fn(&ThreadCounts) -> &Count;
 
 impl Metrics {
     fn encode_plain(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let counters: [(&str, &str, Read); 8] = [
+        let counters: [(&str, &str, Read); 10] = [
             ("permits", "Requests that every check admitted", |counts| &counts.permits),
             ("upstream_requests", "Permits whose request reached an upstream", |counts| {
                 &counts.upstream_requests
@@ -298,6 +300,14 @@ impl Metrics {
             ("upstream_retries", "Second attempts after nothing was sent", |counts| {
                 &counts.upstream_retries
             }),
+            ("upstream_waits", "Requests that waited until an endpoint had room", |counts| {
+                &counts.upstream_waits
+            }),
+            (
+                "upstream_ejections",
+                "Times that an endpoint was left alone because it failed again and again",
+                |counts| &counts.upstream_ejections,
+            ),
             ("upstream_connections", "Connections opened to upstreams", |counts| {
                 &counts.upstream_connections
             }),

@@ -78,6 +78,10 @@ pub struct Limits {
     /// From the last byte of the request to the response's head; beyond it `UpstreamTimeout`.
     /// Default 60 s.
     pub upstream_first_byte: Duration,
+    /// Most requests of one thread at once for one endpoint over HTTP/1.1, each of which has a
+    /// connection. As many more wait for as long as a connection may take; then, or beyond that,
+    /// `UpstreamConnectFailed`. Default 1,024.
+    pub upstream_connections: usize,
     /// How long an upstream connection is kept for the next request. Default 60 s.
     pub upstream_idle: Duration,
     /// Most connections kept for one endpoint by one thread. Default 64.
@@ -112,6 +116,7 @@ impl Default for Limits {
             tunnel_idle: Duration::from_hours(1),
             upstream_connect: Duration::from_secs(5),
             upstream_first_byte: Duration::from_mins(1),
+            upstream_connections: 1_024,
             upstream_idle: Duration::from_mins(1),
             upstream_idle_connections: 64,
             tokens: 10_000,

@@ -1,10 +1,12 @@
 //! The other side: which endpoint, over which connection, and whose fault it is when it fails.
 
+mod choose;
+mod health;
 mod pool;
 mod sender;
 mod transport;
 
-use std::{error::Error, fmt, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{error::Error, fmt, io, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use decision::{
     code::Code,
@@ -32,6 +34,11 @@ pub(crate) enum UpstreamError {
     /// It did not accept in time.
     #[error("endpoint {address} did not accept a connection within {limit:?}")]
     ConnectTimeout { address: SocketAddr, limit: Duration },
+    /// As many requests as it may have are there, and as many wait.
+    #[error(
+        "endpoint {address} has {limit} requests of a data thread already and had no room in time for another"
+    )]
+    Full { address: SocketAddr, limit: usize },
     /// TLS could not be agreed on, or whom it speaks for cannot be trusted.
     #[error("endpoint {address} is not trusted as `{name}` over TLS: {source}")]
     Tls { address: SocketAddr, name: Arc<str>, source: io::Error },
@@ -52,9 +59,10 @@ pub(crate) enum UpstreamError {
 impl UpstreamError {
     pub(crate) fn code(&self) -> Code {
         match self {
-            Self::Connect { .. } | Self::ConnectTimeout { .. } | Self::Tls { .. } => {
-                Code::UpstreamConnectFailed
-            }
+            Self::Connect { .. }
+            | Self::ConnectTimeout { .. }
+            | Self::Full { .. }
+            | Self::Tls { .. } => Code::UpstreamConnectFailed,
             Self::Reset { .. } => Code::UpstreamReset,
             Self::Malformed { .. } | Self::Switched { .. } => Code::UpstreamMalformed,
             Self::Timeout { .. } => Code::UpstreamTimeout,
@@ -70,12 +78,29 @@ impl UpstreamError {
             Self::Malformed { http: HttpVersion::Two, .. } => Some(
                 "Check that the endpoints speak HTTP/2, or correct `appProtocol` of the Service's port or `whygate.dev/upstream-protocol`.",
             ),
+            Self::Full { .. } => Some(
+                "Run more endpoints, look at why they take so long, or raise `--upstream-connection-limit-count`.",
+            ),
             Self::Connect { .. }
             | Self::ConnectTimeout { .. }
             | Self::Reset { .. }
             | Self::Malformed { .. }
             | Self::Switched { .. }
             | Self::Timeout { .. } => None,
+        }
+    }
+
+    /// Whether another request would probably fare as badly there, and better elsewhere.
+    fn speaks_against_endpoint(&self) -> bool {
+        match self {
+            Self::Connect { .. }
+            | Self::ConnectTimeout { .. }
+            | Self::Tls { .. }
+            | Self::Reset { .. } => true,
+            Self::Full { .. }
+            | Self::Malformed { .. }
+            | Self::Switched { .. }
+            | Self::Timeout { .. } => false,
         }
     }
 }
@@ -127,9 +152,11 @@ impl Upstream {
         let (mut fresh, http) = (false, choice.transport.http);
         loop {
             let line = self.line(address, &choice.transport);
+            let endpoint = Rc::clone(&line.endpoint);
             let mut lease = match self.lease(line, fresh, waits.connect).await {
                 Ok(lease) => lease,
                 Err(error) => {
+                    self.note(&endpoint, Err(&error));
                     fate.ended = Ended::NotConnected;
                     let Some(second) = other.take().filter(|_| !fresh) else { return Err(error) };
                     (address, fresh) = (second, true);
@@ -140,8 +167,15 @@ impl Upstream {
             fate.ended = Ended::Sent;
             let sent = pin!(lease.sender.try_send_request(request));
             match first_byte((address, http), sent, upload, waits.first_byte).await {
-                Ok(response) => return Ok(Answer { response, lease }),
+                Ok(response) => {
+                    self.note(&endpoint, Ok(()));
+                    return Ok(Answer { response, lease });
+                }
                 Err(Unanswered { error, unsent }) => {
+                    let client_failed = upload.is_some_and(|upload| upload.failure().is_some());
+                    if !client_failed && (fresh || unsent.is_none()) {
+                        self.note(&endpoint, Err(&error));
+                    }
                     let Some(unsent) = unsent else { return Err(error) };
                     fate.ended = Ended::NotConnected;
                     if fresh {

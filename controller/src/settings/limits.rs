@@ -1,6 +1,9 @@
 //! One flag for each limit of the data plane, with its unit in the name.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    time::Duration,
+};
 
 use clap::Args;
 use dataplane::Limits;
@@ -62,6 +65,9 @@ pub struct LimitFlags {
     /// How long an upstream may take until its response begins [default: 60]
     #[arg(long, value_name = "SECONDS", env = "WHYGATE_UPSTREAM_FIRST_BYTE_SECONDS")]
     pub upstream_first_byte_seconds: Option<u64>,
+    /// Most requests of one data thread at once for one endpoint [default: 1024]
+    #[arg(long, value_name = "COUNT", env = "WHYGATE_UPSTREAM_CONNECTION_LIMIT_COUNT", value_parser = from_one::<NonZeroUsize>)]
+    pub upstream_connection_limit_count: Option<NonZeroUsize>,
     /// How long an upstream connection is kept for the next request [default: 60]
     #[arg(long, value_name = "SECONDS", env = "WHYGATE_UPSTREAM_IDLE_SECONDS")]
     pub upstream_idle_seconds: Option<u64>,
@@ -103,6 +109,9 @@ impl LimitFlags {
                 self.upstream_first_byte_seconds,
                 default.upstream_first_byte,
             ),
+            upstream_connections: self
+                .upstream_connection_limit_count
+                .map_or(default.upstream_connections, NonZeroUsize::get),
             upstream_idle: seconds(self.upstream_idle_seconds, default.upstream_idle),
             upstream_idle_connections: self
                 .upstream_idle_limit_count

@@ -18,17 +18,18 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    sync::Mutex,
+    sync::{Mutex, Notify},
     time::{Instant, MissedTickBehavior, interval, timeout_at},
 };
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Choice, UpstreamError,
+    UpstreamError,
+    health::Health,
     sender::{Place, Sender},
     transport::Configurations,
 };
-use crate::{id::Ids, metrics::ThreadCounts, settings::Settings, upload::RequestBody};
+use crate::{metrics::ThreadCounts, settings::Settings, upload::RequestBody};
 
 /// How much of a response is read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -58,20 +59,26 @@ pub(crate) struct Upstream {
     one: http1::Builder,
     many: http2::Builder<LocalExecutor>,
     tls: Configurations,
-    endpoints: RefCell<HashMap<SocketAddr, Rc<Endpoint>>>,
+    pub(super) endpoints: RefCell<HashMap<SocketAddr, Rc<Endpoint>>>,
+    /// How many of them were ejected lately.
+    pub(super) ejected: Cell<usize>,
     tasks: TaskTracker,
 }
 
-struct Endpoint {
-    address: SocketAddr,
-    in_flight: Cell<usize>,
+pub(super) struct Endpoint {
+    pub(super) address: SocketAddr,
+    pub(super) in_flight: Cell<usize>,
+    pub(super) health: Health,
+    /// How many requests wait until there is room for them.
+    waiting: Cell<usize>,
+    room: Notify,
     /// One for each way to speak to it, which is one nearly always.
     lines: RefCell<Vec<Rc<Line>>>,
 }
 
 /// The connections of an endpoint that are spoken on in the same way.
 pub(super) struct Line {
-    endpoint: Rc<Endpoint>,
+    pub(super) endpoint: Rc<Endpoint>,
     transport: Transport,
     /// HTTP/1.1: those that nobody uses.
     idle: RefCell<Vec<Idle>>,
@@ -115,8 +122,27 @@ impl InUse {
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        let in_flight = &self.0.endpoint.in_flight;
+        let Endpoint { in_flight, waiting, room, .. } = &*self.0.endpoint;
         in_flight.set(in_flight.get().saturating_sub(1));
+        if waiting.get() > 0 {
+            room.notify_one();
+        }
+    }
+}
+
+/// A request that waits for room; counts as long as it does.
+struct Waiting<'a>(&'a Cell<usize>);
+
+impl<'a> Waiting<'a> {
+    fn new(waiting: &'a Cell<usize>) -> Self {
+        waiting.set(waiting.get() + 1);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
     }
 }
 
@@ -150,39 +176,22 @@ impl Upstream {
             .keep_alive_interval(PING)
             .keep_alive_timeout(PONG);
         let (endpoints, tls) = (RefCell::default(), Configurations::default());
-        Self { settings, counts, one, many, tls, endpoints, tasks }
-    }
-
-    /// Of two endpoints picked at random the one with fewer requests of this thread.
-    pub(crate) fn choose(
-        &self,
-        addresses: &[SocketAddr],
-        transport: &Transport,
-        ids: &Ids,
-    ) -> Option<Choice> {
-        let (count, transport) = (addresses.len(), transport.clone());
-        let one = ids.below(count);
-        let first = *addresses.get(one)?;
-        if count == 1 {
-            return Some(Choice { first, second: None, transport });
-        }
-        let second = *addresses.get((one + 1 + ids.below(count - 1)) % count)?;
-        if self.in_flight(second) < self.in_flight(first) {
-            return Some(Choice { first: second, second: Some(first), transport });
-        }
-        Some(Choice { first, second: Some(second), transport })
-    }
-
-    fn in_flight(&self, address: SocketAddr) -> usize {
-        self.endpoints.borrow().get(&address).map_or(0, |endpoint| endpoint.in_flight.get())
+        let ejected = Cell::new(0);
+        Self { settings, counts, one, many, tls, endpoints, ejected, tasks }
     }
 
     /// The connections to an endpoint that are spoken on like this.
     pub(super) fn line(&self, address: SocketAddr, transport: &Transport) -> Rc<Line> {
         let mut endpoints = self.endpoints.borrow_mut();
         let endpoint = endpoints.entry(address).or_insert_with(|| {
-            let (in_flight, lines) = (Cell::new(0), RefCell::default());
-            Rc::new(Endpoint { address, in_flight, lines })
+            Rc::new(Endpoint {
+                address,
+                in_flight: Cell::new(0),
+                health: Health::default(),
+                waiting: Cell::new(0),
+                room: Notify::new(),
+                lines: RefCell::default(),
+            })
         });
         let mut lines = endpoint.lines.borrow_mut();
         if let Some(known) = lines.iter().find(|line| line.transport == *transport) {
@@ -207,6 +216,11 @@ impl Upstream {
         connect: Duration,
     ) -> Result<Lease, UpstreamError> {
         let (address, http) = (line.endpoint.address, line.transport.http);
+        let limit = self.settings.limits.upstream_connections;
+        if http == HttpVersion::One && line.endpoint.is_full(limit) {
+            // Boxed: rare, and every request would be larger.
+            Box::pin(self.wait_for_room(&line.endpoint, limit, connect)).await?;
+        }
         let in_use = InUse::new(line);
         let line = &in_use.0;
         let sender = match http {
@@ -218,6 +232,27 @@ impl Upstream {
         };
         let keep = self.settings.limits.upstream_idle_connections;
         Ok(Lease { sender, address, keep, in_use })
+    }
+
+    /// Waits, with no more others than may be served at once.
+    async fn wait_for_room(
+        &self,
+        endpoint: &Endpoint,
+        limit: usize,
+        time: Duration,
+    ) -> Result<(), UpstreamError> {
+        let full = || UpstreamError::Full { address: endpoint.address, limit };
+        if endpoint.waiting.get() >= limit {
+            return Err(full());
+        }
+        self.counts.upstream_waits.add();
+        let (_waiting, due) = (Waiting::new(&endpoint.waiting), Instant::now() + time);
+        loop {
+            timeout_at(due, endpoint.room.notified()).await.map_err(|_| full())?;
+            if endpoint.in_flight.get() < limit {
+                return Ok(());
+            }
+        }
     }
 
     /// A place on a connection that others may use, too.
@@ -289,11 +324,16 @@ impl Upstream {
             ticks.tick().await;
             let limit = self.settings.limits.upstream_idle;
             self.endpoints.borrow_mut().retain(|_, endpoint| {
-                let busy = endpoint.in_flight.get() > 0;
+                let remembered = !endpoint.health.is_unremarkable(Instant::now());
+                let busy = endpoint.in_flight.get() > 0 || endpoint.waiting.get() > 0;
                 let mut lines = endpoint.lines.borrow_mut();
                 lines.retain(|line| line.sweep(limit) || busy);
-                busy || !lines.is_empty()
+                busy || remembered || !lines.is_empty()
             });
+            let (endpoints, now) = (self.endpoints.borrow(), Instant::now());
+            let ejected = endpoints.values().filter(|one| !one.health.is_unremarkable(now));
+            self.ejected.set(ejected.count());
+            drop(endpoints);
             self.tls.forget_unused();
         }
     }
@@ -354,6 +394,13 @@ struct LocalExecutor(TaskTracker);
 impl<F: Future<Output = ()> + 'static> Executor<F> for LocalExecutor {
     fn execute(&self, task: F) {
         drop(self.0.spawn_local(task));
+    }
+}
+
+impl Endpoint {
+    /// Whether a request has to wait; who comes does not overtake those who wait.
+    fn is_full(&self, limit: usize) -> bool {
+        self.in_flight.get() >= limit || self.waiting.get() > 0
     }
 }
 
