@@ -9,7 +9,7 @@ use decision::{
     transport::HttpVersion,
 };
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
     uri::{PathAndQuery, Scheme},
 };
 use http_body::Body;
@@ -43,7 +43,7 @@ pub(crate) async fn forward(
         origin.progress.allow(waits.stall(limits.body_idle));
     }
     let limit = case.options().and_then(|options| options.body_limit.as_ref());
-    let http = choice.transport.http;
+    let (http, affinity) = (choice.transport.http, choice.affinity.clone());
     let trailers = http == HttpVersion::Two;
     let bounds = Bounds { bytes: limit.map(|limit| limit.bytes), idle: waits.idle, trailers };
     let may_switch = body.as_ref().is_some_and(Incoming::is_end_stream) && !trailers;
@@ -80,6 +80,9 @@ pub(crate) async fn forward(
                     Cors::silence(&mut parts.headers);
                 }
                 options.response_headers.apply(&mut parts.headers);
+            }
+            if let Some(cookie) = affinity.and_then(|affinity| affinity.cookie(lease.address)) {
+                parts.headers.append(header::SET_COOKIE, cookie);
             }
             let trailers = lease.is_multiplexed() && origin.progress.is_multiplexed();
             let source = Source { incoming, lease, upload, standing, trailers };

@@ -36,7 +36,7 @@ use crate::{
     record::{Case, Found},
     refused::{Refused, Unserved},
     respond, tunnel, upload,
-    upstream::Choice,
+    upstream::{Affinity, Choice},
     worker::Worker,
 };
 
@@ -222,11 +222,12 @@ fn choose(worker: &Worker, cleared: &Cleared) -> Result<Choice, Refused> {
             }));
         }
     };
+    let wish = cleared.options().and_then(|options| options.affinity.as_ref());
+    let affinity = wish.and_then(|wish| Affinity::of(wish, service, cleared.request()));
     let choice = worker.endpoints.with(|table| {
-        table
-            .0
-            .get(service)
-            .and_then(|addresses| worker.upstream.choose(addresses, transport, &worker.ids))
+        table.0.get(service).and_then(|addresses| {
+            worker.upstream.choose(addresses, transport, affinity, &worker.ids)
+        })
     });
     choice.ok_or_else(|| {
         Refused::Unserved(Unserved {

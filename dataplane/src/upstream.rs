@@ -1,5 +1,6 @@
 //! The other side: which endpoint, over which connection, and whose fault it is when it fails.
 
+mod affinity;
 mod choose;
 mod health;
 mod pool;
@@ -16,8 +17,11 @@ use http::{Request, Response};
 use hyper::{body::Incoming, client::conn::TrySendError};
 use tokio::time::{Instant, timeout_at};
 
-pub(crate) use self::pool::{Lease, Upstream};
 use self::sender::Sent;
+pub(crate) use self::{
+    affinity::Affinity,
+    pool::{Lease, Upstream},
+};
 use crate::{
     metrics::ThreadCounts,
     quota::Used,
@@ -119,6 +123,8 @@ pub(crate) struct Choice {
     pub(crate) second: Option<SocketAddr>,
     /// How either is spoken to.
     pub(crate) transport: Transport,
+    /// What was asked for.
+    pub(crate) affinity: Option<Affinity>,
 }
 
 /// An answer's head, and the connection on which its body comes.

@@ -13,9 +13,10 @@ mod redirect;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use decision::{
-    options::{BodyLimit, Options, Timeouts, headers::Message},
+    options::{Affinity, BodyLimit, Options, Timeouts, headers::Message},
     refs::ResourceRef,
 };
+use http::HeaderName;
 
 use crate::{
     finding::Problem,
@@ -33,6 +34,7 @@ const CONNECT_TIMEOUT: &str = "whygate.dev/connect-timeout";
 const FIRST_BYTE_TIMEOUT: &str = "whygate.dev/first-byte-timeout";
 const IDLE_TIMEOUT: &str = "whygate.dev/idle-timeout";
 const BODY_LIMIT: &str = "whygate.dev/body-limit";
+const AFFINITY: &str = "whygate.dev/affinity";
 
 const HSTS: &str = "whygate.dev/hsts";
 const REQUEST_HEADERS: Keys = Keys {
@@ -63,6 +65,7 @@ const KEYS: &[&str] = &[
     RESPONSE_HEADERS.set,
     RESPONSE_HEADERS.add,
     HSTS,
+    AFFINITY,
 ];
 
 /// Reads the options of an Ingress, `None` if it has none, and what is wrong with them.
@@ -83,6 +86,7 @@ pub(crate) fn read(
         rewrite: rewrite(&mut reader),
         redirect: redirect(&mut reader),
         cors: cors(&mut reader),
+        affinity: reader.read(AFFINITY, affinity),
     };
     (Some(Arc::new(options)), reader.into_problems())
 }
@@ -95,6 +99,18 @@ fn timeouts(reader: &mut Reader<'_>) -> Timeouts {
         connect: reader.read(CONNECT_TIMEOUT, |text| duration(text, tenth..=minutes)),
         first_byte: reader.read(FIRST_BYTE_TIMEOUT, |text| duration(text, tenth..=hour)),
         idle: reader.read(IDLE_TIMEOUT, |text| duration(text, second..=day)),
+    }
+}
+
+fn affinity(text: &str) -> Result<Affinity, Wrong> {
+    let header = |text: &str| HeaderName::try_from(text.strip_prefix("header:")?).ok();
+    match text {
+        "cookie" => Ok(Affinity::Cookie),
+        "address" => Ok(Affinity::Address),
+        _ => header(text).map(Affinity::Header).ok_or_else(|| {
+            let remedy = "Write `cookie`, `address` or `header:NAME`.";
+            Wrong::new(format!("`{text}` is nothing to tell clients by"), remedy)
+        }),
     }
 }
 

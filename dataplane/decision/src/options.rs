@@ -8,7 +8,7 @@ pub mod rewrite;
 
 use std::time::Duration;
 
-use http::{HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::{
     options::{cors::Cors, headers::HeaderEdits, rewrite::Rewrite},
@@ -34,6 +34,19 @@ pub struct Options {
     pub redirect: Option<Redirect>,
     /// What browsers are told when pages of other origins call.
     pub cors: Option<Cors>,
+    /// By what a client gets the same endpoint again. `None`, the default: by nothing.
+    pub affinity: Option<Affinity>,
+}
+
+/// By what requests belong together that should get the same endpoint, as long as it is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Affinity {
+    /// A cookie that the data plane gives to each client.
+    Cookie,
+    /// The client's address; of IPv6 its /64.
+    Address,
+    /// The value of this header, of several lines the first.
+    Header(HeaderName),
 }
 
 /// The answer to every request of a route that passes.

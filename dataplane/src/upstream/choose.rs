@@ -5,28 +5,41 @@ use std::net::SocketAddr;
 use decision::transport::Transport;
 use tokio::time::Instant;
 
-use super::{Choice, Upstream, UpstreamError, pool::Endpoint};
+use super::{Affinity, Choice, Upstream, UpstreamError, pool::Endpoint};
 use crate::id::Ids;
 
 impl Upstream {
-    /// Of two endpoints picked at random the one with fewer requests of this thread.
+    /// The endpoint that was asked for; else of two picked at random the one with fewer requests of
+    /// this thread.
     pub(crate) fn choose(
         &self,
         addresses: &[SocketAddr],
         transport: &Transport,
+        affinity: Option<Affinity>,
         ids: &Ids,
     ) -> Option<Choice> {
-        let transport = transport.clone();
         // Most of the time nobody is ejected, and nothing is copied.
-        if self.ejected.get() == 0 || addresses.len() < 2 {
-            let (first, second) = self.lighter(addresses, ids)?;
-            return Some(Choice { first, second, transport });
-        }
-        let sound = self.sound(addresses, ids);
-        let (first, second) = self.lighter(&sound, ids)?;
-        // If there is but one, any other is better than none.
+        let (first, second) = if self.ejected.get() == 0 || addresses.len() < 2 {
+            self.pick(addresses, affinity.as_ref(), ids)?
+        } else {
+            self.pick(&self.sound(addresses, ids), affinity.as_ref(), ids)?
+        };
+        // If only one is sound, any other is better than none.
         let other = || addresses.iter().copied().find(|address| *address != first);
-        Some(Choice { first, second: second.or_else(other), transport })
+        let (second, transport) = (second.or_else(other), transport.clone());
+        Some(Choice { first, second, transport, affinity })
+    }
+
+    fn pick(
+        &self,
+        addresses: &[SocketAddr],
+        affinity: Option<&Affinity>,
+        ids: &Ids,
+    ) -> Option<(SocketAddr, Option<SocketAddr>)> {
+        match affinity.and_then(|affinity| affinity.pick(addresses)) {
+            Some(first) => Some((first, None)),
+            None => self.lighter(addresses, ids),
+        }
     }
 
     /// Two different ones, if there are two; the one with fewer requests first.

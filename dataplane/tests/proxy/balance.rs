@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use decision::options::{Affinity, Options};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Empty};
 use hyper::{body::Incoming, client::conn::http2};
@@ -172,4 +173,70 @@ async fn no_more_than_half_of_the_endpoints_are_left_alone() {
         served += u32::from(ask(sender.clone(), "/").await.status().as_u16() == 200);
     }
     assert!(served > 10, "{served} of 60, although one endpoint of five is sound");
+}
+
+/// Three endpoints that say which they are.
+async fn three() -> Vec<Upstream> {
+    let mut upstreams = Vec::new();
+    for number in 0..3 {
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{number}");
+        upstreams.push(Upstream::start(move |_| answer.clone()).await);
+    }
+    upstreams
+}
+
+fn sticky(upstreams: &[Upstream], affinity: Affinity) -> Proxy {
+    let addresses: Vec<_> = upstreams.iter().map(|upstream| upstream.address).collect();
+    Plan::new(&addresses).with(Options { affinity: Some(affinity), ..Options::default() }).start()
+}
+
+fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").unwrap().1
+}
+
+#[tokio::test]
+async fn a_cookie_leads_its_client_back_until_its_endpoint_is_gone() {
+    let upstreams = three().await;
+    let proxy = sticky(&upstreams, Affinity::Cookie);
+    let first = proxy.get("shop.test", "/", "").await;
+    let cookie = |answer: &str| {
+        let line = answer.lines().find_map(|line| line.strip_prefix("set-cookie: "));
+        line.map(str::to_owned)
+    };
+    let told = cookie(&first).unwrap();
+    assert!(told.ends_with("; Path=/; HttpOnly; SameSite=Lax"), "{told}");
+    let sent = format!("cookie: a=b; {}\r\n", told.split(';').next().unwrap());
+    for _ in 0..20 {
+        let answer = proxy.get("shop.test", "/", &sent).await;
+        assert_eq!((body(&answer), cookie(&answer)), (body(&first), None), "{answer}");
+    }
+    let left = upstreams.iter().enumerate();
+    let left = left.filter(|(number, _)| number.to_string() != body(&first));
+    let left: Vec<_> = left.map(|(_, upstream)| upstream.address).collect();
+    let table = dataplane::EndpointTable([(crate::support::service(), left.into())].into());
+    proxy.endpoints.send_replace(table.into());
+    let moved = proxy.get("shop.test", "/", &sent).await;
+    assert_ne!(body(&moved), body(&first));
+    assert!(cookie(&moved).is_some_and(|new| new != told), "{moved}");
+}
+
+#[tokio::test]
+async fn an_address_or_a_header_leads_to_one_endpoint_without_a_cookie() {
+    let upstreams = three().await;
+    for affinity in [Affinity::Address, Affinity::Header(http::HeaderName::from_static("x-user"))] {
+        let by_address = affinity == Affinity::Address;
+        let proxy = sticky(&upstreams, affinity);
+        let mut seen = std::collections::HashSet::new();
+        for user in 0..12 {
+            let header = format!("x-user: {user}\r\n");
+            let first = proxy.get("shop.test", "/", &header).await;
+            assert!(!first.contains("set-cookie"), "{first}");
+            for _ in 0..3 {
+                let again = proxy.get("shop.test", "/", &header).await;
+                assert_eq!(body(&again), body(&first));
+            }
+            seen.insert(body(&first).to_owned());
+        }
+        assert_eq!(seen.len() == 1, by_address, "{seen:?}");
+    }
 }

@@ -148,3 +148,19 @@ fn the_example_of_the_page_is_read_as_it_stands() {
     let read = route.options.as_ref().expect("options");
     assert_eq!((read.request_headers.set().len(), read.response_headers.remove().len()), (2, 2));
 }
+
+#[test]
+fn affinity_is_by_cookie_by_address_or_by_a_header() {
+    use decision::options::Affinity;
+    let header = http::HeaderName::from_static("x-user");
+    for (text, expected) in [
+        ("cookie", Affinity::Cookie),
+        ("address", Affinity::Address),
+        ("header:X-User", Affinity::Header(header)),
+    ] {
+        assert_eq!(options(&[("affinity", text)]).affinity, Some(expected), "{text}");
+    }
+    for text in ["", "Cookie", "header:", "header:a b", "header", "ip"] {
+        check_closed(&[("affinity", text)], "affinity", "is nothing to tell clients by");
+    }
+}
