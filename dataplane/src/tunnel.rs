@@ -88,7 +88,7 @@ pub(crate) fn switch(
 ) -> Result<Response<ResponseBody>, UpstreamError> {
     let Switch { asked, wish, standing, origin, case } = switch;
     let upstream = hyper::upgrade::on(&mut answer.response);
-    let (mut parts, _, lease) = answer.into_parts();
+    let (mut parts, _, mut lease) = answer.into_parts();
     let mut named = parts.headers.get_all(header::UPGRADE).iter();
     let (named, further) = (named.next(), named.next());
     let same = |asked: &HeaderValue| {
@@ -99,6 +99,7 @@ pub(crate) fn switch(
         return Err(UpstreamError::Switched { address: lease.address });
     };
     headers::of_response(&mut parts.headers, false, parts.status);
+    lease.becomes_tunnel();
     let is_websocket = protocol.as_bytes().eq_ignore_ascii_case(WEBSOCKET);
     let enrolled = worker.enroll(Kind::Tunnel, case, standing);
     let tunnel = Box::new(Tunnel { upstream, _lease: lease, enrolled, is_websocket });

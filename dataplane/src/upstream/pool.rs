@@ -69,6 +69,8 @@ pub(super) struct Endpoint {
     pub(super) address: SocketAddr,
     pub(super) in_flight: Cell<usize>,
     pub(super) health: Health,
+    /// How many of the requests became tunnels, which need no room.
+    tunnels: Cell<usize>,
     /// How many requests wait until there is room for them.
     waiting: Cell<usize>,
     room: Notify,
@@ -110,22 +112,27 @@ pub(crate) struct Lease {
 }
 
 /// Counts a request of an endpoint as long as it lives.
-struct InUse(Rc<Line>);
+struct InUse {
+    line: Rc<Line>,
+    is_tunnel: bool,
+}
 
 impl InUse {
     fn new(line: Rc<Line>) -> Self {
         let in_flight = &line.endpoint.in_flight;
         in_flight.set(in_flight.get() + 1);
-        Self(line)
+        Self { line, is_tunnel: false }
     }
 }
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        let Endpoint { in_flight, waiting, room, .. } = &*self.0.endpoint;
+        let Endpoint { in_flight, tunnels, .. } = &*self.line.endpoint;
         in_flight.set(in_flight.get().saturating_sub(1));
-        if waiting.get() > 0 {
-            room.notify_one();
+        if self.is_tunnel {
+            tunnels.set(tunnels.get().saturating_sub(1));
+        } else {
+            self.line.endpoint.has_room();
         }
     }
 }
@@ -151,9 +158,18 @@ impl Lease {
     pub(crate) fn release(self) {
         let Self { sender, keep, in_use, .. } = self;
         let Sender::One(sender) = sender else { return };
-        let mut idle = in_use.0.idle.borrow_mut();
+        let mut idle = in_use.line.idle.borrow_mut();
         if !sender.is_closed() && idle.len() < keep {
             idle.push(Idle { sender, since: Instant::now() });
+        }
+    }
+
+    /// The exchange goes on as a tunnel, which may take days: it takes no room from requests.
+    pub(crate) fn becomes_tunnel(&mut self) {
+        let endpoint = &self.in_use.line.endpoint;
+        if !std::mem::replace(&mut self.in_use.is_tunnel, true) {
+            endpoint.tunnels.set(endpoint.tunnels.get() + 1);
+            endpoint.has_room();
         }
     }
 
@@ -188,6 +204,7 @@ impl Upstream {
                 address,
                 in_flight: Cell::new(0),
                 health: Health::default(),
+                tunnels: Cell::new(0),
                 waiting: Cell::new(0),
                 room: Notify::new(),
                 lines: RefCell::default(),
@@ -222,7 +239,7 @@ impl Upstream {
             Box::pin(self.wait_for_room(&line.endpoint, limit, connect)).await?;
         }
         let in_use = InUse::new(line);
-        let line = &in_use.0;
+        let line = &in_use.line;
         let sender = match http {
             HttpVersion::One => match if fresh { None } else { line.kept().await } {
                 Some(sender) => Sender::One(sender),
@@ -249,7 +266,7 @@ impl Upstream {
         let (_waiting, due) = (Waiting::new(&endpoint.waiting), Instant::now() + time);
         loop {
             timeout_at(due, endpoint.room.notified()).await.map_err(|_| full())?;
-            if endpoint.in_flight.get() < limit {
+            if endpoint.requests() < limit {
                 return Ok(());
             }
         }
@@ -400,7 +417,18 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for LocalExecutor {
 impl Endpoint {
     /// Whether a request has to wait; who comes does not overtake those who wait.
     fn is_full(&self, limit: usize) -> bool {
-        self.in_flight.get() >= limit || self.waiting.get() > 0
+        self.requests() >= limit || self.waiting.get() > 0
+    }
+
+    fn requests(&self) -> usize {
+        self.in_flight.get().saturating_sub(self.tunnels.get())
+    }
+
+    /// Lets the one that waits longest look again.
+    fn has_room(&self) {
+        if self.waiting.get() > 0 {
+            self.room.notify_one();
+        }
     }
 }
 

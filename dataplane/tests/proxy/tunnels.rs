@@ -304,6 +304,19 @@ async fn becomes_free(routes: &[Weak<Route>]) {
     assert!(timeout(HANGS, free).await.is_ok(), "something keeps a route of an old snapshot");
 }
 
+#[tokio::test]
+async fn a_tunnel_takes_no_room_from_requests() {
+    let (mut plan, listener) = plan().await;
+    plan.limits.upstream_connections = 1;
+    let proxy = plan.start();
+    let mut open = Vec::new();
+    // However they are spread over the data threads, one thread has two of them.
+    for _ in 0..3 {
+        open.push(tunnel(&proxy, &listener, "websocket").await);
+    }
+    assert_eq!(proxy.metric("whygate_upstream_waits_total"), 0);
+}
+
 /// Each was opened under a snapshot of its own, and none of them keeps it.
 #[tokio::test]
 async fn open_tunnels_keep_no_old_snapshot() {
