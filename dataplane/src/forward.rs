@@ -1,6 +1,7 @@
 //! A permitted request on its way to an upstream, and the answer on its way back.
 
 pub(crate) mod headers;
+pub(crate) mod switch;
 
 use std::rc::Rc;
 
@@ -15,6 +16,7 @@ use http::{
 use http_body::Body;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
+use self::switch::{Switch, switch};
 use crate::{
     download::{Download, ResponseBody, Source},
     origin::Origin,
@@ -22,7 +24,6 @@ use crate::{
     record::Case,
     refused::{Refused, Unserved},
     respond,
-    tunnel::{self, Switch},
     upload::{Bounds, RequestBody, Upload},
     upstream::{Choice, UpstreamError},
     waits::Waits,
@@ -64,8 +65,8 @@ pub(crate) async fn forward(
     }
     match worker.upstream.send(used, choice, request, upload.as_deref(), waits).await {
         Ok(answer) if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            let switch = Switch { asked, wish, standing, origin, case };
-            let switched = tunnel::switch(worker, answer, switch);
+            let asking = Switch { asked, wish, standing, origin, case };
+            let switched = switch(worker, answer, asking);
             switched.or_else(|error| failed(&error, None, case))
         }
         Ok(answer) => {

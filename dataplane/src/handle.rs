@@ -28,14 +28,14 @@ use crate::{
     clock::timestamp,
     download::ResponseBody,
     facts,
-    forward::{Exchange, forward},
+    forward::{Exchange, forward, switch::wish},
     manner::Manner,
     origin::Origin,
     progress::InFlight,
     quota,
     record::{Case, Found},
     refused::{Refused, Unserved},
-    respond, tunnel, upload,
+    respond, upload,
     upstream::{Affinity, Choice},
     worker::Worker,
 };
@@ -49,7 +49,7 @@ pub(crate) async fn handle(
 ) -> Response<ResponseBody> {
     let now = SystemTime::now();
     let (mut parts, body) = wire.into_parts();
-    let wish = tunnel::wish(&mut parts, &worker.ids);
+    let wish = wish(&mut parts, &worker.ids);
     let has_body = !body.is_end_stream();
     let facts = facts::read(parts, origin.connection.clone(), &worker.settings);
     let case = Rc::new(Case::new(worker.ids.next(now), facts.witness));

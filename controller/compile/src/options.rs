@@ -25,7 +25,7 @@ use crate::{
         headers::{Keys, edits, hsts},
         paths::rewrite,
         quantity::{bytes, duration},
-        reader::Reader,
+        reader::{Reader, Wrong},
         redirect::redirect,
     },
 };

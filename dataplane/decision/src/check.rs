@@ -14,7 +14,7 @@ use crate::{
     denial::DenialReason,
     lack::Lack,
     refs::{ResourceRef, Site},
-    standing::{Recording, Remembered},
+    remembered::{Recording, Remembered},
     subscription::Subscriptions,
     time::Timestamp,
     token::VerifiedTokens,

@@ -21,6 +21,7 @@ pub mod path;
 pub mod policy;
 pub mod protection;
 pub mod refs;
+pub mod remembered;
 pub mod route;
 pub mod snapshot;
 mod spelling;

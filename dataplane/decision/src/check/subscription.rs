@@ -8,7 +8,7 @@ use crate::{
     denial::DenialReason,
     lack::Lack,
     refs::ResourceRef,
-    standing::RememberedKey,
+    remembered::RememberedKey,
     subscription::{ApiKey, State, Subscription},
 };
 

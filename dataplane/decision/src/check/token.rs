@@ -11,7 +11,7 @@ use super::{Evidence, Facts, Outcome, unavailable};
 use crate::{
     claims::{Claims, Json},
     denial::DenialReason,
-    standing::RememberedToken,
+    remembered::{RememberedToken, Stop},
     token::{
         Algorithm, KeySet, Provider, TOKEN_LIMIT, VerificationKey, algorithm, algorithm_name,
         compact::Unverified,
@@ -50,20 +50,6 @@ pub enum ClaimTest {
     Contains(Arc<str>),
     /// One of these texts.
     OneOf(Box<[Arc<str>]>),
-}
-
-/// How judging ended before the token was found to be good.
-#[derive(Clone, Debug)]
-pub(crate) enum Stop {
-    Unmet(DenialReason),
-    Unknown(DenialReason),
-    NotJudged,
-}
-
-impl From<DenialReason> for Stop {
-    fn from(reason: DenialReason) -> Self {
-        Self::Unmet(reason)
-    }
 }
 
 impl TokenCheck {
