@@ -332,6 +332,10 @@ fn check_single(
     }
 }
 
+/// Some frameworks route by these instead of the target, past what was judged. Proxies pass them on as
+/// they come, so nobody is believed.
+const OTHER_TARGETS: [&str; 3] = ["x-original-url", "x-original-uri", "x-rewrite-url"];
+
 fn strip(headers: &mut HeaderMap, line: &Line, source: &AddressSource) {
     strip_named_by_connection(headers);
     for name in &OURS {
@@ -343,7 +347,8 @@ fn strip(headers: &mut HeaderMap, line: &Line, source: &AddressSource) {
         let misspelt = name.contains('_');
         let ours = misspelt && OURS.iter().any(|ours| same_name(name, ours.as_str()));
         let believed = line.peer_is_trusted && !misspelt;
-        ours || starts_as(name, "whygate-") || (!believed && (forwarded || source))
+        let other_target = OTHER_TARGETS.iter().any(|other| same_name(name, other));
+        ours || other_target || starts_as(name, "whygate-") || (!believed && (forwarded || source))
     });
 }
 

@@ -141,8 +141,8 @@ pub(super) fn multiplex(headers: &mut HeaderMap) {
     headers.insert(header::TE, HeaderValue::from_static("trailers"));
 }
 
-/// Takes away what no trailer may say (RFC 9110 section 6.5.1): framing, routing, who is asking,
-/// and what only we may say.
+/// Takes away what no trailer may say (RFC 9110 section 6.5.1): framing, routing, the method, who is
+/// asking, and what only we may say.
 pub(crate) fn of_trailers(trailers: &mut HeaderMap) {
     const NEVER: [HeaderName; 12] = [
         header::HOST,
@@ -164,7 +164,11 @@ pub(crate) fn of_trailers(trailers: &mut HeaderMap) {
     let never = |name: &&HeaderName| {
         let text = name.as_str();
         // CGI takes the two spellings for one name.
-        is_ours(name) || text.contains('_') || text.starts_with("x-forwarded-") || *name == REAL_IP
+        let starts = ["x-forwarded-", "x-original-", "x-rewrite-", "x-http-method", "x-method-"];
+        is_ours(name)
+            || text.contains('_')
+            || *name == REAL_IP
+            || starts.iter().any(|start| text.starts_with(start))
     };
     while let Some(name) = trailers.keys().find(never).cloned() {
         trailers.remove(name);

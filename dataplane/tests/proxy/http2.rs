@@ -151,7 +151,16 @@ async fn grpc_is_passed_on_with_its_trailers_both_ways() {
     let proxy = plan(upstream.address, h2c()).start();
     let (mut sender, _tasks) = client(&proxy).await;
     let mut trailers = HeaderMap::new();
-    for name in ["x-checksum", "x-api-key", "x-forwarded-for", "whygate-user", "x_user", "cookie"] {
+    for name in [
+        "x-checksum",
+        "x-api-key",
+        "x-forwarded-for",
+        "whygate-user",
+        "x_user",
+        "cookie",
+        "x-original-url",
+        "x-http-method-override",
+    ] {
         trailers.insert(name, HeaderValue::from_static("1"));
     }
     let body = Full::new(Bytes::from("message")).with_trailers(async move { Some(Ok(trailers)) });

@@ -153,6 +153,14 @@ fn nobody_but_a_trusted_proxy_says_who_the_client_is_in_any_spelling() {
     assert_eq!(believed, ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-real-ip"]);
 }
 
+#[test]
+fn nobody_names_another_target_than_the_one_that_is_judged() {
+    let headers =
+        [("x-original-url", "/admin"), ("X_Original_URI", "/admin"), ("x-rewrite-url", "/")];
+    assert_eq!(left(CLIENT, &headers), Vec::<String>::new());
+    assert_eq!(left(TRUSTED, &headers), Vec::<String>::new());
+}
+
 fn snapshot(posture: Posture, redirect_to_https: bool) -> Snapshot {
     let route = |posture| Arc::new(Route { posture, redirect_to_https, ..open_route("/") });
     let host = |host: &str, owner: &str, posture| HostRoutes {
