@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, io, sync::Arc};
 
-use axum::{Router, extract::Request, http::header};
+use axum::{Router, extract::Request};
 use tokio::net::TcpListener;
 
 use crate::port;
@@ -27,12 +27,14 @@ pub(crate) async fn serve_until(
     axum::serve(listener, Router::new().fallback(echo)).with_graceful_shutdown(end).await
 }
 
+const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "x-api-key"];
+
 /// Everything but credentials, which no terminal should show.
 async fn echo(request: Request) -> String {
     let mut text = format!("Hello from the backend.\n\n{} {}\n", request.method(), request.uri());
     for (name, value) in request.headers() {
         let shown = match value.to_str() {
-            Ok(value) if *name != header::AUTHORIZATION && *name != header::COOKIE => value,
+            Ok(value) if !CREDENTIALS.contains(&name.as_str()) => value,
             Ok(_) | Err(_) => "(not shown)",
         };
         // Writing to a String cannot fail.

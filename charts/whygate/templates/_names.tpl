@@ -42,6 +42,13 @@ app.kubernetes.io/component: gateway
 {{- toYaml (merge $own .Values.commonLabels) -}}
 {{- end -}}
 
+{{/* Whether `helm test` can send a request and find its Event. */}}
+{{- define "whygate.testable" -}}
+{{- if and .Values.service.enabled .Values.listen.http (ne .Values.service.clusterIP "None") .Values.events.writesPerMinute -}}
+true
+{{- end -}}
+{{- end -}}
+
 {{- define "whygate.testLabels" -}}
 {{- include "whygate.labels" . | replace "component: gateway" "component: test" -}}
 {{- end -}}

@@ -351,7 +351,8 @@ fn route(
         posture,
         backend: Arc::new(backend),
         redirect_to_https: ingress.annotations.redirects && served.has(host, owners),
-        is_challenge: ingress.is_challenge,
+        // Whoever passes a challenge gets a certificate for the host: that is its owner's alone.
+        is_challenge: ingress.is_challenge && owners.of(host) == Some(ingress.namespace()),
         options: ingress.annotations.options.clone(),
     })
 }

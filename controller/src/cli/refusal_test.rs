@@ -66,7 +66,7 @@ impl RefusalTest {
         let client = Client::try_default().await.context("the API server cannot be reached")?;
         let end = Instant::now() + Duration::from_secs(self.timeout_seconds);
         let (address, port) = self.address(&client).await?;
-        let host = self.host(&client).await?;
+        let (host, uid) = self.host(&client).await?;
         output::line(&format!("GET http://{host}/ to {address} port {port}"));
         let expect = self.expect.as_str();
         until(end, async || {
@@ -81,7 +81,7 @@ impl RefusalTest {
         })
         .await?;
         until(end, async || {
-            let event = timeout(TRY, self.event(&client)).await.context("no answer")??;
+            let event = timeout(TRY, self.event(&client, &uid)).await.context("no answer")??;
             output::line(&format!("Event {}", event.message.unwrap_or_default()));
             Ok(())
         })
@@ -102,20 +102,22 @@ impl RefusalTest {
         })
     }
 
-    async fn host(&self, client: &Client) -> Result<String> {
+    /// The host of the Ingress, and which object it is: Events of one that had its name do not count.
+    async fn host(&self, client: &Client) -> Result<(String, String)> {
         let Name { namespace, name } = &self.ingress;
         let api: Api<Ingress> = Api::namespaced(client.clone(), namespace);
         let ingress = api.get(name).await.context("--ingress cannot be read")?;
         let mut rules = ingress.spec.and_then(|spec| spec.rules).into_iter().flatten();
         let host = rules.find_map(|rule| rule.host);
-        host.with_context(|| format!("Ingress {namespace}/{name} names no host"))
+        let host = host.with_context(|| format!("Ingress {namespace}/{name} names no host"))?;
+        Ok((host, ingress.metadata.uid.unwrap_or_default()))
     }
 
-    async fn event(&self, client: &Client) -> Result<Event> {
+    async fn event(&self, client: &Client, uid: &str) -> Result<Event> {
         let Name { namespace, name } = &self.ingress;
         let api: Api<Event> = Api::namespaced(client.clone(), namespace);
         let fields = format!(
-            "involvedObject.kind=Ingress,involvedObject.name={name},reason={}",
+            "involvedObject.kind=Ingress,involvedObject.name={name},involvedObject.uid={uid},reason={}",
             self.expect
         );
         let events = api.list(&ListParams::default().fields(&fields)).await;

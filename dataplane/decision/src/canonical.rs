@@ -172,6 +172,11 @@ impl CanonicalRequest {
         }
     }
 
+    /// Takes away everything that the client says beside the line.
+    pub(crate) fn remove_all_headers(&mut self) {
+        self.headers.clear();
+    }
+
     /// Gives up the request for forwarding or recording.
     pub fn into_parts(self) -> (Line, HeaderMap) {
         (self.line, self.headers)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, Method, header, uri::PathAndQuery};
+use http::{Method, header, uri::PathAndQuery};
 
 use crate::{
     canonical::{CanonicalRequest, Scheme},
@@ -186,7 +186,7 @@ pub fn decide_observed(
         return Decision::NotFound(request);
     };
     observer.step(Step::Routed(&route.name));
-    let is_challenge = route.is_challenge && is_reading(&request.line().method);
+    let is_challenge = route.is_challenge && asks_for_challenge(&request, route);
     let is_plain = request.line().connection.scheme == Scheme::Http;
     if route.redirect_to_https && is_plain && !is_challenge {
         return Decision::Redirect(request, Arc::clone(&route.name));
@@ -211,9 +211,7 @@ pub fn decide_observed(
                 protection.withheld().iter().for_each(|name| request.remove_header(name));
             }
             if is_challenge {
-                for name in &CREDENTIALS {
-                    request.remove_header(name);
-                }
+                request.remove_all_headers();
             }
             // The one reference count on the way of an admitted request that threads share.
             let route = Arc::clone(route);
@@ -226,11 +224,13 @@ pub fn decide_observed(
     }
 }
 
-/// What an ACME challenge never needs, and its solver never sees.
-const CREDENTIALS: [HeaderName; 2] = [header::AUTHORIZATION, header::COOKIE];
-
-fn is_reading(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD)
+/// Whether a request asks for the answer to a challenge and for nothing else: parameters of the path
+/// and a query have no part in it, and could name something else to whoever serves the path.
+fn asks_for_challenge(request: &CanonicalRequest, route: &Route) -> bool {
+    let line = request.line();
+    matches!(line.method, Method::GET | Method::HEAD)
+        && line.target.query().is_none()
+        && *request.path() == *route.name.path
 }
 
 /// The answer to a browser that asks ahead, once the rules that need no credential let it pass.
@@ -280,7 +280,7 @@ pub fn decide_again(
     }
     let route = snapshot.routes.find(&request.line().host, request.path());
     let route = route.ok_or(Revoked::NotFound)?;
-    let is_challenge = route.is_challenge && is_reading(&request.line().method);
+    let is_challenge = route.is_challenge && asks_for_challenge(request, route);
     let (recording, remembered) = (Recording::default(), standing.remembered.as_ref());
     let facts = Facts {
         request,

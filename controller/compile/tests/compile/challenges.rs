@@ -57,6 +57,8 @@ fn a_challenge_is_answered_under_every_posture_and_only_on_its_very_path() {
             (&at("GET", "/x"), "PolicyRequired"),
             (&at("GET", "x"), "PolicyRequired"),
             (&at("GET", "/"), "PolicyRequired"),
+            (&at("GET", ";admin"), "PolicyRequired"),
+            (&at("GET", "?cmd=evil"), "PolicyRequired"),
             ("GET api.example.com/.well-known/acme-challenge/", "PolicyRequired"),
             ("GET api.example.com/", "PolicyRequired"),
         ],
@@ -122,6 +124,19 @@ fn a_label_alone_opens_nothing() {
     let unlabelled = solver("", TOKEN, "Exact").replace("'true'", "'false'");
     let get = format!("GET http://api.example.com{TOKEN}");
     check_with(&(api() + &unlabelled), &closed(), &[(&get, "PolicyRequired")]);
+}
+
+#[test]
+fn a_namespace_that_shares_a_host_answers_no_challenge_for_it() {
+    let shared = api().replace(
+        "name: api, namespace: shop, ",
+        "name: api, namespace: shop, annotations: { whygate.dev/share-host-with: zoo }, ",
+    );
+    let guest = solver("", TOKEN, "Exact").replace("namespace: shop", "namespace: zoo");
+    let get = format!("GET http://api.example.com{TOKEN}");
+    let served = "zoo/cm-acme-http-solver:8089";
+    check_with(&(shared.clone() + &guest), &settings(), &[(&get, served)]);
+    check_with(&(shared + &guest), &closed(), &[(&get, "PolicyRequired")]);
 }
 
 #[test]
