@@ -30,8 +30,9 @@ fn text(duration: Duration) -> String {
     }
 }
 
-/// Adds up parts such as `1m30s`; `None` if a part has no number or no known unit.
-fn parse(text: &str) -> Option<Duration> {
+/// Reads a duration: the sum of parts such as `1m30s`, with the units `ms`, `s`, `m` and `h`. `None`
+/// if a part has no number or no known unit.
+pub fn parse(text: &str) -> Option<Duration> {
     if text.is_empty() {
         return None;
     }

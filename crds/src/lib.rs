@@ -33,6 +33,7 @@ pub use access_subscription::{
 };
 pub use decode::{DecodeError, decode};
 pub use denials::{Denials, ShadowDenials, TopDenial};
+pub use duration::parse as parse_duration;
 pub use enforcement::Enforcement;
 pub use jwt::{
     Algorithm, ClaimCheck, ClaimTest, ClaimValue, Jwks, JwtCheck, JwtProvider, ScopeCheck,

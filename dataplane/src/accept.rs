@@ -3,7 +3,7 @@
 
 use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-use futures::future::join;
+use futures::future::{join, join3};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
@@ -70,9 +70,11 @@ fn keep(worker: &Rc<Worker>) -> tokio::task::JoinHandle<()> {
         let record = &worker.record;
         let snapshot = worker.snapshot.follow(|newest| {
             record.snapshot_changed(newest.generation);
+            worker.ongoing.snapshot_changed();
         });
         let inputs = join(snapshot, worker.endpoints.follow(|_| ()));
-        join(inputs, worker.upstream.sweep()).await;
+        let again = worker.ongoing.follow(worker.bench());
+        join3(inputs, worker.upstream.sweep(), again).await;
     })
 }
 

@@ -17,9 +17,15 @@ pub(crate) enum BodyError {
     /// No progress for too long.
     #[error("the body made no progress for {} s", .0.as_secs())]
     Stalled(Duration),
+    /// Policies have changed, and its request would be refused now.
+    #[error("its request would be refused now")]
+    Revoked,
     /// A request's body came slower than the limits allow.
     #[error("the body came too slowly")]
     TooSlow,
+    /// A request's body is longer than its route allows.
+    #[error("the body is too large")]
+    TooLarge,
 }
 
 /// A time-out for waits that mostly do not happen: the timer is made at the first wait and moved
@@ -34,6 +40,11 @@ impl Patience {
     /// Ends the wait.
     pub(crate) fn rest(&mut self) {
         self.since = None;
+    }
+
+    /// Since when the present wait lasts.
+    pub(crate) fn waiting_since(&mut self) -> Instant {
+        *self.since.get_or_insert_with(Instant::now)
     }
 
     /// Ready once the wait has lasted for `limit`.

@@ -124,6 +124,8 @@ impl<'a> Shape<'a> {
         | DenialReason::PolicyMissing { field, .. }
         | DenialReason::PolicyUnenforceable { field, .. }
         | DenialReason::RouteInvalid { field, .. }
+        | DenialReason::BodyTooLarge { field, .. }
+        | DenialReason::OriginNotAllowed { field, .. }
         | DenialReason::PolicyRequired { by: ClosedBy::Annotation(field) } = reason
         {
             shape.field = Some(field);

@@ -4,20 +4,25 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use decision::code::Code;
+use decision::{code::Code, standing::Standing};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use crate::{
     body::{BodyError, Patience},
+    forward::headers::of_trailers,
+    ongoing::{Enrolled, Kind},
     progress::InFlight,
     record::Case,
-    refused::Unserved,
+    refused::{Refused, Unserved},
     upload::Upload,
     upstream::Lease,
+    waits::Waits,
     worker::Worker,
 };
 
@@ -94,6 +99,16 @@ impl Body for ResponseBody {
     }
 }
 
+/// What the body of an upstream's answer comes with.
+pub(crate) struct Source {
+    pub(crate) incoming: Incoming,
+    pub(crate) lease: Lease,
+    pub(crate) upload: Option<Rc<Upload>>,
+    pub(crate) standing: Standing,
+    /// Whether trailers are passed on: both sides speak HTTP/2.
+    pub(crate) trailers: bool,
+}
+
 /// A body on its way from an upstream to a client.
 pub(crate) struct Download {
     incoming: Incoming,
@@ -103,18 +118,30 @@ pub(crate) struct Download {
     patience: Patience,
     worker: Rc<Worker>,
     case: Rc<Case>,
+    idle: Duration,
+    trailers: bool,
+    /// Its request, until it has taken so long that it is judged again.
+    standing: Option<Standing>,
+    first_wait: Option<Instant>,
+    enrolled: Option<Enrolled>,
 }
 
 impl Download {
-    pub(crate) fn new(
-        incoming: Incoming,
-        lease: Lease,
-        upload: Option<Rc<Upload>>,
-        worker: Rc<Worker>,
-        case: Rc<Case>,
-    ) -> Self {
-        let patience = Patience::default();
-        let mut download = Self { incoming, lease: Some(lease), upload, patience, worker, case };
+    pub(crate) fn new(source: Source, worker: Rc<Worker>, case: Rc<Case>, waits: Waits) -> Self {
+        let Source { incoming, lease, upload, standing, trailers } = source;
+        let mut download = Self {
+            incoming,
+            lease: Some(lease),
+            upload,
+            patience: Patience::default(),
+            worker,
+            case,
+            idle: waits.idle,
+            trailers,
+            standing: Some(standing),
+            first_wait: None,
+            enrolled: None,
+        };
         download.release_at_end();
         download
     }
@@ -123,14 +150,28 @@ impl Download {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(enrolled) = &self.enrolled
+            && enrolled.poll_ended(context).is_ready()
+        {
+            self.lease = None;
+            return Poll::Ready(Some(Err(BodyError::Revoked)));
+        }
         match Pin::new(&mut self.incoming).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
                 self.patience.rest();
                 self.release_at_end();
                 Poll::Ready(Some(Ok(frame)))
             }
-            // Trailers end a body; they are not passed on.
-            Poll::Ready(Some(Ok(_)) | None) => {
+            // Trailers end a body.
+            Poll::Ready(Some(Ok(frame))) => {
+                self.release();
+                let trailers = frame.into_trailers().ok().filter(|_| self.trailers);
+                Poll::Ready(trailers.map(|mut trailers| {
+                    of_trailers(&mut trailers);
+                    Ok(Frame::trailers(trailers))
+                }))
+            }
+            Poll::Ready(None) => {
                 self.release();
                 Poll::Ready(None)
             }
@@ -139,7 +180,14 @@ impl Download {
                 Poll::Ready(Some(Err(error.into())))
             }
             Poll::Pending => {
-                let limit = self.worker.settings.limits.transfer_idle;
+                let (limit, long) = (self.idle, self.worker.settings.limits.long_exchange);
+                if self.standing.is_some() {
+                    if !self.is_long(long) {
+                        std::task::ready!(self.patience.poll(context, long.min(limit)));
+                    }
+                    self.enroll();
+                    return self.poll_frame(context);
+                }
                 std::task::ready!(self.patience.poll(context, limit));
                 self.broke(Code::UpstreamTimeout, "paused for too long in its answer");
                 Poll::Ready(Some(Err(BodyError::Stalled(limit))))
@@ -153,6 +201,20 @@ impl Download {
 
     pub(crate) fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
+    }
+
+    /// Whether its client has waited for so long that policies may have changed meanwhile.
+    fn is_long(&mut self, long: Duration) -> bool {
+        let since = self.patience.waiting_since();
+        since.duration_since(*self.first_wait.get_or_insert(since)) >= long
+    }
+
+    /// From now on its request is judged again when policies change, and nothing keeps the snapshot
+    /// that admitted it.
+    fn enroll(&mut self) {
+        let Some(standing) = self.standing.take() else { return };
+        self.case = Rc::new(self.case.detached());
+        self.enrolled = Some(self.worker.enroll(Kind::Stream, &self.case, standing));
     }
 
     fn release_at_end(&mut self) {
@@ -172,6 +234,14 @@ impl Download {
     /// The client has the head already, so all that is left is to count it and to break off too.
     fn broke(&mut self, code: Code, what: &str) {
         let Some(lease) = self.lease.take() else { return };
+        // A client that breaks its own body off breaks the upstream's connection with it.
+        if let Some(failure) = self.upload.as_ref().and_then(|upload| upload.failure()) {
+            if let Some(denial) = failure.denial(&self.case) {
+                let refused = Refused::Denied(denial);
+                self.worker.record.refused(self.case.id, &self.case.witness, &refused);
+            }
+            return;
+        }
         let observed = format!("endpoint {} {what}", lease.address).into();
         let route = self.case.route().cloned();
         let unserved = Unserved { code, route, field: None, observed, remedy: None };

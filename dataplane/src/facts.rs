@@ -31,6 +31,13 @@ impl Witness {
         }
     }
 
+    /// The same without the buffer that the target was read from.
+    pub(crate) fn detached(&self) -> Self {
+        let target = self.target.as_ref();
+        let target = target.and_then(|target| PathAndQuery::try_from(target.as_str()).ok());
+        Self { target, ..self.clone() }
+    }
+
     fn of_malformed(parts: &Parts, peer: IpAddr) -> Self {
         let target = parts.uri.path_and_query().cloned();
         Self { method: parts.method.clone(), host: None, target, client: peer }

@@ -1,22 +1,32 @@
 //! A permitted request on its way to an upstream, and the answer on its way back.
 
 pub(crate) mod headers;
+pub(crate) mod switch;
 
 use std::rc::Rc;
 
-use decision::denial::{Denial, DenialReason};
-use http::{Method, Request, Response, StatusCode, Uri, Version};
-use hyper::body::Incoming;
+use decision::{
+    canonical::Line, options::cors::Cors, standing::Standing, time::Timestamp,
+    transport::HttpVersion,
+};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
+    uri::{PathAndQuery, Scheme},
+};
+use http_body::Body;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 
+use self::switch::{Switch, switch};
 use crate::{
-    download::{Download, ResponseBody},
+    download::{Download, ResponseBody, Source},
     origin::Origin,
-    quota::{Permit, Used},
+    quota::Permit,
     record::Case,
     refused::{Refused, Unserved},
     respond,
-    upload::{RequestBody, Upload, UploadFailure},
+    upload::{Bounds, RequestBody, Upload},
     upstream::{Choice, UpstreamError},
+    waits::Waits,
     worker::Worker,
 };
 
@@ -27,14 +37,38 @@ pub(crate) async fn forward(
     choice: Choice,
     exchange: Exchange<'_>,
 ) -> Result<Response<ResponseBody>, Refused> {
-    let Exchange { body, origin, case } = exchange;
+    let Exchange { body, target, wish, origin, case, at } = exchange;
+    let limits = &worker.settings.limits;
+    let waits = Waits::of(limits, case.options());
+    if case.options().is_some() {
+        origin.progress.allow(waits.stall(limits.body_idle));
+    }
+    let limit = case.options().and_then(|options| options.body_limit.as_ref());
+    let (http, affinity) = (choice.transport.http, choice.affinity.clone());
+    let trailers = http == HttpVersion::Two;
+    let bounds = Bounds { bytes: limit.map(|limit| limit.bytes), idle: waits.idle, trailers };
+    let may_switch = body.as_ref().is_some_and(Incoming::is_end_stream) && !trailers;
     let (body, upload) = match body {
-        Some(body) => RequestBody::new(body, &worker.settings, &origin.progress),
+        Some(body) => RequestBody::new(body, &worker.settings, &origin.progress, bounds),
         None => (RequestBody::none(), None),
     };
     let is_head = case.witness.method == Method::HEAD;
-    let (used, request) = head(permit, body, worker, origin, case);
-    match worker.upstream.send(used, choice, request, upload.as_deref()).await {
+    let (used, request) = permit.spend();
+    let (standing, headers) = Standing::split(request, at);
+    let asked = standing.line().upgrade.clone().filter(|_| may_switch);
+    let mut request = head(standing.line(), headers, body, asked.as_ref(), (worker, origin, case));
+    if let Some(target) = target {
+        *request.uri_mut() = Uri::from(target);
+    }
+    if http == HttpVersion::Two {
+        multiplex(&mut request, standing.line(), choice.transport.tls.is_some());
+    }
+    match worker.upstream.send(used, choice, request, upload.as_deref(), waits).await {
+        Ok(answer) if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            let asking = Switch { asked, wish, standing, origin, case };
+            let switched = switch(worker, answer, asking);
+            switched.or_else(|error| failed(&error, None, case))
+        }
         Ok(answer) => {
             if let Some(upload) = &upload {
                 upload.response_began();
@@ -42,8 +76,18 @@ pub(crate) async fn forward(
             origin.progress.progressed();
             let (mut parts, incoming, lease) = answer.into_parts();
             headers::of_response(&mut parts.headers, is_head, parts.status);
-            let download =
-                Download::new(incoming, lease, upload, Rc::clone(worker), Rc::clone(case));
+            if let Some(options) = case.options() {
+                if options.cors.is_some() {
+                    Cors::silence(&mut parts.headers);
+                }
+                options.response_headers.apply(&mut parts.headers);
+            }
+            if let Some(cookie) = affinity.and_then(|affinity| affinity.cookie(lease.address)) {
+                parts.headers.append(header::SET_COOKIE, cookie);
+            }
+            let trailers = lease.is_multiplexed() && origin.progress.is_multiplexed();
+            let source = Source { incoming, lease, upload, standing, trailers };
+            let download = Download::new(source, Rc::clone(worker), Rc::clone(case), waits);
             Ok(downstream(parts.status, parts.headers, download))
         }
         Err(error) => failed(&error, upload.as_deref(), case),
@@ -54,34 +98,58 @@ pub(crate) async fn forward(
 pub(crate) struct Exchange<'a> {
     /// Nothing if it stays here.
     pub(crate) body: Option<Incoming>,
-    pub(crate) origin: &'a Origin,
+    /// What the upstream gets in the place of the request's target.
+    pub(crate) target: Option<PathAndQuery>,
+    /// Where an HTTP/2 stream goes on if it becomes a tunnel.
+    pub(crate) wish: Option<OnUpgrade>,
+    pub(crate) origin: &'a Rc<Origin>,
     pub(crate) case: &'a Rc<Case>,
+    /// When it is judged.
+    pub(crate) at: Timestamp,
 }
 
 /// The request as the upstream gets it: the canonical one, with headers of ours.
 fn head(
-    permit: Permit,
+    line: &Line,
+    mut headers: HeaderMap,
     body: RequestBody,
-    worker: &Worker,
-    origin: &Origin,
-    case: &Case,
-) -> (Used, Request<RequestBody>) {
-    let (used, request) = permit.spend();
-    let (line, mut headers) = request.into_parts();
+    upgrade: Option<&HeaderValue>,
+    (worker, origin, case): (&Worker, &Origin, &Case),
+) -> Request<RequestBody> {
+    if let Some(options) = case.options() {
+        options.request_headers.apply(&mut headers);
+    }
     let port = worker.settings.redirect_port;
-    headers::of_request(&mut headers, &line, &origin.peer, case.id, port);
+    headers::of_request(&mut headers, line, &origin.peer, case.id, port);
     headers::frame(&mut headers, &line.method, &body);
+    if let Some(protocol) = upgrade {
+        headers::switch(&mut headers, protocol);
+    }
     let mut request = Request::new(body);
-    *request.method_mut() = line.method;
-    *request.uri_mut() = Uri::from(line.target);
+    *request.method_mut() = line.method.clone();
+    *request.uri_mut() = Uri::from(line.target.clone());
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = headers;
-    (used, request)
+    request
+}
+
+/// Makes a request one of HTTP/2 (RFC 9113 section 8.3.1).
+fn multiplex(request: &mut Request<RequestBody>, line: &Line, encrypted: bool) {
+    let scheme = if encrypted { Scheme::HTTPS } else { Scheme::HTTP };
+    let target = Uri::builder().scheme(scheme).authority(line.host.as_str());
+    let path = request.uri().path_and_query().cloned();
+    let path = path.unwrap_or(PathAndQuery::from_static("/"));
+    // A canonical host is an authority, and a target goes with any.
+    if let Ok(target) = target.path_and_query(path).build() {
+        *request.uri_mut() = target;
+    }
+    *request.version_mut() = Version::HTTP_2;
+    headers::multiplex(request.headers_mut());
 }
 
 fn downstream(
     status: StatusCode,
-    headers: http::HeaderMap,
+    headers: HeaderMap,
     download: Download,
 ) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::from_upstream(download));
@@ -96,24 +164,14 @@ fn failed(
     upload: Option<&Upload>,
     case: &Case,
 ) -> Result<Response<ResponseBody>, Refused> {
-    let (reason, route) = match upload.and_then(Upload::failure) {
-        Some(UploadFailure::Left) => return Ok(respond::to_nobody()),
-        // What anybody can provoke with garbage is not told of the route.
-        Some(UploadFailure::Malformed) => (DenialReason::RequestMalformed { rule: "body" }, None),
-        Some(UploadFailure::TooSlow(slow)) => {
-            (DenialReason::RequestTimeout { slow }, case.route().cloned())
-        }
-        None => {
-            let (code, route) = (error.code(), case.route().cloned());
-            let observed = error.to_string().into();
-            return Err(Refused::Unserved(Unserved {
-                code,
-                route,
-                field: None,
-                observed,
-                remedy: None,
-            }));
-        }
-    };
-    Err(Refused::Denied(Box::new(Denial { route, ..Denial::of_request(reason) })))
+    if let Some(failure) = upload.and_then(Upload::failure) {
+        return match failure.denial(case) {
+            Some(denial) => Err(Refused::Denied(denial)),
+            None => Ok(respond::to_nobody()),
+        };
+    }
+    let (code, route) = (error.code(), case.route().cloned());
+    let observed = error.to_string().into();
+    let remedy = error.remedy().map(Into::into);
+    Err(Refused::Unserved(Unserved { code, route, field: None, observed, remedy }))
 }

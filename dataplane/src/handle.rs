@@ -3,7 +3,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::SystemTime,
 };
 
 use decision::{
@@ -11,26 +11,32 @@ use decision::{
     code::Code,
     decide::{Cleared, Decision, decide},
     denial::{Denial, DenialReason},
-    escape::printable,
+    escape::{printable, quoted},
+    options::rewrite::Unwritten,
     route::{Backend, ServicePort},
     snapshot::Snapshot,
     time::Timestamp,
     token::VerifiedTokens,
 };
-use http::{HeaderValue, Method, Request, Response, header};
-use hyper::body::{Body, Incoming};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, uri::PathAndQuery};
+use hyper::{
+    body::{Body, Incoming},
+    upgrade::OnUpgrade,
+};
 
 use crate::{
+    clock::timestamp,
     download::ResponseBody,
     facts,
-    forward::{Exchange, forward},
+    forward::{Exchange, forward, switch::wish},
+    manner::Manner,
     origin::Origin,
     progress::InFlight,
     quota,
     record::{Case, Found},
     refused::{Refused, Unserved},
-    respond,
-    upstream::Choice,
+    respond, upload,
+    upstream::{Affinity, Choice},
     worker::Worker,
 };
 
@@ -42,12 +48,16 @@ pub(crate) async fn handle(
     wire: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let now = SystemTime::now();
-    let (parts, body) = wire.into_parts();
+    let (mut parts, body) = wire.into_parts();
+    let wish = wish(&mut parts, &worker.ids);
     let has_body = !body.is_end_stream();
     let facts = facts::read(parts, origin.connection.clone(), &worker.settings);
     let case = Rc::new(Case::new(worker.ids.next(now), facts.witness));
     let answered = match facts.request {
-        Ok(request) => answer(&worker, &origin, &case, request, body, now).await,
+        Ok(request) => {
+            let arrival = Arrival { body, wish, at: timestamp(now) };
+            answer(&worker, &origin, &case, request, arrival).await
+        }
         Err(denial) => Err(Refused::Denied(denial)),
     };
     let mut is_last = origin.progress.is_last();
@@ -62,8 +72,12 @@ pub(crate) async fn handle(
     if case.witness.method == Method::HEAD {
         response.body_mut().cut();
     }
+    if let Some(manner) = case.manner() {
+        manner.finish(origin.connection.scheme, response.headers_mut());
+    }
     response.headers_mut().insert(respond::REQUEST_ID, case.id.header());
-    if is_last && !origin.progress.is_multiplexed() {
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if is_last && !switches && !origin.progress.is_multiplexed() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     worker.record.answered(case.id, &case.witness, case.route(), response.status());
@@ -71,22 +85,37 @@ pub(crate) async fn handle(
     response
 }
 
+/// What comes with a request besides its head.
+struct Arrival {
+    body: Incoming,
+    /// Where an HTTP/2 stream goes on if it becomes a tunnel.
+    wish: Option<OnUpgrade>,
+    /// When it is judged.
+    at: Timestamp,
+}
+
 async fn answer(
     worker: &Rc<Worker>,
-    origin: &Origin,
+    origin: &Rc<Origin>,
     case: &Rc<Case>,
     request: CanonicalRequest,
-    body: Incoming,
-    now: SystemTime,
+    arrival: Arrival,
 ) -> Result<Response<ResponseBody>, Refused> {
+    let Arrival { body, wish, at } = arrival;
     // The look ends with this statement: nothing below holds a snapshot.
-    let judged =
-        worker.snapshot.with(|snapshot| judge(snapshot, request, &worker.tokens, timestamp(now)));
-    match judged.map_err(Refused::Denied)? {
+    let judged = worker.snapshot.with(|snapshot| judge(snapshot, request, &worker.tokens, at));
+    let decision = judged.map_err(Refused::Denied)?;
+    if let Some(manner) = Manner::of(&decision) {
+        case.answer_in(manner);
+    }
+    match decision {
         Decision::Forward(cleared) => {
             worker.record.would_deny(case.id, &case.witness, &cleared);
             let unchosen = |_: &Refused| case.found(Found::Named(cleared.route().clone()));
-            let choice = choose(worker, &cleared).inspect_err(unchosen)?;
+            let target = fits(&cleared, &body).and_then(|()| target(&cleared));
+            let (target, choice) = target
+                .and_then(|target| Ok((target, choose(worker, &cleared)?)))
+                .inspect_err(unchosen)?;
             let stays = cleared.is_challenge();
             if stays && !body.is_end_stream() {
                 origin.progress.leave_unread();
@@ -94,14 +123,25 @@ async fn answer(
             let body = (!stays).then_some(body);
             let (permit, route) = quota::take(cleared, &worker.record.counts.permits);
             case.found(Found::Admitted(route));
-            let exchange = Exchange { body, origin, case };
+            let exchange = Exchange { body, target, wish, origin, case, at };
             forward(worker, permit, choice, exchange).await
+        }
+        Decision::Moved(cleared) => {
+            worker.record.would_deny(case.id, &case.witness, &cleared);
+            case.found(Found::Named(cleared.route().clone()));
+            origin.progress.answered_early(&body);
+            Ok(respond::moved(cleared.redirect()))
+        }
+        Decision::Preflight(_, route) => {
+            case.found(Found::Named(route.name.clone()));
+            origin.progress.answered_early(&body);
+            Ok(respond::preflight(&route))
         }
         Decision::Redirect(request, route) => {
             case.found(Found::Named(route));
             Ok(respond::redirect(request.line(), worker.settings.redirect_port))
         }
-        Decision::Deny(_, denial) => {
+        Decision::Deny(_, denial, _) => {
             if let Some(route) = &denial.route {
                 case.found(Found::Named(route.clone()));
             }
@@ -130,11 +170,48 @@ fn judge(
         .map_err(|_| Box::new(Denial::of_request(DenialReason::JudgementFailed)))
 }
 
+/// Refuses a body that says of itself that it is longer than the route allows. One that does not
+/// say is counted on its way.
+fn fits(cleared: &Cleared, body: &Incoming) -> Result<(), Refused> {
+    let limit = cleared.options().and_then(|options| options.body_limit.as_ref());
+    let length = body.size_hint().lower();
+    let Some(limit) = limit.filter(|limit| length > limit.bytes) else { return Ok(()) };
+    let (reason, route) = (upload::too_large(Some(length), limit), Some(cleared.route().clone()));
+    Err(Refused::Denied(Box::new(Denial { route, ..Denial::of_request(reason) })))
+}
+
+/// The target that the upstream gets in the place of the request's, if the route rewrites.
+fn target(cleared: &Cleared) -> Result<Option<PathAndQuery>, Refused> {
+    cleared.rewritten().map_err(|(problem, field)| match problem {
+        // Whoever looks for paths that exist must not write Events: the route is not told.
+        Unwritten::NoMatch => Refused::Unserved(Unserved {
+            code: Code::RouteNotFound,
+            route: None,
+            field: None,
+            observed: format!("the path does not match {field}").into(),
+            remedy: Some("Widen the pattern if the path should be served.".into()),
+        }),
+        Unwritten::Ambiguous(path) => {
+            let problem = format!(
+                "it makes {} of the request's path, which could be read in two ways",
+                quoted(&path, 128)
+            );
+            let reason = DenialReason::RouteInvalid {
+                field: field.clone(),
+                problem: problem.into(),
+                remedy: Some("Let the groups of the pattern begin and end at slashes.".into()),
+            };
+            let route = Some(cleared.route().clone());
+            Refused::Denied(Box::new(Denial { route, ..Denial::of_request(reason) }))
+        }
+    })
+}
+
 /// Where the request can go. Asked before the permit, so that each permit is for an endpoint.
 fn choose(worker: &Worker, cleared: &Cleared) -> Result<Choice, Refused> {
     let route = || Some(cleared.route().clone());
-    let service = match &**cleared.backend() {
-        Backend::Service(service) => service,
+    let (service, transport) = match &**cleared.backend() {
+        Backend::Service(service, transport) => (service, transport),
         Backend::Missing { field, problem, remedy } => {
             return Err(Refused::Unserved(Unserved {
                 code: Code::BackendMissing,
@@ -145,8 +222,12 @@ fn choose(worker: &Worker, cleared: &Cleared) -> Result<Choice, Refused> {
             }));
         }
     };
+    let wish = cleared.options().and_then(|options| options.affinity.as_ref());
+    let affinity = wish.and_then(|wish| Affinity::of(wish, service, cleared.request()));
     let choice = worker.endpoints.with(|table| {
-        table.0.get(service).and_then(|addresses| worker.upstream.choose(addresses, &worker.ids))
+        table.0.get(service).and_then(|addresses| {
+            worker.upstream.choose(addresses, transport, affinity, &worker.ids)
+        })
     });
     choice.ok_or_else(|| {
         Refused::Unserved(Unserved {
@@ -165,11 +246,6 @@ fn look_at(ServicePort { service, .. }: &ServicePort) -> String {
         printable(&service.namespace),
         printable(&service.name)
     )
-}
-
-fn timestamp(now: SystemTime) -> Timestamp {
-    let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    Timestamp(i64::try_from(seconds).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
@@ -256,6 +332,7 @@ mod tests {
             }),
             redirect_to_https: false,
             is_challenge: false,
+            options: None,
         });
         let routes = HostRoutes {
             host: HostPattern::Any,

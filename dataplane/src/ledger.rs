@@ -252,6 +252,7 @@ mod tests {
             }),
             redirect_to_https: false,
             is_challenge: false,
+            options: None,
         };
         let (enforced, opened) = (route(enforced), route(Posture::Open(OpenBy::Flag)));
         for (routes, rule, lives) in [

@@ -8,6 +8,7 @@
 
 mod accept;
 mod body;
+mod clock;
 mod denial_key;
 mod denials;
 mod download;
@@ -18,7 +19,9 @@ mod id;
 mod inputs;
 mod ledger;
 mod listen;
+mod manner;
 mod metrics;
+mod ongoing;
 mod origin;
 mod progress;
 mod quota;
@@ -31,8 +34,10 @@ mod settings;
 mod threads;
 mod tls;
 mod tokens;
+mod tunnel;
 mod upload;
 mod upstream;
+mod waits;
 mod worker;
 
 pub use crate::{

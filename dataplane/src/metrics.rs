@@ -128,7 +128,11 @@ pub(crate) struct ThreadCounts {
     pub(crate) upstream_connect_failures: Count,
     pub(crate) upstream_abandoned: Count,
     pub(crate) upstream_retries: Count,
+    pub(crate) upstream_waits: Count,
+    pub(crate) upstream_ejections: Count,
     pub(crate) samples_dropped: Count,
+    pub(crate) tunnels: Count,
+    pub(crate) revoked: Count,
     pub(crate) generation: Count,
     rejected: [Count; Rejected::ALL.len()],
 }
@@ -280,7 +284,7 @@ type Read = fn(&ThreadCounts) -> &Count;
 
 impl Metrics {
     fn encode_plain(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let counters: [(&str, &str, Read); 7] = [
+        let counters: [(&str, &str, Read); 10] = [
             ("permits", "Requests that every check admitted", |counts| &counts.permits),
             ("upstream_requests", "Permits whose request reached an upstream", |counts| {
                 &counts.upstream_requests
@@ -296,6 +300,14 @@ impl Metrics {
             ("upstream_retries", "Second attempts after nothing was sent", |counts| {
                 &counts.upstream_retries
             }),
+            ("upstream_waits", "Requests that waited until an endpoint had room", |counts| {
+                &counts.upstream_waits
+            }),
+            (
+                "upstream_ejections",
+                "Times that an endpoint was left alone because it failed again and again",
+                |counts| &counts.upstream_ejections,
+            ),
             ("upstream_connections", "Connections opened to upstreams", |counts| {
                 &counts.upstream_connections
             }),
@@ -303,6 +315,11 @@ impl Metrics {
                 "denial_samples_dropped",
                 "Samples of refusals for which there was no room",
                 |counts| &counts.samples_dropped,
+            ),
+            (
+                "exchanges_revoked",
+                "Tunnels and long responses closed because their requests would be refused now",
+                |counts| &counts.revoked,
             ),
         ];
         for (name, help, read) in counters {
@@ -314,6 +331,9 @@ impl Metrics {
             ("connections", "Open connections of clients", self.sum(|counts| &counts.connections)),
             ("requests_in_flight", "Requests being served", {
                 self.sum(|counts| &counts.requests_in_flight)
+            }),
+            ("tunnels", "Open WebSockets and other switched connections", {
+                self.sum(|counts| &counts.tunnels)
             }),
             ("snapshot_generation", "Snapshot that every data thread has", self.generation()),
         ];

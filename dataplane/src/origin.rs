@@ -1,14 +1,16 @@
 //! The connection that requests come from, as far as they need to know it.
 
-use std::rc::Rc;
+use std::{cell::Cell, rc::Rc};
 
 use decision::canonical::Connection;
 
-use crate::{forward::headers::Peer, progress::Progress};
+use crate::{forward::headers::Peer, progress::Progress, tunnel::Tunnel};
 
 /// What every request on a connection has in common.
 pub(crate) struct Origin {
     pub(crate) connection: Connection,
     pub(crate) peer: Peer,
     pub(crate) progress: Rc<Progress>,
+    /// What an HTTP/1.1 connection becomes once its last response was sent.
+    pub(crate) tunnel: Cell<Option<Box<Tunnel>>>,
 }

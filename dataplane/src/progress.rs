@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::{
     metrics::{Rejected, ThreadCounts},
     settings::Limits,
+    waits::Waits,
 };
 
 /// How long an HTTP/2 connection may take to end once it was asked to and nothing runs on it.
@@ -57,6 +58,8 @@ pub(crate) struct Progress {
     waiting: Cell<Waiting>,
     since: Cell<Instant>,
     requests: Cell<usize>,
+    /// How many of the requests became tunnels, which may be silent for long.
+    tunnels: Cell<usize>,
     /// HTTP/2: bytes alone say nothing, and the end is announced on the connection.
     multiplexed: Cell<bool>,
     /// When it is old, give or take.
@@ -65,6 +68,8 @@ pub(crate) struct Progress {
     /// Since when the whole process is ending.
     draining: Cell<bool>,
     unread: Cell<bool>,
+    /// How long the requests in flight may stand still, if a route of theirs allows more than usual.
+    allowed: Cell<Duration>,
     stopping: Cell<Option<Instant>>,
 }
 
@@ -74,11 +79,13 @@ impl Progress {
             waiting: Cell::new(Waiting::FirstByte),
             since: Cell::new(now),
             requests: Cell::new(0),
+            tunnels: Cell::new(0),
             multiplexed: Cell::new(false),
             old: now + age,
             told: Cell::new(false),
             draining: Cell::new(false),
             unread: Cell::new(false),
+            allowed: Cell::new(Duration::ZERO),
             stopping: Cell::new(None),
         }
     }
@@ -90,6 +97,13 @@ impl Progress {
     /// A body was not read to its end.
     pub(crate) fn leave_unread(&self) {
         self.unread.set(true);
+    }
+
+    /// A request is answered while its body, if it has one, is still to come.
+    pub(crate) fn answered_early(&self, body: &impl http_body::Body) {
+        if !body.is_end_stream() {
+            self.leave_unread();
+        }
     }
 
     pub(crate) fn left_unread(&self) -> bool {
@@ -122,9 +136,19 @@ impl Progress {
         self.since.set(Instant::now());
     }
 
+    /// Lets the requests in flight stand still for this long.
+    pub(crate) fn allow(&self, stall: Duration) {
+        self.allowed.set(self.allowed.get().max(stall));
+    }
+
     /// Whether the next response on HTTP/1.1 should be the last of its connection.
     pub(crate) fn is_last(&self) -> bool {
         !self.multiplexed.get() && (self.draining.get() || Instant::now() >= self.old)
+    }
+
+    /// Whether the process is ending, and nothing new may begin.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.get().is_some()
     }
 
     pub(crate) fn drain(&self) {
@@ -156,7 +180,8 @@ impl Progress {
         match waiting {
             Waiting::Handshake => since + limits.handshake,
             Waiting::Head => since + limits.header_read,
-            Waiting::Requests => since + limits.stall(),
+            Waiting::Requests if self.tunnels.get() > 0 => since + limits.tunnel_stall(),
+            Waiting::Requests => since + limits.stall().max(self.allowed.get()),
             Waiting::FirstByte => self.or_linger(since + limits.first_byte, limits),
             Waiting::Idle if self.told.get() => since + FAREWELL,
             Waiting::Idle => self.or_linger(since + limits.keep_alive_idle, limits),
@@ -209,8 +234,12 @@ impl Progress {
 impl Limits {
     /// Without any progress nothing legitimate takes longer than this.
     fn stall(&self) -> Duration {
-        let answer = self.upstream_first_byte + 2 * self.upstream_connect + self.body_idle;
-        self.transfer_idle.max(answer)
+        Waits::of(self, None).stall(self.body_idle)
+    }
+
+    /// A tunnel watches its own silence, so this is only for what is behind it.
+    fn tunnel_stall(&self) -> Duration {
+        self.stall().max(self.tunnel_idle.saturating_mul(2))
     }
 }
 
@@ -240,8 +269,33 @@ impl Drop for InFlight {
         let left = self.progress.requests.get().saturating_sub(1);
         self.progress.requests.set(left);
         if left == 0 {
+            self.progress.allowed.set(Duration::ZERO);
             self.progress.wait_for(Waiting::Idle);
         }
+    }
+}
+
+/// A tunnel that is open, and counts as a request being served.
+#[derive(Debug)]
+pub(crate) struct OpenTunnel(InFlight);
+
+impl OpenTunnel {
+    pub(crate) fn new(progress: &Rc<Progress>, counts: &Arc<ThreadCounts>) -> Self {
+        progress.tunnels.set(progress.tunnels.get() + 1);
+        counts.tunnels.add();
+        Self(InFlight::new(progress, counts))
+    }
+
+    pub(crate) fn progressed(&self) {
+        self.0.progressed();
+    }
+}
+
+impl Drop for OpenTunnel {
+    fn drop(&mut self) {
+        let InFlight { progress, counts } = &self.0;
+        progress.tunnels.set(progress.tunnels.get().saturating_sub(1));
+        counts.tunnels.subtract();
     }
 }
 
@@ -304,6 +358,22 @@ mod tests {
         progress.handshake_ended();
         tokio::time::advance(limits.first_byte).await;
         assert_eq!(progress.due(&limits), rejected(Rejected::FirstByteTimeout));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_route_that_allows_more_keeps_its_connection_open_and_no_longer_than_its_request() {
+        let (limits, counts) = (Limits::default(), Arc::default());
+        let progress = Rc::new(Progress::new(Instant::now(), seconds(86_400)));
+        let flight = InFlight::new(&progress, &counts);
+        progress.allow(seconds(3_600));
+        tokio::time::advance(seconds(3_599)).await;
+        assert!(matches!(progress.due(&limits), Due::Nothing(_)));
+        tokio::time::advance(seconds(1)).await;
+        assert_eq!(progress.due(&limits), Due::Close(Close::Rejected(Rejected::Stalled)));
+        drop(flight);
+        let _next = InFlight::new(&progress, &counts);
+        tokio::time::advance(limits.stall()).await;
+        assert_eq!(progress.due(&limits), Due::Close(Close::Rejected(Rejected::Stalled)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,10 +3,13 @@
 use std::{
     cell::{OnceCell, RefCell},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
-use decision::{decide::Cleared, denial::Denial, escape::quoted, refs::RouteName, route::Route};
+use decision::{
+    decide::Cleared, denial::Denial, escape::quoted, options::Options, refs::RouteName,
+    route::Route,
+};
 use http::StatusCode;
 use tokio::{sync::mpsc, time::Instant};
 
@@ -15,6 +18,7 @@ use crate::{
     denials::{DenialSample, Denials, Due, Shape, denial_of, key_of},
     facts::Witness,
     id::RequestId,
+    manner::Manner,
     metrics::{RouteCounts, RouteKey, Shared, ThreadCounts},
     refused::{Refused, Unserved},
     routes::Routes,
@@ -28,6 +32,7 @@ pub(crate) struct Case {
     pub(crate) id: RequestId,
     pub(crate) witness: Witness,
     found: OnceCell<Found>,
+    manner: OnceCell<Manner>,
 }
 
 /// The route of a request.
@@ -40,7 +45,17 @@ pub(crate) enum Found {
 
 impl Case {
     pub(crate) fn new(id: RequestId, witness: Witness) -> Self {
-        Self { id, witness, found: OnceCell::new() }
+        Self { id, witness, found: OnceCell::new(), manner: OnceCell::new() }
+    }
+
+    /// The same without anything that a snapshot or a connection's buffers would be kept for.
+    pub(crate) fn detached(&self) -> Self {
+        let found = OnceCell::new();
+        if let Some(name) = self.route() {
+            // It is new, so there is nothing to replace.
+            let _ = found.set(Found::Named(Arc::clone(name)));
+        }
+        Self { id: self.id, witness: self.witness.detached(), found, manner: OnceCell::new() }
     }
 
     /// Remembers the route; the first one stays.
@@ -54,6 +69,24 @@ impl Case {
             Found::Admitted(route) => &route.name,
             Found::Named(name) => name,
         })
+    }
+
+    /// Remembers how the request is to be answered.
+    pub(crate) fn answer_in(&self, manner: Manner) {
+        // A request is judged once, so there is nothing to replace.
+        let _ = self.manner.set(manner);
+    }
+
+    pub(crate) fn manner(&self) -> Option<&Manner> {
+        self.manner.get()
+    }
+
+    /// What the route of an admitted request asks for.
+    pub(crate) fn options(&self) -> Option<&Options> {
+        match self.found.get() {
+            Some(Found::Admitted(route)) => route.options.as_deref(),
+            Some(Found::Named(_)) | None => None,
+        }
     }
 }
 
@@ -123,6 +156,24 @@ impl Recorder {
                 }
             }
             Refused::Unserved(unserved) => self.unserved(id, witness, unserved),
+        }
+    }
+
+    /// Counts the end of an exchange that was admitted and may not go on.
+    pub(crate) fn revoked(&self, case: &Case, refused: &Refused, what: &str, after: Duration) {
+        let denial = match refused {
+            Refused::Denied(denial) => denial,
+            Refused::Unserved(unserved) => return self.unserved(case.id, &case.witness, unserved),
+        };
+        let (shape, now) = (Shape::of_denial(denial), Instant::now());
+        if let Some(due) = self.denials.count(shape, now, || key_of(denial, false)) {
+            let observed = format!(
+                "closed a {what} that was open for {} s, because its request would be refused now: {}",
+                after.as_secs(),
+                denial.operator_sentence()
+            );
+            let sample = sample(case.id, &case.witness, due.key, observed, denial.remedy());
+            self.offer(DenialSample { denial: Some(denial.clone()), ..sample }, due.count);
         }
     }
 

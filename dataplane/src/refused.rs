@@ -39,7 +39,12 @@ impl Unserved {
 impl Refused {
     /// Whether the rest of the connection cannot be trusted to begin with a request.
     pub(crate) fn ends_connection(&self) -> bool {
-        let codes = [Code::RequestMalformed, Code::EncodingNotSupported, Code::RequestTimeout];
+        let codes = [
+            Code::RequestMalformed,
+            Code::EncodingNotSupported,
+            Code::RequestTimeout,
+            Code::BodyTooLarge,
+        ];
         matches!(self, Self::Denied(denial) if codes.contains(&denial.code()))
     }
 }

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use bytes::Bytes;
-use decision::{canonical::Line, code::Code, disclosure::Disclosure};
+use decision::{
+    canonical::Line, code::Code, disclosure::Disclosure, options::Redirect, route::Route,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use crate::{
@@ -93,6 +95,26 @@ pub(crate) fn redirect(line: &Line, port: Option<u16>) -> Response<ResponseBody>
     // A canonical host and target are printable ASCII, which every header may hold.
     if let Ok(location) = HeaderValue::try_from(location) {
         response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
+/// The answer of a route that sends its clients elsewhere.
+pub(crate) fn moved(redirect: Option<&Redirect>) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::empty());
+    if let Some(Redirect { location, status }) = redirect {
+        *response.status_mut() = *status;
+        response.headers_mut().insert(header::LOCATION, location.clone());
+    }
+    response
+}
+
+/// The answer to a browser that asks whether pages of another origin may call.
+pub(crate) fn preflight(route: &Route) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    if let Some(cors) = route.options.as_deref().and_then(|options| options.cors.as_ref()) {
+        cors.permit(response.headers_mut());
     }
     response
 }

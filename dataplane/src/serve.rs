@@ -4,6 +4,7 @@ mod announced;
 mod stream;
 
 use std::{
+    cell::Cell,
     convert::Infallible,
     net::SocketAddr,
     pin::{Pin, pin},
@@ -139,8 +140,10 @@ async fn converse(
     multiplexed: bool,
 ) -> Result<(), Close> {
     let peer = Peer::new(connection.remote.address());
-    let origin = Rc::new(Origin { connection, peer, progress: Rc::clone(progress) });
-    let requests = Requests { worker: Rc::clone(worker), origin };
+    let (progress, tunnel) = (Rc::clone(progress), Cell::new(None));
+    let origin = Rc::new(Origin { connection, peer, progress, tunnel });
+    let progress = &origin.progress;
+    let requests = Requests { worker: Rc::clone(worker), origin: Rc::clone(&origin) };
     let io = TokioIo::new(stream);
     let ended = if multiplexed {
         progress.multiplexed();
@@ -153,6 +156,12 @@ async fn converse(
         let pinned = Pin::new(&mut connection);
         let farewell = http1::Connection::graceful_shutdown;
         let ended = attend(pinned, farewell, progress, worker).await?;
+        if let Some(tunnel) = origin.tunnel.take() {
+            let parts = connection.into_parts();
+            let stream = parts.io.into_inner().after(parts.read_buf);
+            let tunnel = tunnel.run(stream, Rc::clone(worker), Rc::clone(progress));
+            return attend(Box::pin(tunnel).as_mut(), |_| (), progress, worker).await;
+        }
         if progress.left_unread() || ended.as_ref().is_err_and(hyper::Error::is_parse) {
             let stream = connection.into_parts().io.into_inner();
             // Only what the client reads counts now, and whether it does is its own affair.
@@ -185,7 +194,8 @@ fn http2(worker: &Worker, executor: LocalExecutor) -> http2::Builder<LocalExecut
         .max_header_list_size(limits.header_bytes)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(READ_BYTES);
+        .max_send_buf_size(READ_BYTES)
+        .enable_connect_protocol();
     builder
 }
 

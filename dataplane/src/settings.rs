@@ -66,12 +66,22 @@ pub struct Limits {
     /// Longest time without progress in either direction once the response has begun; beyond it the
     /// connection is closed. Default 300 s.
     pub transfer_idle: Duration,
+    /// How long a response may take before its request is kept, to be judged again whenever
+    /// policies change. Tunnels are judged again from the beginning. Default 5 s.
+    pub long_exchange: Duration,
+    /// Longest silence in both directions of a WebSocket or another connection whose protocol was
+    /// switched; beyond it both sides are closed. Default 3,600 s.
+    pub tunnel_idle: Duration,
     /// From the first packet to an upstream until it accepts; beyond it `UpstreamConnectFailed`.
     /// Default 5 s.
     pub upstream_connect: Duration,
     /// From the last byte of the request to the response's head; beyond it `UpstreamTimeout`.
     /// Default 60 s.
     pub upstream_first_byte: Duration,
+    /// Most requests of one thread at once for one endpoint over HTTP/1.1, each of which has a
+    /// connection. As many more wait for as long as a connection may take; then, or beyond that,
+    /// `UpstreamConnectFailed`. Default 1,024.
+    pub upstream_connections: usize,
     /// How long an upstream connection is kept for the next request. Default 60 s.
     pub upstream_idle: Duration,
     /// Most connections kept for one endpoint by one thread. Default 64.
@@ -102,8 +112,11 @@ impl Default for Limits {
             body_rate_bytes: 1024,
             body_rate_grace: Duration::from_secs(10),
             transfer_idle: Duration::from_mins(5),
+            long_exchange: Duration::from_secs(5),
+            tunnel_idle: Duration::from_hours(1),
             upstream_connect: Duration::from_secs(5),
             upstream_first_byte: Duration::from_mins(1),
+            upstream_connections: 1_024,
             upstream_idle: Duration::from_mins(1),
             upstream_idle_connections: 64,
             tokens: 10_000,

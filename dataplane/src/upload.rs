@@ -11,18 +11,23 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use decision::denial::Slow;
+use decision::{
+    denial::{Denial, DenialReason, Slow},
+    options::BodyLimit,
+};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::{
     body::{BodyError, Patience},
+    forward::headers::of_trailers,
     progress::Progress,
+    record::Case,
     settings::Settings,
 };
 
-/// What an upstream gets: the client's body as it comes, without trailers.
+/// What an upstream gets: the client's body as it comes; trailers only if it speaks HTTP/2.
 pub(crate) struct RequestBody {
     incoming: Option<Incoming>,
     upload: Option<Rc<Upload>>,
@@ -35,9 +40,10 @@ impl RequestBody {
         incoming: Incoming,
         settings: &Rc<Settings>,
         progress: &Rc<Progress>,
+        bounds: Bounds,
     ) -> (Self, Option<Rc<Upload>>) {
         let upload = (!incoming.is_end_stream())
-            .then(|| Rc::new(Upload::new(Rc::clone(settings), Rc::clone(progress))));
+            .then(|| Rc::new(Upload::new(Rc::clone(settings), Rc::clone(progress), bounds)));
         let incoming = Some(incoming);
         (Self { incoming, upload: upload.clone(), patience: Patience::default() }, upload)
     }
@@ -65,9 +71,18 @@ impl Body for RequestBody {
                 this.patience.rest();
                 let Some(data) = frame.data_ref() else {
                     upload.done.set(true);
-                    return Poll::Ready(None);
+                    let trailers = frame.into_trailers().ok().filter(|_| upload.bounds.trailers);
+                    return Poll::Ready(trailers.map(|mut trailers| {
+                        of_trailers(&mut trailers);
+                        Ok(Frame::trailers(trailers))
+                    }));
                 };
                 upload.arrived(data.remaining());
+                // What is too much is not passed on, not even the part that would still fit.
+                if upload.is_too_large() {
+                    upload.failure.set(Some(UploadFailure::TooLarge));
+                    return Poll::Ready(Some(Err(BodyError::TooLarge)));
+                }
                 upload.done.set(incoming.is_end_stream());
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -114,6 +129,8 @@ pub(crate) enum UploadFailure {
     Malformed,
     /// It was slower than the limits allow.
     TooSlow(Slow),
+    /// It was longer than the route allows.
+    TooLarge,
 }
 
 impl UploadFailure {
@@ -129,12 +146,46 @@ impl UploadFailure {
         }
         Self::Left
     }
+
+    /// The refusal of the request, unless nobody is left to be refused.
+    pub(crate) fn denial(self, case: &Case) -> Option<Box<Denial>> {
+        let route = || case.route().cloned();
+        let (reason, route) = match self {
+            Self::Left => return None,
+            // What anybody can provoke with garbage is not told of the route.
+            Self::Malformed => (DenialReason::RequestMalformed { rule: "body" }, None),
+            Self::TooSlow(slow) => (DenialReason::RequestTimeout { slow }, route()),
+            Self::TooLarge => {
+                let limit = case.options().and_then(|options| options.body_limit.as_ref())?;
+                (too_large(None, limit), route())
+            }
+        };
+        Some(Box::new(Denial { route, ..Denial::of_request(reason) }))
+    }
+}
+
+/// Why a body of this length, if it is known, is refused.
+pub(crate) fn too_large(length: Option<u64>, limit: &BodyLimit) -> DenialReason {
+    let BodyLimit { bytes: limit, field } = limit.clone();
+    DenialReason::BodyTooLarge { length, limit, field }
+}
+
+/// What a request's body keeps to, besides the limits of all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// The most bytes that it may have.
+    pub(crate) bytes: Option<u64>,
+    /// Its longest pause once the response has begun.
+    pub(crate) idle: Duration,
+    /// Whether its trailers are passed on.
+    pub(crate) trailers: bool,
 }
 
 /// The account of a request's body, shared by the body and whoever waits for the response.
 pub(crate) struct Upload {
     settings: Rc<Settings>,
     progress: Rc<Progress>,
+    bounds: Bounds,
     done: Cell<bool>,
     failure: Cell<Option<UploadFailure>>,
     response_began: Cell<bool>,
@@ -145,10 +196,11 @@ pub(crate) struct Upload {
 }
 
 impl Upload {
-    fn new(settings: Rc<Settings>, progress: Rc<Progress>) -> Self {
+    fn new(settings: Rc<Settings>, progress: Rc<Progress>, bounds: Bounds) -> Self {
         Self {
             settings,
             progress,
+            bounds,
             done: Cell::new(false),
             failure: Cell::new(None),
             response_began: Cell::new(false),
@@ -191,6 +243,10 @@ impl Upload {
         self.progress.progressed();
     }
 
+    fn is_too_large(&self) -> bool {
+        self.bounds.bytes.is_some_and(|most| self.bytes.get() > most)
+    }
+
     /// How long the next bytes may take, and what the body is if they take longer.
     fn patience(&self) -> (Duration, Slow) {
         if self.waiting_since.get().is_none() {
@@ -198,7 +254,7 @@ impl Upload {
         }
         let limits = &self.settings.limits;
         if self.response_began.get() {
-            return (limits.transfer_idle, Slow::Paused(limits.transfer_idle));
+            return (self.bounds.idle, Slow::Paused(self.bounds.idle));
         }
         let paused = (limits.body_idle, Slow::Paused(limits.body_idle));
         let rate = limits.body_rate_bytes;

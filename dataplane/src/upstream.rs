@@ -1,19 +1,32 @@
 //! The other side: which endpoint, over which connection, and whose fault it is when it fails.
 
+mod affinity;
+mod choose;
+mod health;
 mod pool;
+mod sender;
+mod transport;
 
-use std::{fmt, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{error::Error, fmt, io, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, time::Duration};
 
-use decision::code::Code;
-use http::{Request, Response, StatusCode};
+use decision::{
+    code::Code,
+    transport::{HttpVersion, Transport},
+};
+use http::{Request, Response};
 use hyper::{body::Incoming, client::conn::TrySendError};
 use tokio::time::{Instant, timeout_at};
 
-pub(crate) use self::pool::{Lease, Upstream};
+use self::sender::Sent;
+pub(crate) use self::{
+    affinity::Affinity,
+    pool::{Lease, Upstream},
+};
 use crate::{
     metrics::ThreadCounts,
     quota::Used,
     upload::{RequestBody, Upload},
+    waits::Waits,
 };
 
 /// What became of a request that was permitted and not answered.
@@ -23,38 +36,95 @@ pub(crate) enum UpstreamError {
     #[error("endpoint {address} cannot be connected to: {source}")]
     Connect { address: SocketAddr, source: io::Error },
     /// It did not accept in time.
-    #[error("endpoint {address} did not accept a connection within {} s", limit.as_secs())]
+    #[error("endpoint {address} did not accept a connection within {limit:?}")]
     ConnectTimeout { address: SocketAddr, limit: Duration },
+    /// As many requests as it may have are there, and as many wait.
+    #[error(
+        "endpoint {address} has {limit} requests of a data thread already and had no room in time for another"
+    )]
+    Full { address: SocketAddr, limit: usize },
+    /// TLS could not be agreed on, or whom it speaks for cannot be trusted.
+    #[error("endpoint {address} is not trusted as `{name}` over TLS: {source}")]
+    Tls { address: SocketAddr, name: Arc<str>, source: io::Error },
     /// It closed the connection before its answer's head was complete.
     #[error("endpoint {address} broke the connection before it answered: {source}")]
     Reset { address: SocketAddr, source: hyper::Error },
-    /// It sent something else than HTTP/1.1.
-    #[error("endpoint {address} sent what is no HTTP/1.1 response: {source}")]
-    Malformed { address: SocketAddr, source: hyper::Error },
-    /// It switched protocols, which nobody asked for.
-    #[error("endpoint {address} switched protocols without being asked")]
+    /// It sent something else than HTTP.
+    #[error("endpoint {address} sent what is no {} response: {source}", spoken(*http))]
+    Malformed { address: SocketAddr, http: HttpVersion, source: hyper::Error },
+    /// It switched to a protocol that nobody asked for.
+    #[error("endpoint {address} switched to a protocol that was not asked for")]
     Switched { address: SocketAddr },
     /// It said nothing.
-    #[error("endpoint {address} sent no answer within {} s", limit.as_secs())]
+    #[error("endpoint {address} sent no answer within {limit:?}")]
     Timeout { address: SocketAddr, limit: Duration },
 }
 
 impl UpstreamError {
     pub(crate) fn code(&self) -> Code {
         match self {
-            Self::Connect { .. } | Self::ConnectTimeout { .. } => Code::UpstreamConnectFailed,
+            Self::Connect { .. }
+            | Self::ConnectTimeout { .. }
+            | Self::Full { .. }
+            | Self::Tls { .. } => Code::UpstreamConnectFailed,
             Self::Reset { .. } => Code::UpstreamReset,
             Self::Malformed { .. } | Self::Switched { .. } => Code::UpstreamMalformed,
             Self::Timeout { .. } => Code::UpstreamTimeout,
         }
     }
+
+    /// What to do, if more is known than the code says.
+    pub(crate) fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::Tls { .. } => Some(
+                "Give the endpoints a certificate of that name, or say which name and authority they have with `whygate.dev/upstream-server-name` and `whygate.dev/upstream-ca`.",
+            ),
+            Self::Malformed { http: HttpVersion::Two, .. } => Some(
+                "Check that the endpoints speak HTTP/2, or correct `appProtocol` of the Service's port or `whygate.dev/upstream-protocol`.",
+            ),
+            Self::Full { .. } => Some(
+                "Run more endpoints, look at why they take so long, or raise `--upstream-connection-limit-count`.",
+            ),
+            Self::Connect { .. }
+            | Self::ConnectTimeout { .. }
+            | Self::Reset { .. }
+            | Self::Malformed { .. }
+            | Self::Switched { .. }
+            | Self::Timeout { .. } => None,
+        }
+    }
+
+    /// Whether another request would probably fare as badly there, and better elsewhere.
+    fn speaks_against_endpoint(&self) -> bool {
+        match self {
+            Self::Connect { .. }
+            | Self::ConnectTimeout { .. }
+            | Self::Tls { .. }
+            | Self::Reset { .. } => true,
+            Self::Full { .. }
+            | Self::Malformed { .. }
+            | Self::Switched { .. }
+            | Self::Timeout { .. } => false,
+        }
+    }
+}
+
+fn spoken(http: HttpVersion) -> &'static str {
+    match http {
+        HttpVersion::One => "HTTP/1.1",
+        HttpVersion::Two => "HTTP/2",
+    }
 }
 
 /// Where a request goes first, and where it may go if nothing could be sent there.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Choice {
     pub(crate) first: SocketAddr,
     pub(crate) second: Option<SocketAddr>,
+    /// How either is spoken to.
+    pub(crate) transport: Transport,
+    /// What was asked for.
+    pub(crate) affinity: Option<Affinity>,
 }
 
 /// An answer's head, and the connection on which its body comes.
@@ -81,14 +151,18 @@ impl Upstream {
         choice: Choice,
         mut request: Request<RequestBody>,
         upload: Option<&Upload>,
+        waits: Waits,
     ) -> Result<Answer, UpstreamError> {
         let mut fate = Fate { counts: &self.counts, ended: Ended::Abandoned };
         let (mut address, mut other) = (choice.first, choice.second);
-        let mut fresh = false;
+        let (mut fresh, http) = (false, choice.transport.http);
         loop {
-            let mut lease = match self.lease(address, fresh).await {
+            let line = self.line(address, &choice.transport);
+            let endpoint = Rc::clone(&line.endpoint);
+            let mut lease = match self.lease(line, fresh, waits.connect).await {
                 Ok(lease) => lease,
                 Err(error) => {
+                    self.note(&endpoint, Err(&error));
                     fate.ended = Ended::NotConnected;
                     let Some(second) = other.take().filter(|_| !fresh) else { return Err(error) };
                     (address, fresh) = (second, true);
@@ -98,9 +172,16 @@ impl Upstream {
             };
             fate.ended = Ended::Sent;
             let sent = pin!(lease.sender.try_send_request(request));
-            match self.first_byte(address, sent, upload).await {
-                Ok(response) => return accepted(address, response, lease),
+            match first_byte((address, http), sent, upload, waits.first_byte).await {
+                Ok(response) => {
+                    self.note(&endpoint, Ok(()));
+                    return Ok(Answer { response, lease });
+                }
                 Err(Unanswered { error, unsent }) => {
+                    let client_failed = upload.is_some_and(|upload| upload.failure().is_some());
+                    if !client_failed && (fresh || unsent.is_none()) {
+                        self.note(&endpoint, Err(&error));
+                    }
                     let Some(unsent) = unsent else { return Err(error) };
                     fate.ended = Ended::NotConnected;
                     if fresh {
@@ -112,42 +193,28 @@ impl Upstream {
             }
         }
     }
+}
 
-    async fn first_byte(
-        &self,
-        address: SocketAddr,
-        mut sent: std::pin::Pin<&mut impl Future<Output = Sent>>,
-        upload: Option<&Upload>,
-    ) -> Result<Response<Incoming>, Unanswered> {
-        let limit = self.settings.limits.upstream_first_byte;
-        let mut due = Instant::now() + limit;
-        loop {
-            match timeout_at(due, sent.as_mut()).await {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(error)) => return Err(Unanswered::new(address, error)),
-                Err(_) => {
-                    due = upload.map_or(due, |upload| upload.answer_due(limit));
-                    if due <= Instant::now() {
-                        let error = UpstreamError::Timeout { address, limit };
-                        return Err(Unanswered { error, unsent: None });
-                    }
+async fn first_byte(
+    (address, http): (SocketAddr, HttpVersion),
+    mut sent: std::pin::Pin<&mut impl Future<Output = Sent>>,
+    upload: Option<&Upload>,
+    limit: Duration,
+) -> Result<Response<Incoming>, Unanswered> {
+    let mut due = Instant::now() + limit;
+    loop {
+        match timeout_at(due, sent.as_mut()).await {
+            Ok(Ok(response)) => return Ok(response),
+            Ok(Err(error)) => return Err(Unanswered::new(address, http, error)),
+            Err(_) => {
+                due = upload.map_or(due, |upload| upload.answer_due(limit));
+                if due <= Instant::now() {
+                    let error = UpstreamError::Timeout { address, limit };
+                    return Err(Unanswered { error, unsent: None });
                 }
             }
         }
     }
-}
-
-type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
-
-fn accepted(
-    address: SocketAddr,
-    response: Response<Incoming>,
-    lease: Lease,
-) -> Result<Answer, UpstreamError> {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(UpstreamError::Switched { address });
-    }
-    Ok(Answer { response, lease })
 }
 
 struct Unanswered {
@@ -157,16 +224,26 @@ struct Unanswered {
 }
 
 impl Unanswered {
-    fn new(address: SocketAddr, mut error: TrySendError<Request<RequestBody>>) -> Self {
+    fn new(
+        address: SocketAddr,
+        http: HttpVersion,
+        mut error: TrySendError<Request<RequestBody>>,
+    ) -> Self {
         let unsent = error.take_message();
         let source = error.into_error();
-        let error = if source.is_parse() {
-            UpstreamError::Malformed { address, source }
+        let error = if source.is_parse() || speaks_no_http2(&source) {
+            UpstreamError::Malformed { address, http, source }
         } else {
             UpstreamError::Reset { address, source }
         };
         Self { error, unsent }
     }
+}
+
+/// Whether we found out that what came is no HTTP/2.
+fn speaks_no_http2(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(h2::Error::is_library)
 }
 
 /// Counts each permit once, however its request ends and even if its client leaves.

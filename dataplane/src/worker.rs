@@ -1,16 +1,22 @@
 //! What one data thread has for itself: connections to upstreams, counters and caches.
 
-use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
-use decision::snapshot::Snapshot;
+use decision::{snapshot::Snapshot, standing::Standing};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::{
     id::Ids,
     inputs::{Current, EndpointTable, Inputs},
+    ongoing::{Bench, Enrolled, Kind, Ongoing},
     progress::{Open, Progress},
-    record::Recorder,
+    record::{Case, Recorder},
     settings::Settings,
     tokens::TokenCache,
     upstream::Upstream,
@@ -26,6 +32,9 @@ pub(crate) enum Phase {
     Stopping(Duration),
 }
 
+/// How much of a tunnel is read at once.
+const ROOM: usize = 64 * 1024;
+
 /// What the requests of one thread share.
 pub(crate) struct Worker {
     /// The thread's own copy: requests share it without writing to what other threads read.
@@ -37,6 +46,9 @@ pub(crate) struct Worker {
     pub(crate) record: Recorder,
     pub(crate) ids: Ids,
     pub(crate) tasks: TaskTracker,
+    pub(crate) ongoing: Rc<Ongoing>,
+    /// Where tunnels read to: none of them needs a buffer of its own while it is silent.
+    pub(crate) room: RefCell<Box<[u8]>>,
     open: Open,
     phase: Cell<Phase>,
 }
@@ -52,6 +64,8 @@ impl Worker {
             record,
             ids: Ids::new(settings.replica),
             tasks: TaskTracker::new(),
+            ongoing: Rc::default(),
+            room: RefCell::new(vec![0; ROOM].into()),
             open: Open::default(),
             phase: Cell::new(Phase::Serving),
             settings,
@@ -72,6 +86,17 @@ impl Worker {
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.set(phase);
         self.open.tell(|progress| tell(phase, progress));
+        self.ongoing.wake();
+    }
+
+    /// What judging an admitted request again takes.
+    pub(crate) fn bench(&self) -> Bench<'_> {
+        Bench { snapshot: &self.snapshot, tokens: &self.tokens, record: &self.record }
+    }
+
+    /// Judges a request that goes on, and again whenever policies change.
+    pub(crate) fn enroll(&self, kind: Kind, case: &Case, standing: Standing) -> Enrolled {
+        self.ongoing.enroll(kind, case, standing, self.bench())
     }
 }
 

@@ -21,6 +21,7 @@ use decision::code::Code;
 use decision::decide::{Cleared, Decision, decide};
 use decision::denial::Denial;
 use decision::host::Host;
+use decision::options::rewrite::Unwritten;
 use decision::route::Backend;
 use decision::time::Timestamp;
 use decision::token::NoTokens;
@@ -82,7 +83,12 @@ fn every_code_is_expected_by_some_test() -> anyhow::Result<()> {
 
 /// What no manifest and well-framed request alone can bring about, and the file and the test that
 /// do: with an upstream that fails, a body that stops, bytes of their own.
-const BEHIND_THE_CORPUS: [(Code, &str, &str); 7] = [
+const BEHIND_THE_CORPUS: [(Code, &str, &str); 8] = [
+    (
+        Code::BodyTooLarge,
+        "dataplane/tests/proxy/options/limits.rs",
+        "a_body_that_announces_too_much_is_a_413_that_names_annotation_and_limit",
+    ),
     (
         Code::EncodingNotSupported,
         "e2e/tests/bypass.rs",
@@ -197,8 +203,16 @@ impl InProcess {
             };
         match decision {
             Decision::Forward(cleared) => self.forwarded(cleared),
-            Decision::Deny(_, denial) => self.denied(&denial),
+            Decision::Deny(_, denial, _) => self.denied(&denial),
             Decision::NotFound(_) => self.failed(Code::RouteNotFound),
+            Decision::Moved(cleared) => Verdict {
+                status: cleared.redirect().map(|redirect| redirect.status.as_u16()),
+                forwarded: Some(String::new()),
+                ..Verdict::default()
+            },
+            Decision::Preflight(..) => {
+                Verdict { status: Some(204), forwarded: Some(String::new()), ..Verdict::default() }
+            }
             Decision::Redirect(..) => Verdict { status: Some(308), ..Verdict::default() },
         }
     }
@@ -206,14 +220,20 @@ impl InProcess {
     fn forwarded(&self, cleared: Cleared) -> Verdict {
         match &**cleared.backend() {
             Backend::Missing { .. } => self.failed(Code::BackendMissing),
-            Backend::Service(port) if self.endpoints.get(port).is_none_or(Vec::is_empty) => {
+            Backend::Service(port, _) if self.endpoints.get(port).is_none_or(Vec::is_empty) => {
                 self.failed(Code::NoEndpoints)
             }
-            Backend::Service(port) => {
+            Backend::Service(port, _) => {
                 let port = port.to_string();
+                let rewritten = match cleared.rewritten() {
+                    Ok(rewritten) => rewritten,
+                    Err((Unwritten::NoMatch, _)) => return self.failed(Code::RouteNotFound),
+                    Err((Unwritten::Ambiguous(_), _)) => return self.failed(Code::RouteInvalid),
+                };
                 let (line, headers) = cleared.into_parts().0.into_parts();
+                let target = rewritten.unwrap_or(line.target);
                 Verdict {
-                    forwarded: Some(format!("{port} {}", line.target)),
+                    forwarded: Some(format!("{port} {target}")),
                     code: Some(String::new()),
                     headers: Some(headers.keys().map(|name| name.as_str().to_owned()).collect()),
                     explanation: self.findings.clone(),

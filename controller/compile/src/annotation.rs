@@ -1,15 +1,21 @@
 //! What the annotations of an Ingress say; one that is not understood closes the Ingress.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use decision::{
     denial::DenialReason,
+    options::Options,
     refs::{FieldRef, ResourceRef},
 };
 
 use crate::{
     finding::{Effect, Findings, Problem, Reason},
     foreign,
+    metadata::annotation_path as path,
+    options, transport,
 };
 
 /// What our annotations begin with.
@@ -31,6 +37,10 @@ pub(crate) struct Annotations {
     pub(crate) shared_with: BTreeSet<String>,
     /// Whether a host with TLS redirects plain HTTP.
     pub(crate) redirects: bool,
+    /// What its routes are asked for beyond that.
+    pub(crate) options: Option<Arc<Options>>,
+    /// How its endpoints are to be spoken to.
+    pub(crate) transport: transport::Wish,
     /// Why the whole Ingress is closed.
     pub(crate) refusal: Option<DenialReason>,
 }
@@ -40,11 +50,6 @@ pub(crate) struct Annotations {
 const NAMES: [(&str, usize); 3] = [(REQUIRE_POLICY, 16), (SHARE_HOST, 64), (IGNORE, 64)];
 
 type Raw = BTreeMap<String, String>;
-
-/// The place of an annotation: `metadata.annotations['whygate.dev/posture']`.
-pub(crate) fn path(key: &str) -> String {
-    format!("metadata.annotations['{key}']")
-}
 
 /// Reads the annotations of an Ingress.
 pub(crate) fn read(
@@ -59,10 +64,14 @@ pub(crate) fn read(
         names.take(most).map(str::to_owned).collect::<Vec<_>>()
     };
     let [required, shared_with, ignored] = NAMES.map(list);
+    let (options, mut problems) = options::read(resource, annotations);
+    let transport = transport::read(annotations, &mut problems);
     let mut read = Annotations {
         required,
         shared_with: shared_with.into_iter().collect(),
         redirects: annotations.get(SSL_REDIRECT).map(String::as_str) != Some("false"),
+        options,
+        transport,
         refusal: None,
     };
     for (key, value) in annotations {
@@ -73,6 +82,10 @@ pub(crate) fn read(
             invalid(key, value).map(|problem| self::invalid_route(resource, problem, findings))
         });
         read.refusal = read.refusal.or(closing);
+    }
+    for problem in problems {
+        let closing = invalid_route(resource, problem, findings);
+        read.refusal.get_or_insert(closing);
     }
     for key in ignored.iter().filter(|key| !annotations.contains_key(*key)) {
         let message = format!("`{key}` is not an annotation of this Ingress");
@@ -90,11 +103,15 @@ fn split(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn unknown(key: &str) -> Option<Problem> {
-    if !key.starts_with(PREFIX) || OF_INGRESSES.contains(&key) {
+    if !key.starts_with(PREFIX) {
+        return None;
+    }
+    let known = [&OF_INGRESSES, options::keys().as_slice(), transport::KEYS].concat();
+    if known.contains(&key) {
         return None;
     }
     let message = format!("`{key}` is not an annotation that Ingresses have");
-    Some(Problem::new(path(key), message, meant(key, &OF_INGRESSES)))
+    Some(Problem::new(path(key), message, meant(key, &known)))
 }
 
 /// What to write in the place of an unknown key.
@@ -104,7 +121,7 @@ pub(crate) fn meant(key: &str, known: &[&'static str]) -> String {
     let names: Vec<_> = known.iter().copied().map(own).collect();
     match crds::nearest(key.strip_prefix(PREFIX).unwrap_or(key), &names) {
         Some(name) => format!("Write `{PREFIX}{name}`, or remove it."),
-        None => format!("Remove it; the annotations here are `{}`.", known.join("`, `")),
+        None => format!("Remove it; what may follow `{PREFIX}` here: `{}`.", names.join("`, `")),
     }
 }
 

@@ -16,10 +16,11 @@ use decision::{
 
 use crate::{
     access_policy::{Compiled, Target, Targets},
-    annotation::{self, REQUIRE_POLICY, invalid_route, unenforceable},
+    annotation::{REQUIRE_POLICY, invalid_route, unenforceable},
     finding::{Effect, Findings, Problem, Reason, capitalised},
     index::{Index, missing_right},
     ingress::Selected,
+    metadata::annotation_path,
     places::{self, Ours},
     posture::{Postures, unknown_namespace},
 };
@@ -282,7 +283,7 @@ impl<'a> Attached<'a> {
 
     /// The policies that the Ingress demands, and what keeps each from covering it.
     fn required(&self, ingress: &Selected<'_>, findings: &mut Findings) -> Vec<Required> {
-        let path = annotation::path(REQUIRE_POLICY);
+        let path = annotation_path(REQUIRE_POLICY);
         let required = ingress.annotations.required.iter().map(|wanted| {
             let namespace = Arc::clone(&ingress.resource.namespace);
             let policy = ResourceRef::new(Kind::AccessPolicy, namespace, wanted.as_str());

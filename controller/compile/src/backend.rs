@@ -12,6 +12,7 @@ use k8s_openapi::api::{
 use crate::{
     finding::{Effect, Findings, Problem, Reason, capitalised},
     index::{Index, missing_right},
+    transport::{Protocol, Wish},
 };
 
 /// The backend that a field of an Ingress names.
@@ -21,7 +22,7 @@ use crate::{
 /// # Errors
 /// A backend that this program never serves, which makes the path invalid.
 pub(crate) fn backend(
-    ingress: &ResourceRef,
+    (ingress, wish): (&ResourceRef, &Wish),
     field: &str,
     backend: &IngressBackend,
     index: &Index<'_>,
@@ -41,7 +42,10 @@ pub(crate) fn backend(
     };
     let namespace = &ingress.namespace;
     Ok(match port(namespace, &format!("{field}.service"), service, index) {
-        Ok(port) => Backend::Service(port),
+        Ok((port, protocol)) => {
+            let transport = wish.transport(ingress, &port, protocol, index)?;
+            Backend::Service(port, transport)
+        }
         Err(problem) => {
             let field = FieldRef::new(ingress.clone(), problem.path.as_str());
             let (message, remedy) = (problem.message.as_str(), problem.remedy.as_str());
@@ -58,7 +62,7 @@ fn port(
     field: &str,
     backend: &IngressServiceBackend,
     index: &Index<'_>,
-) -> Result<ServicePort, Problem> {
+) -> Result<(ServicePort, Option<Protocol>), Problem> {
     let name = backend.name.as_str();
     let service = index.services.get(&(namespace, name)).ok_or_else(|| {
         let field = format!("{field}.name");
@@ -77,7 +81,17 @@ fn port(
         return Err(Problem::new(format!("{field}.name"), message, remedy));
     }
     let number = number(namespace, &format!("{field}.port"), backend, service)?;
-    Ok(ServicePort { service: ResourceRef::new(Kind::Service, namespace, name), port: number })
+    let port =
+        ServicePort { service: ResourceRef::new(Kind::Service, namespace, name), port: number };
+    let protocol = protocol(service, number);
+    Ok((port, protocol))
+}
+
+/// What `appProtocol` of a port says; names that are not known say nothing.
+fn protocol(service: &Service, number: u16) -> Option<Protocol> {
+    let mut ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+    let port = ports.find(|port| port.port == i32::from(number))?;
+    Protocol::of_port(port.app_protocol.as_deref()?)
 }
 
 fn number(

@@ -4,8 +4,9 @@ use decision::{host::HostPattern, refs::ResourceRef};
 use k8s_openapi::api::networking::v1::Ingress;
 
 use crate::{
-    annotation::{self, PREFIX},
+    annotation::PREFIX,
     finding::{Effect, Findings, Problem, Reason},
+    metadata::annotation_path,
 };
 
 /// What cert-manager labels its solvers with.
@@ -46,7 +47,7 @@ fn obstacle(ingress: &Ingress) -> Option<(String, &'static str)> {
     let annotations = ingress.metadata.annotations.as_ref();
     let ours = annotations.and_then(|all| all.keys().find(|key| key.starts_with(PREFIX)));
     if let Some(key) = ours {
-        return Some((annotation::path(key), "it has an annotation of ours"));
+        return Some((annotation_path(key), "it has an annotation of ours"));
     }
     let spec = ingress.spec.as_ref();
     if spec.is_some_and(|spec| spec.default_backend.is_some()) {

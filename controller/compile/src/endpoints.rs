@@ -25,7 +25,8 @@ type Name<'a> = (&'a str, &'a str);
 
 /// The addresses of every TCP port of every Service, sorted, each once.
 ///
-/// An endpoint counts if it is ready (`ready` left out means ready) and not terminating. Ports of
+/// An endpoint counts if it is ready (`ready` left out means ready) and not terminating. If there is
+/// none, those count that are about to end but still serve, as with kube-proxy. Ports of
 /// slices are matched by the name of the Service's port, and lead to the slice's own number.
 /// Slices of type `FQDN` are left out. A port without any endpoint has an empty list.
 pub fn endpoints(
@@ -61,12 +62,21 @@ fn ports(service: &Service) -> impl Iterator<Item = (u16, &str)> {
 }
 
 fn addresses(slices: &[&EndpointSlice], port_name: &str) -> Vec<SocketAddr> {
+    let ready = addresses_of(slices, port_name, is_ready);
+    if ready.is_empty() { addresses_of(slices, port_name, is_last_resort) } else { ready }
+}
+
+fn addresses_of(
+    slices: &[&EndpointSlice],
+    port_name: &str,
+    counts: impl Fn(&Endpoint) -> bool,
+) -> Vec<SocketAddr> {
     let mut found = Vec::new();
     for slice in slices {
         let ports = slice.ports.iter().flatten();
         for number in ports.filter_map(|port| number(port, port_name)) {
-            let ready = slice.endpoints.iter().filter(|endpoint| is_ready(endpoint));
-            let addresses = ready.flat_map(|endpoint| &endpoint.addresses);
+            let counting = slice.endpoints.iter().filter(|endpoint| counts(endpoint));
+            let addresses = counting.flat_map(|endpoint| &endpoint.addresses);
             found
                 .extend(addresses.filter_map(|text| {
                     Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, number))
@@ -87,4 +97,10 @@ fn number(port: &EndpointPort, name: &str) -> Option<u16> {
 fn is_ready(endpoint: &Endpoint) -> bool {
     let Some(conditions) = &endpoint.conditions else { return true };
     conditions.ready.unwrap_or(true) && !conditions.terminating.unwrap_or(false)
+}
+
+/// Whether an endpoint is about to end and still serves.
+fn is_last_resort(endpoint: &Endpoint) -> bool {
+    let Some(conditions) = &endpoint.conditions else { return false };
+    conditions.terminating == Some(true) && conditions.serving == Some(true)
 }

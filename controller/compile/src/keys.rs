@@ -144,6 +144,7 @@ fn from_secret(
     })
 }
 
-fn is_labelled(secret: &Secret) -> bool {
+/// Whether a Secret is for us to read, apart from those of certificates.
+pub(crate) fn is_labelled(secret: &Secret) -> bool {
     secret.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(USE_LABEL))
 }

@@ -20,6 +20,7 @@ mod ingress;
 pub mod keys;
 pub mod manifest;
 mod metadata;
+mod options;
 mod owners;
 mod places;
 mod plan;
@@ -30,6 +31,7 @@ mod rule;
 pub mod settings;
 mod subscription;
 mod surplus;
+mod transport;
 mod withdrawn;
 
 use decision::{protection::Posture, refs::ResourceRef, snapshot::Snapshot};

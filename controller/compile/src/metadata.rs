@@ -17,6 +17,11 @@ pub fn reference(kind: Kind, metadata: &ObjectMeta) -> ResourceRef {
     ResourceRef::new(kind, namespace, name)
 }
 
+/// The place of an annotation: `metadata.annotations['whygate.dev/posture']`.
+pub(crate) fn annotation_path(key: &str) -> String {
+    format!("metadata.annotations['{key}']")
+}
+
 /// Where an object stands among its like: the older first. Objects without a creation time, as in
 /// files, come after those with one, in the order of their names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -8,10 +8,11 @@ use decision::{
 };
 
 use crate::{
-    annotation::{POSTURE, PREFIX, meant, path},
+    annotation::{POSTURE, PREFIX, meant},
     class::Class,
     finding::{Effect, Findings, Problem, Reason},
     index::Index,
+    metadata::annotation_path as path,
     resources::Resources,
     settings::{Posture, Settings},
 };

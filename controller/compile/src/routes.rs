@@ -209,6 +209,7 @@ impl Table {
             backend: Arc::clone(&route.backend),
             redirect_to_https: true,
             is_challenge: route.is_challenge,
+            options: route.options.clone(),
         })
     }
 }
@@ -291,7 +292,7 @@ fn posture_of(
 }
 
 fn way(ingress: &Selected<'_>, path: &Path<'_>, host: &HostPattern, route: &Route) -> Option<Way> {
-    let Backend::Service(port) = &*route.backend else { return None };
+    let Backend::Service(port, _) = &*route.backend else { return None };
     Some(Way {
         port: port.clone(),
         ingress: ingress.resource.clone(),
@@ -318,7 +319,8 @@ fn route(
     let found = if ingress.problem.is_some() {
         Err(None)
     } else {
-        backend(&ingress.resource, &field, path.backend, index, findings).map_err(Some)
+        let wish = &ingress.annotations.transport;
+        backend((&ingress.resource, wish), &field, path.backend, index, findings).map_err(Some)
     };
     let (posture, backend) = match found {
         Ok(backend) => (posture, backend),
@@ -351,5 +353,6 @@ fn route(
         redirect_to_https: ingress.annotations.redirects && served.has(host, owners),
         // Whoever passes a challenge gets a certificate for the host: that is its owner's alone.
         is_challenge: ingress.is_challenge && owners.of(host) == Some(ingress.namespace()),
+        options: ingress.annotations.options.clone(),
     })
 }

@@ -174,7 +174,7 @@ fn route_view(route: &Route) -> RouteView {
         refused_policies: Vec::new(),
         refuses_with: None,
         backend: match &*route.backend {
-            Backend::Service(port) => port.to_string(),
+            Backend::Service(port, _) => port.to_string(),
             Backend::Missing { problem, .. } => format!("missing: {problem}"),
         },
     };

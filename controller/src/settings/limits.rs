@@ -1,6 +1,9 @@
 //! One flag for each limit of the data plane, with its unit in the name.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    time::Duration,
+};
 
 use clap::Args;
 use dataplane::Limits;
@@ -53,12 +56,18 @@ pub struct LimitFlags {
     /// Longest pause in both directions once the response has begun [default: 300]
     #[arg(long, value_name = "SECONDS", env = "WHYGATE_TRANSFER_IDLE_SECONDS")]
     pub transfer_idle_seconds: Option<u64>,
+    /// Longest silence of a WebSocket or another switched connection [default: 3600]
+    #[arg(long, value_name = "SECONDS", env = "WHYGATE_TUNNEL_IDLE_SECONDS")]
+    pub tunnel_idle_seconds: Option<u64>,
     /// How long an upstream may take to accept a connection [default: 5]
     #[arg(long, value_name = "SECONDS", env = "WHYGATE_UPSTREAM_CONNECT_SECONDS")]
     pub upstream_connect_seconds: Option<u64>,
     /// How long an upstream may take until its response begins [default: 60]
     #[arg(long, value_name = "SECONDS", env = "WHYGATE_UPSTREAM_FIRST_BYTE_SECONDS")]
     pub upstream_first_byte_seconds: Option<u64>,
+    /// Most requests of one data thread at once for one endpoint [default: 1024]
+    #[arg(long, value_name = "COUNT", env = "WHYGATE_UPSTREAM_CONNECTION_LIMIT_COUNT", value_parser = from_one::<NonZeroUsize>)]
+    pub upstream_connection_limit_count: Option<NonZeroUsize>,
     /// How long an upstream connection is kept for the next request [default: 60]
     #[arg(long, value_name = "SECONDS", env = "WHYGATE_UPSTREAM_IDLE_SECONDS")]
     pub upstream_idle_seconds: Option<u64>,
@@ -93,11 +102,16 @@ impl LimitFlags {
             body_rate_bytes: self.body_rate_bytes_per_second.unwrap_or(default.body_rate_bytes),
             body_rate_grace: seconds(self.body_rate_grace_seconds, default.body_rate_grace),
             transfer_idle: seconds(self.transfer_idle_seconds, default.transfer_idle),
+            long_exchange: default.long_exchange,
+            tunnel_idle: seconds(self.tunnel_idle_seconds, default.tunnel_idle),
             upstream_connect: seconds(self.upstream_connect_seconds, default.upstream_connect),
             upstream_first_byte: seconds(
                 self.upstream_first_byte_seconds,
                 default.upstream_first_byte,
             ),
+            upstream_connections: self
+                .upstream_connection_limit_count
+                .map_or(default.upstream_connections, NonZeroUsize::get),
             upstream_idle: seconds(self.upstream_idle_seconds, default.upstream_idle),
             upstream_idle_connections: self
                 .upstream_idle_limit_count

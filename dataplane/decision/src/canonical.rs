@@ -10,6 +10,7 @@ use crate::{
     escape::quoted,
     host::Host,
     path,
+    spelling::{OURS, is_forwarding, remove_spellings, same_name, starts_as},
 };
 
 /// The header in which an API key arrives.
@@ -81,6 +82,8 @@ pub struct Line {
     pub connection: Connection,
     /// Whether the peer's forwarding headers are believed.
     pub peer_is_trusted: bool,
+    /// The one protocol that the client asks to switch to, if it does (RFC 9110 section 7.8).
+    pub upgrade: Option<HeaderValue>,
 }
 
 /// The only reading of a request: private, so that nothing else can be routed or judged.
@@ -88,6 +91,8 @@ pub struct Line {
 pub struct CanonicalRequest {
     line: Line,
     headers: HeaderMap,
+    /// An API key that was taken out of the headers, for [`crate::standing::Standing`] alone.
+    withheld_key: Option<HeaderValue>,
 }
 
 /// A request that cannot be read in one way only, given back for the log.
@@ -114,7 +119,7 @@ impl CanonicalRequest {
         match read_line(&parts, connection, source, limits) {
             Ok(line) => {
                 strip(&mut parts.headers, &line, source);
-                Ok(Self { line, headers: parts.headers })
+                Ok(Self { line, headers: parts.headers, withheld_key: None })
             }
             Err(reason) => Err(Malformed { reason, parts: Box::new(parts) }),
         }
@@ -135,9 +140,36 @@ impl CanonicalRequest {
         self.line.target.path()
     }
 
+    /// The same request without any header, to be judged again.
+    pub(crate) fn bare(line: Line) -> Self {
+        Self { line, headers: HeaderMap::new(), withheld_key: None }
+    }
+
+    /// Adds a credential to a bare request.
+    pub(crate) fn present(&mut self, name: HeaderName, credential: HeaderValue) {
+        self.headers.insert(name, credential);
+    }
+
+    /// The API key that the request came with, passed on to the upstream or not.
+    pub(crate) fn api_key(&mut self) -> Option<HeaderValue> {
+        self.withheld_key.take().or_else(|| self.headers.get(&API_KEY).cloned())
+    }
+
     /// Takes a header away, in every spelling: a consumed credential must not reach the upstream.
     pub(crate) fn remove_header(&mut self, name: &HeaderName) {
+        if *name == API_KEY {
+            self.withheld_key = self.headers.remove(name);
+        }
         remove_spellings(&mut self.headers, |spelled| same_name(spelled, name.as_str()));
+    }
+
+    /// Lets go of every header, and of the buffer that the target was read from.
+    pub(crate) fn forget_headers(&mut self) {
+        self.headers = HeaderMap::new();
+        // It was one before.
+        if let Ok(target) = PathAndQuery::try_from(self.line.target.as_str()) {
+            self.line.target = target;
+        }
     }
 
     /// Takes away everything that the client says beside the line.
@@ -186,7 +218,31 @@ fn read_line(
     };
     check_loop(&parts.headers)?;
     let (method, version) = (parts.method.clone(), parts.version);
-    Ok(Line { method, version, host, target, client, connection, peer_is_trusted })
+    let upgrade = read_upgrade(parts);
+    Ok(Line { method, version, host, target, client, connection, peer_is_trusted, upgrade })
+}
+
+/// The protocol that the client wants to switch to.
+///
+/// That is a wish which a server may ignore (RFC 9110 section 7.8), so what is not clear is ignored:
+/// several protocols, one that `Connection` does not announce, and those in which requests would
+/// follow that nobody judges: HTTP itself and TLS.
+fn read_upgrade(parts: &Parts) -> Option<HeaderValue> {
+    let mut wished = parts.headers.get_all(header::UPGRADE).iter();
+    let (protocol, None) = (wished.next()?, wished.next()) else { return None };
+    let name = protocol.as_bytes();
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+!#$&^`|~%*'/".contains(&byte);
+    let begins =
+        |with: &[u8]| name.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+    let hides_requests = begins(b"h2") || begins(b"http") || begins(b"tls");
+    let named = (1..=64).contains(&name.len()) && name.iter().copied().all(token);
+    let announcing = parts.headers.get_all(header::CONNECTION).iter();
+    let mut announced = announcing.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let is_announced = announced.any(|name| name.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
+    // On HTTP/2 no client can write these headers: they are ours (RFC 8441).
+    let version = matches!(parts.version, Version::HTTP_11 | Version::HTTP_2);
+    let fine = version && named && !hides_requests && is_announced;
+    fine.then(|| protocol.clone())
 }
 
 fn check_limits(parts: &Parts, limits: RequestLimits) -> Result<(), DenialReason> {
@@ -281,23 +337,6 @@ fn check_single(
     }
 }
 
-/// Names that end at each hop (RFC 9110 section 7.6.1), and those whose meaning we give anew.
-const OURS: [HeaderName; 13] = [
-    header::HOST,
-    header::CONTENT_LENGTH,
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::EXPECT,
-    HeaderName::from_static("http2-settings"),
-];
-
 /// Some frameworks route by these instead of the target, past what was judged. Proxies pass them on as
 /// they come, so nobody is believed.
 const OTHER_TARGETS: [&str; 3] = ["x-original-url", "x-original-uri", "x-rewrite-url"];
@@ -308,9 +347,7 @@ fn strip(headers: &mut HeaderMap, line: &Line, source: &AddressSource) {
         headers.remove(name);
     }
     remove_spellings(headers, |name| {
-        let forwarded = starts_as(name, "x-forwarded-")
-            || same_name(name, "forwarded")
-            || same_name(name, "x-real-ip");
+        let forwarded = is_forwarding(name);
         let source = source.header.as_ref().is_some_and(|header| same_name(name, header.as_str()));
         let misspelt = name.contains('_');
         let ours = misspelt && OURS.iter().any(|ours| same_name(name, ours.as_str()));
@@ -332,22 +369,4 @@ pub fn strip_named_by_connection(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-}
-
-/// Removes the headers whose name satisfies `reserved`; costs nothing if there are none.
-fn remove_spellings(headers: &mut HeaderMap, reserved: impl Fn(&str) -> bool) {
-    while let Some(name) = headers.keys().find(|name| reserved(name.as_str())).cloned() {
-        headers.remove(name);
-    }
-}
-
-/// Servers that speak CGI turn `-` into `_`, so the two spell one name (RFC 3875 section 4.1.18).
-fn same_name(name: &str, reserved: &str) -> bool {
-    name.len() == reserved.len() && starts_as(name, reserved)
-}
-
-fn starts_as(name: &str, reserved: &str) -> bool {
-    let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
-    name.len() >= reserved.len()
-        && name.bytes().map(dashed).zip(reserved.bytes()).all(|(one, two)| one == two)
 }

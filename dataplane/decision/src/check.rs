@@ -14,6 +14,7 @@ use crate::{
     denial::DenialReason,
     lack::Lack,
     refs::{ResourceRef, Site},
+    remembered::{Recording, Remembered},
     subscription::Subscriptions,
     time::Timestamp,
     token::VerifiedTokens,
@@ -78,8 +79,15 @@ pub struct Facts<'a> {
     pub tokens: &'a dyn VerifiedTokens,
     /// The API keys of the installation.
     pub subscriptions: &'a Subscriptions,
+    /// Whether a browser asks ahead of the request that counts: no credentials come with that, and
+    /// its method is not the one that rules require.
+    pub preflight: bool,
     /// Whether the request is refused already, so that nothing costly is done any more.
     pub refused: bool,
+    /// What is known of its credentials, if it was admitted before and is judged again.
+    pub remembered: Option<&'a Remembered>,
+    /// Who notes what its credentials are found to be.
+    pub recording: Option<&'a Recording>,
 }
 
 impl std::fmt::Debug for Facts<'_> {

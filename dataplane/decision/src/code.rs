@@ -108,7 +108,7 @@ codes! {
     }
     TokenKeyUnknown UNAUTHORIZED Client {
         client: "The token is signed with a key that is not known.",
-        meaning: "No key of the provider's key set fits the token's key id and algorithm.",
+        meaning: "No key of the provider's key set fits the token's key id and algorithm; or a connection that goes on began with a token that the provider's present keys have not verified.",
         remedy: "Put the provider's current key set into `jwtProviders[].jwks`; a token issued before a key rotation must be renewed.",
     }
     TokenSignatureInvalid UNAUTHORIZED Client {
@@ -181,6 +181,11 @@ codes! {
         meaning: "A requirement lists methods and the request's is not among them.",
         remedy: "Use one of the listed methods, or add the method to `methods`.",
     }
+    OriginNotAllowed FORBIDDEN Client {
+        client: "Pages of this origin may not call this service.",
+        meaning: "A browser asked by a preflight whether pages of an origin may call, and the route's `whygate.dev/cors-origins` does not list it. No other request is ever refused for its origin.",
+        remedy: "Add the origin to `whygate.dev/cors-origins` of the Ingress, if its pages should call.",
+    }
     RuleMatched FORBIDDEN Client {
         client: "The request is blocked here.",
         meaning: "Every check of a `deny` rule, other than by address alone, matched the request.",
@@ -208,7 +213,7 @@ codes! {
     }
     RouteInvalid SERVICE_UNAVAILABLE Us {
         client: "This route is being corrected.",
-        meaning: "A rule of the Ingress cannot be understood, its Namespace is not known yet, or the Namespace has more Ingresses than it may have. Its requests are refused and never fall through to a wider route.",
+        meaning: "A rule of the Ingress cannot be understood, its Namespace is not known yet, or the Namespace has more Ingresses than it may have. Its requests are refused and never fall through to a wider route. So is a request of which its `whygate.dev/rewrite-regex` makes a path that could be read in two ways.",
         remedy: "Correct the field that the refusal names.",
     }
     CredentialStoreUnavailable SERVICE_UNAVAILABLE Us {
@@ -230,6 +235,11 @@ codes! {
         client: "The request can be read in more than one way.",
         meaning: "Two servers could read the request differently, so it is not forwarded.",
         remedy: "Send the request in the form that the named rule asks for.",
+    }
+    BodyTooLarge PAYLOAD_TOO_LARGE Client {
+        client: "The request's body is too large.",
+        meaning: "The body of the request is longer than the route's `whygate.dev/body-limit`, by its length or by what came of it.",
+        remedy: "Send a smaller body, or raise `whygate.dev/body-limit` of the Ingress.",
     }
     UriTooLong URI_TOO_LONG Client {
         client: "The request's target is too long.",
@@ -253,7 +263,7 @@ codes! {
     }
     RouteNotFound NOT_FOUND Client {
         client: "Nothing is published under this host and path.",
-        meaning: "No Ingress of this controller has a rule for the host and path, and there is no default backend.",
+        meaning: "No Ingress of this controller has a rule for the host and path, and there is no default backend; or the path does not match `whygate.dev/rewrite-regex` of the one that has.",
         remedy: "Compare host and path with `kubectl get ingress -A`; check that the Ingress has our class.",
     }
     BackendMissing SERVICE_UNAVAILABLE Us {
@@ -268,7 +278,7 @@ codes! {
     }
     UpstreamConnectFailed BAD_GATEWAY Upstream {
         client: "The service behind this route could not be reached.",
-        meaning: "No connection to the endpoint could be opened: refused, unreachable or timed out.",
+        meaning: "No connection to the endpoint could be opened: refused, unreachable, timed out, or not to be trusted over TLS.",
         remedy: "Check that the pod listens on the port of the Service and that no NetworkPolicy forbids the gateway.",
     }
     UpstreamReset BAD_GATEWAY Upstream {
@@ -278,13 +288,13 @@ codes! {
     }
     UpstreamTimeout GATEWAY_TIMEOUT Upstream {
         client: "The service behind this route did not answer in time.",
-        meaning: "The endpoint accepted the request and sent no answer within `--upstream-first-byte-seconds`, or paused in the middle of its answer for `--transfer-idle-seconds`; then the client has the status already, and its connection is closed.",
+        meaning: "The endpoint accepted the request and sent no answer within `--upstream-first-byte-seconds`, or paused in the middle of its answer for `--transfer-idle-seconds` (a route has its own: `whygate.dev/first-byte-timeout`, `whygate.dev/idle-timeout`); then the client has the status already, and its connection is closed.",
         remedy: "Look at the pod that the message names; raise the limit that was reached if the service is slow by design.",
     }
     UpstreamMalformed BAD_GATEWAY Upstream {
         client: "The service behind this route gave an unreadable answer.",
-        meaning: "What the endpoint sent is not an HTTP/1.1 response.",
-        remedy: "Check that the Service's port speaks plain HTTP/1.1.",
+        meaning: "What the endpoint sent is no response of the HTTP that it is spoken to in, or it switched to a protocol that was not asked for.",
+        remedy: "Check that the Service's port speaks plain HTTP/1.1, or say what it speaks by `appProtocol` or `whygate.dev/upstream-protocol`.",
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::Method;
+use http::{Method, header, uri::PathAndQuery};
 
 use crate::{
     canonical::{CanonicalRequest, Scheme},
@@ -10,27 +10,58 @@ use crate::{
     denial::{Denial, DenialReason, Failure},
     disclosure::{Disclosure, OnDeny},
     headline::{presented, stage},
+    options::{Options, Redirect, cors::Cors, rewrite::Unwritten},
     policy::{Alternative, Attachment, Enforcement, Refusal, Rule, Section},
     protection::{Judged, Posture, Protection, Required},
-    refs::{RouteName, Site},
+    refs::{FieldRef, RouteName, Site},
+    remembered::Recording,
     route::{Backend, Route},
     snapshot::Snapshot,
+    standing::Standing,
     time::Timestamp,
     token::VerifiedTokens,
     uncovered::{OpenBy, Uncovered},
 };
 
-/// How a request ends. Total: there is no fifth way.
+/// How a request ends. Total: there is no other way.
 #[derive(Debug)]
 pub enum Decision {
     /// Every check passed.
     Forward(Cleared),
+    /// Every check passed, and the route sends its clients elsewhere.
+    Moved(Cleared),
+    /// A browser asks whether pages of an origin may call, and they may. Answered by us: credentials
+    /// were not judged, so it is nothing that could be forwarded.
+    Preflight(CanonicalRequest, Arc<Route>),
     /// A host with a certificate was asked in plain text: 308 to the same target with https.
     Redirect(CanonicalRequest, Arc<RouteName>),
-    /// Refused.
-    Deny(CanonicalRequest, Box<Denial>),
+    /// Refused; with what its route asks for, if it has one that does.
+    Deny(CanonicalRequest, Box<Denial>, Option<Arc<Options>>),
     /// No route.
     NotFound(CanonicalRequest),
+}
+
+impl Decision {
+    /// The request, as it was judged.
+    pub fn request(&self) -> &CanonicalRequest {
+        match self {
+            Self::Forward(cleared) | Self::Moved(cleared) => cleared.request(),
+            Self::Preflight(request, _)
+            | Self::Redirect(request, _)
+            | Self::Deny(request, _, _)
+            | Self::NotFound(request) => request,
+        }
+    }
+
+    /// What the route asks for, if there is one that does.
+    pub fn options(&self) -> Option<&Arc<Options>> {
+        match self {
+            Self::Forward(cleared) | Self::Moved(cleared) => cleared.options(),
+            Self::Preflight(_, route) => route.options.as_ref(),
+            Self::Deny(_, _, options) => options.as_ref(),
+            Self::Redirect(..) | Self::NotFound(_) => None,
+        }
+    }
 }
 
 /// A request that passed every check: the only thing from which the data plane makes a permit.
@@ -59,6 +90,28 @@ impl Cleared {
     /// Where it goes.
     pub fn backend(&self) -> &Arc<Backend> {
         &self.route.backend
+    }
+
+    /// What the route asks for beyond judging and forwarding.
+    pub fn options(&self) -> Option<&Arc<Options>> {
+        self.route.options.as_ref()
+    }
+
+    /// Where the route sends its clients instead of an upstream.
+    pub fn redirect(&self) -> Option<&Redirect> {
+        self.options().and_then(|options| options.redirect.as_ref())
+    }
+
+    /// The target that the upstream gets in the place of the request's, if the route rewrites.
+    ///
+    /// # Errors
+    /// [`Unwritten`], and why the request is refused then: it was judged by its own path, and what
+    /// it would be to the upstream nobody knows.
+    pub fn rewritten(&self) -> Result<Option<PathAndQuery>, (Unwritten, &FieldRef)> {
+        let rewrite = self.options().and_then(|options| options.rewrite.as_ref());
+        let Some(rewrite) = rewrite else { return Ok(None) };
+        let written = rewrite.apply(&self.request.line().target, &self.route.name.path);
+        written.map(Some).map_err(|problem| (problem, &rewrite.field))
     }
 
     /// What rules in shadow would have refused.
@@ -127,7 +180,7 @@ pub fn decide_observed(
     observer: &mut impl Observer,
 ) -> Decision {
     if let Some(denial) = misdirected(snapshot, &request) {
-        return Decision::Deny(request, Box::new(denial));
+        return Decision::Deny(request, Box::new(denial), None);
     }
     let Some(route) = snapshot.routes.find(&request.line().host, request.path()) else {
         return Decision::NotFound(request);
@@ -138,15 +191,21 @@ pub fn decide_observed(
     if route.redirect_to_https && is_plain && !is_challenge {
         return Decision::Redirect(request, Arc::clone(&route.name));
     }
+    let cors = route.options.as_deref().and_then(|options| options.cors.as_ref());
+    let cors = cors.filter(|_| Cors::is_preflight(&request.line().method, request.headers()));
     let facts = Facts {
         request: &request,
         now,
         tokens,
         subscriptions: &snapshot.subscriptions,
+        preflight: cors.is_some(),
         refused: false,
+        remembered: None,
+        recording: None,
     };
     match judge_route(route, is_challenge, facts, observer) {
-        Err(denial) => Decision::Deny(request, denial),
+        Err(denial) => Decision::Deny(request, denial, route.options.clone()),
+        Ok(_) if let Some(cors) = cors => preflight(cors, request, route),
         Ok(would_deny) => {
             if let Posture::Enforce(protection) = &route.posture {
                 protection.withheld().iter().for_each(|name| request.remove_header(name));
@@ -156,7 +215,11 @@ pub fn decide_observed(
             }
             // The one reference count on the way of an admitted request that threads share.
             let route = Arc::clone(route);
-            Decision::Forward(Cleared { request, route, would_deny, is_challenge })
+            let cleared = Cleared { request, route, would_deny, is_challenge };
+            match cleared.redirect() {
+                None => Decision::Forward(cleared),
+                Some(_) => Decision::Moved(cleared),
+            }
         }
     }
 }
@@ -168,6 +231,72 @@ fn asks_for_challenge(request: &CanonicalRequest, route: &Route) -> bool {
     matches!(line.method, Method::GET | Method::HEAD)
         && line.target.query().is_none()
         && *request.path() == *route.name.path
+}
+
+/// The answer to a browser that asks ahead, once the rules that need no credential let it pass.
+fn preflight(cors: &Cors, request: CanonicalRequest, route: &Arc<Route>) -> Decision {
+    if cors.allowed(request.headers()).is_some() {
+        return Decision::Preflight(request, Arc::clone(route));
+    }
+    let origins = request.headers().get_all(header::ORIGIN).iter();
+    let origins = origins.map(|origin| String::from_utf8_lossy(origin.as_bytes()));
+    let origin: String = origins.collect::<Vec<_>>().join(", ").chars().take(128).collect();
+    let reason =
+        DenialReason::OriginNotAllowed { origin: origin.into(), field: cors.field.clone() };
+    let mut denial = Denial { route: Some(Arc::clone(&route.name)), ..Denial::of_request(reason) };
+    if let Posture::Enforce(protection) = &route.posture {
+        let told = disclosure(protection, &matching(protection, &request));
+        denial.disclosure = denial.disclosure.min(told);
+    }
+    Decision::Deny(request, Box::new(denial), route.options.clone())
+}
+
+/// Why an exchange that was admitted may not go on.
+#[derive(Clone, Debug)]
+pub enum Revoked {
+    /// Its request would be refused now.
+    Denied(Box<Denial>),
+    /// Its route is gone.
+    NotFound,
+}
+
+/// Judges an admitted request again, by the newest snapshot.
+///
+/// Where it is forwarded to and whether plain HTTP would be redirected now does not matter: the
+/// exchange has begun. The time of its token is that of its beginning; everything else is as of `now`.
+///
+/// # Errors
+/// If the request would be refused now, or has no route any more.
+pub fn decide_again(
+    snapshot: &Snapshot,
+    standing: &mut Standing,
+    tokens: &dyn VerifiedTokens,
+    now: Timestamp,
+) -> Result<(), Revoked> {
+    standing.present();
+    let request = &standing.request;
+    if let Some(denial) = misdirected(snapshot, request) {
+        return Err(Revoked::Denied(Box::new(denial)));
+    }
+    let route = snapshot.routes.find(&request.line().host, request.path());
+    let route = route.ok_or(Revoked::NotFound)?;
+    let is_challenge = route.is_challenge && asks_for_challenge(request, route);
+    let (recording, remembered) = (Recording::default(), standing.remembered.as_ref());
+    let facts = Facts {
+        request,
+        // What is not remembered yet is judged once more with the credentials themselves.
+        now: if remembered.is_none() { standing.since } else { now },
+        tokens,
+        subscriptions: &snapshot.subscriptions,
+        preflight: false,
+        refused: false,
+        remembered,
+        recording: Some(&recording),
+    };
+    let judged = judge_route(route, is_challenge, facts, &mut ());
+    judged.map_err(Revoked::Denied)?;
+    standing.remember(recording);
+    Ok(())
 }
 
 /// A request on a connection that was opened for a host of another namespace (RFC 9110 section 15.5.20).
@@ -210,9 +339,7 @@ fn judge_protected(
     facts: Facts<'_>,
     observer: &mut impl Observer,
 ) -> Verdict {
-    // Once for each policy, not once for each rule: narrowings may be long.
-    let matching: Vec<bool> =
-        protection.attachments().iter().map(|it| it.matches(facts.request)).collect();
+    let matching = matching(protection, facts.request);
     let refusal = unreadable(protection, &matching)
         .or_else(|| if is_challenge { None } else { coverage(protection, &matching) });
     if let Some(refusal) = refusal {
@@ -221,7 +348,11 @@ fn judge_protected(
         return Err(denial);
     }
     let (mut failed, mut would_deny): (Vec<Failed<'_>>, _) = (Vec::new(), Vec::new());
-    let counts = |judged: &Judged<'_>| !is_challenge || judged.section == Section::Deny;
+    let counts = |judged: &Judged<'_>| {
+        let admits = is_challenge && judged.section == Section::Require;
+        let asks = facts.preflight && judged.rule.needs_credential();
+        !admits && !asks
+    };
     for judged in protection.sequence(&matching).filter(counts) {
         let facts = Facts { refused: !failed.is_empty(), ..facts };
         let Err(failure) = judge_rule(judged, facts, observer) else { continue };
@@ -234,6 +365,12 @@ fn judge_protected(
         return Ok(would_deny);
     }
     Err(headline(failed, disclosure(protection, &matching), route))
+}
+
+/// Which policies speak of a request. Once for each policy, not once for each rule: narrowings may
+/// be long.
+fn matching(protection: &Protection, request: &CanonicalRequest) -> Vec<bool> {
+    protection.attachments().iter().map(|attachment| attachment.matches(request)).collect()
 }
 
 /// What is refused before any rule: a policy that is not resolved.
@@ -369,7 +506,15 @@ fn judge_alternative(
 ) -> Found {
     let (mut unknown, mut last) = (None, None);
     for check in alternative.checks() {
-        let outcome = check.judge(facts);
+        let outcome = match &check.demand {
+            // Which methods are required is asked of the request to come.
+            Demand::Method(_) if facts.preflight && judged.section == Section::Require => {
+                Outcome::Met(Evidence::Method)
+            }
+            Demand::Address(_) | Demand::Method(_) | Demand::Token(_) | Demand::Subscription(_) => {
+                check.judge(facts)
+            }
+        };
         let (section, enforcement) = (judged.section, judged.rule.enforcement);
         observer.step(Step::Checked { site: &check.site, section, enforcement, outcome: &outcome });
         let failure =

@@ -72,6 +72,8 @@ pub enum DenialReason {
     PlanNotAccepted { subscription: ResourceRef, plan: ResourceRef, accepted: Box<[ResourceRef]> },
     /// See [`Code::MethodRefused`].
     MethodRefused { method: Method, allowed: Box<str> },
+    /// See [`Code::OriginNotAllowed`]; `field` lists those that are.
+    OriginNotAllowed { origin: Box<str>, field: FieldRef },
     /// See [`Code::RuleMatched`]; `matched` says which fields held what.
     RuleMatched { matched: Box<str> },
     /// See [`Code::PolicyRequired`].
@@ -92,6 +94,8 @@ pub enum DenialReason {
     MisdirectedRequest { sni: Host, host: Host },
     /// See [`Code::RequestMalformed`]; `rule` is the name of the broken rule.
     RequestMalformed { rule: &'static str },
+    /// See [`Code::BodyTooLarge`]; `length` is unknown of a body that does not tell it.
+    BodyTooLarge { length: Option<u64>, limit: u64, field: FieldRef },
     /// See [`Code::UriTooLong`].
     UriTooLong { length: usize, limit: usize },
     /// See [`Code::HeadersTooLarge`].
@@ -169,6 +173,7 @@ impl DenialReason {
             Self::SubscriptionInvalid { .. } => Code::SubscriptionInvalid,
             Self::PlanNotAccepted { .. } => Code::PlanNotAccepted,
             Self::MethodRefused { .. } => Code::MethodRefused,
+            Self::OriginNotAllowed { .. } => Code::OriginNotAllowed,
             Self::RuleMatched { .. } => Code::RuleMatched,
             Self::PolicyRequired { .. } => Code::PolicyRequired,
             Self::PolicyInvalid { .. } => Code::PolicyInvalid,
@@ -179,6 +184,7 @@ impl DenialReason {
             Self::JudgementFailed => Code::JudgementFailed,
             Self::MisdirectedRequest { .. } => Code::MisdirectedRequest,
             Self::RequestMalformed { .. } => Code::RequestMalformed,
+            Self::BodyTooLarge { .. } => Code::BodyTooLarge,
             Self::UriTooLong { .. } => Code::UriTooLong,
             Self::HeadersTooLarge { .. } => Code::HeadersTooLarge,
             Self::RequestTimeout { .. } => Code::RequestTimeout,
@@ -246,6 +252,8 @@ impl DenialReason {
             | Self::PolicyMissing { field, .. }
             | Self::PolicyUnenforceable { field, .. }
             | Self::RouteInvalid { field, .. }
+            | Self::BodyTooLarge { field, .. }
+            | Self::OriginNotAllowed { field, .. }
             | Self::PolicyRequired { by: ClosedBy::Annotation(field) } => Some(field.clone()),
         }
     }

@@ -56,6 +56,8 @@ pub(crate) fn stage(code: Code) -> Stage {
         | Code::JudgementFailed
         | Code::MisdirectedRequest
         | Code::RequestMalformed
+        | Code::OriginNotAllowed
+        | Code::BodyTooLarge
         | Code::UriTooLong
         | Code::HeadersTooLarge
         | Code::RequestTimeout

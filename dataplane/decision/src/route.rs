@@ -4,9 +4,11 @@ use std::{collections::HashMap, fmt, sync::Arc};
 
 use crate::{
     host::{Host, HostPattern},
+    options::Options,
     path::segments,
     protection::Posture,
     refs::{FieldRef, ResourceRef, RouteName},
+    transport::Transport,
 };
 
 /// One path of one rule of an Ingress.
@@ -23,13 +25,15 @@ pub struct Route {
     /// Whether it answers an ACME challenge (RFC 8555 section 8.3). Whoever issues certificates must
     /// be able to ask for it: of a GET or HEAD only `deny` rules are judged, and nothing redirects.
     pub is_challenge: bool,
+    /// What its Ingress asks for beyond that; `None` if nothing.
+    pub options: Option<Arc<Options>>,
 }
 
 /// A port of a Service, or why there is none to forward to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Backend {
-    /// Requests go to the endpoints of this port.
-    Service(ServicePort),
+    /// Requests go to the endpoints of this port, and are spoken to like this.
+    Service(ServicePort, Transport),
     /// Requests that passed are answered with `BackendMissing`.
     Missing {
         /// The field that names the backend.

@@ -1,6 +1,6 @@
 //! API keys and the subscriptions that they belong to. Keys exist here only as digests.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use aws_lc_rs::{constant_time, digest};
 
@@ -45,7 +45,7 @@ impl std::fmt::Debug for KeyDigest {
 
 /// An API key of the right form: `wg_<8 characters>_<43 characters>`. Never shown.
 pub struct ApiKey<'a> {
-    id: &'a str,
+    id: Cow<'a, str>,
     digest: KeyDigest,
 }
 
@@ -60,7 +60,12 @@ impl<'a> ApiKey<'a> {
             && secret
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
-        fine.then(|| Self { id, digest: KeyDigest::of(bytes) })
+        fine.then(|| Self { id: Cow::Borrowed(id), digest: KeyDigest::of(bytes) })
+    }
+
+    /// The same key without the text that it was read from: its public id and its digest.
+    pub(crate) fn into_owned(self) -> ApiKey<'static> {
+        ApiKey { id: Cow::Owned(self.id.into_owned()), digest: self.digest }
     }
 
     /// The first four characters of the public id: enough to find the caller, too little to guess.

@@ -124,6 +124,7 @@ fn snapshot(namespaces: &[&str]) -> Snapshot {
             backend: Arc::new(problem),
             redirect_to_https: false,
             is_challenge: false,
+            options: None,
         };
         HostRoutes {
             host: HostPattern::parse(&host).unwrap(),

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use decision::canonical::{Line, Scheme, strip_named_by_connection};
+use decision::canonical::{API_KEY, Line, Scheme, strip_named_by_connection};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use http_body::Body;
 
@@ -127,6 +127,54 @@ pub(super) fn frame(headers: &mut HeaderMap, method: &Method, body: &impl Body) 
     }
 }
 
+/// Says that the connection goes on with another protocol (RFC 9110 section 7.8).
+pub(crate) fn switch(headers: &mut HeaderMap, protocol: &HeaderValue) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, protocol.clone());
+}
+
+/// Leaves out what HTTP/2 says in other words (RFC 9113 section 8.2.2), and says that trailers are
+/// passed on, without which gRPC is not spoken.
+pub(super) fn multiplex(headers: &mut HeaderMap) {
+    headers.remove(header::HOST);
+    headers.remove(header::TRANSFER_ENCODING);
+    headers.insert(header::TE, HeaderValue::from_static("trailers"));
+}
+
+/// Takes away what no trailer may say (RFC 9110 section 6.5.1): framing, routing, the method, who is
+/// asking, and what only we may say.
+pub(crate) fn of_trailers(trailers: &mut HeaderMap) {
+    const NEVER: [HeaderName; 12] = [
+        header::HOST,
+        header::CONTENT_LENGTH,
+        header::CONTENT_ENCODING,
+        header::CONTENT_TYPE,
+        header::CONTENT_RANGE,
+        header::AUTHORIZATION,
+        header::PROXY_AUTHORIZATION,
+        header::COOKIE,
+        header::SET_COOKIE,
+        header::FORWARDED,
+        header::VIA,
+        API_KEY,
+    ];
+    for name in HOP_BY_HOP.iter().chain(&NEVER) {
+        trailers.remove(name);
+    }
+    let never = |name: &&HeaderName| {
+        let text = name.as_str();
+        // CGI takes the two spellings for one name.
+        let starts = ["x-forwarded-", "x-original-", "x-rewrite-", "x-http-method", "x-method-"];
+        is_ours(name)
+            || text.contains('_')
+            || *name == REAL_IP
+            || starts.iter().any(|start| text.starts_with(start))
+    };
+    while let Some(name) = trailers.keys().find(never).cloned() {
+        trailers.remove(name);
+    }
+}
+
 /// Names that end at each hop (RFC 9110 section 7.6.1).
 const HOP_BY_HOP: [HeaderName; 7] = [
     header::CONNECTION,
@@ -142,7 +190,7 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 ///
 /// The length goes too, and comes back from the body itself; only where there is no body to
 /// measure, it is the upstream's word that counts (RFC 9110 section 8.6).
-pub(super) fn of_response(headers: &mut HeaderMap, is_head: bool, status: StatusCode) {
+pub(crate) fn of_response(headers: &mut HeaderMap, is_head: bool, status: StatusCode) {
     strip_named_by_connection(headers);
     for name in &HOP_BY_HOP {
         headers.remove(name);

@@ -43,6 +43,15 @@ impl Stream {
 }
 
 impl Stream {
+    /// The same connection, of which these bytes were read already.
+    pub(crate) fn after(mut self, read: Bytes) -> Self {
+        if !read.is_empty() {
+            let ahead = [read, std::mem::take(&mut self.ahead)];
+            self.ahead = ahead.concat().into();
+        }
+        self
+    }
+
     /// Says that nothing more will be sent, and throws away what still comes.
     ///
     /// To close a socket with unread bytes resets it, and a reset may take our answer from the

@@ -9,16 +9,27 @@ use std::{
     time::Duration,
 };
 
-use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper_util::rt::TokioIo;
+use decision::transport::{HttpVersion, Transport};
+use hyper::{
+    client::conn::{http1, http2},
+    rt::Executor,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    sync::{Mutex, Notify},
+    time::{Instant, MissedTickBehavior, interval, timeout_at},
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Choice, UpstreamError};
-use crate::{id::Ids, metrics::ThreadCounts, settings::Settings, upload::RequestBody};
+use super::{
+    UpstreamError,
+    health::Health,
+    sender::{Place, Sender},
+    transport::Configurations,
+};
+use crate::{metrics::ThreadCounts, settings::Settings, upload::RequestBody};
 
 /// How much of a response is read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -29,47 +40,116 @@ const SWEEP: Duration = Duration::from_secs(10);
 /// How long a kept connection may take to be ready for the next request.
 const SETTLE: Duration = Duration::from_millis(500);
 
+/// Most requests at once on an HTTP/2 connection to an endpoint; for more there is another one.
+const STREAMS: usize = 100;
+
+/// How far an endpoint may send ahead on one stream of HTTP/2, and on all.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+
+/// How often an HTTP/2 connection with requests is asked whether it is alive, and until when it has
+/// to say so.
+const PING: Duration = Duration::from_secs(30);
+const PONG: Duration = Duration::from_secs(10);
+
 /// One thread's endpoints with their connections.
 pub(crate) struct Upstream {
     pub(super) settings: Rc<Settings>,
     pub(super) counts: Arc<ThreadCounts>,
-    builder: Builder,
-    endpoints: RefCell<HashMap<SocketAddr, Rc<Endpoint>>>,
+    one: http1::Builder,
+    many: http2::Builder<LocalExecutor>,
+    tls: Configurations,
+    pub(super) endpoints: RefCell<HashMap<SocketAddr, Rc<Endpoint>>>,
+    /// How many of them were ejected lately.
+    pub(super) ejected: Cell<usize>,
     tasks: TaskTracker,
 }
 
-struct Endpoint {
-    address: SocketAddr,
+pub(super) struct Endpoint {
+    pub(super) address: SocketAddr,
+    pub(super) in_flight: Cell<usize>,
+    pub(super) health: Health,
+    /// How many of the requests became tunnels, which need no room.
+    tunnels: Cell<usize>,
+    /// How many requests wait until there is room for them.
+    waiting: Cell<usize>,
+    room: Notify,
+    /// One for each way to speak to it, which is one nearly always.
+    lines: RefCell<Vec<Rc<Line>>>,
+}
+
+/// The connections of an endpoint that are spoken on in the same way.
+pub(super) struct Line {
+    pub(super) endpoint: Rc<Endpoint>,
+    transport: Transport,
+    /// HTTP/1.1: those that nobody uses.
     idle: RefCell<Vec<Idle>>,
-    in_flight: Cell<usize>,
+    /// HTTP/2: all of them.
+    shared: RefCell<Vec<Shared>>,
+    /// Who opens a connection that others wait for.
+    turn: Mutex<()>,
 }
 
 struct Idle {
-    sender: SendRequest<RequestBody>,
+    sender: http1::SendRequest<RequestBody>,
     since: Instant,
 }
 
-/// A connection in use by one request. Dropped, it is closed; released, it is kept.
+struct Shared {
+    sender: http2::SendRequest<RequestBody>,
+    streams: Rc<Cell<usize>>,
+    /// When it was last given to a request.
+    used: Cell<Instant>,
+}
+
+/// A connection in use by one request. Dropped, it is closed if it has no other; released, it is
+/// kept.
 pub(crate) struct Lease {
-    pub(crate) sender: SendRequest<RequestBody>,
+    pub(crate) sender: Sender,
     pub(crate) address: SocketAddr,
     keep: usize,
     in_use: InUse,
 }
 
 /// Counts a request of an endpoint as long as it lives.
-struct InUse(Rc<Endpoint>);
+struct InUse {
+    line: Rc<Line>,
+    is_tunnel: bool,
+}
 
 impl InUse {
-    fn new(endpoint: &Rc<Endpoint>) -> Self {
-        endpoint.in_flight.set(endpoint.in_flight.get() + 1);
-        Self(Rc::clone(endpoint))
+    fn new(line: Rc<Line>) -> Self {
+        let in_flight = &line.endpoint.in_flight;
+        in_flight.set(in_flight.get() + 1);
+        Self { line, is_tunnel: false }
     }
 }
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        self.0.in_flight.set(self.0.in_flight.get().saturating_sub(1));
+        let Endpoint { in_flight, tunnels, .. } = &*self.line.endpoint;
+        in_flight.set(in_flight.get().saturating_sub(1));
+        if self.is_tunnel {
+            tunnels.set(tunnels.get().saturating_sub(1));
+        } else {
+            self.line.endpoint.has_room();
+        }
+    }
+}
+
+/// A request that waits for room; counts as long as it does.
+struct Waiting<'a>(&'a Cell<usize>);
+
+impl<'a> Waiting<'a> {
+    fn new(waiting: &'a Cell<usize>) -> Self {
+        waiting.set(waiting.get() + 1);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
     }
 }
 
@@ -77,84 +157,179 @@ impl Lease {
     /// Keeps the connection for the next request: both messages have ended as they should.
     pub(crate) fn release(self) {
         let Self { sender, keep, in_use, .. } = self;
-        let mut idle = in_use.0.idle.borrow_mut();
+        let Sender::One(sender) = sender else { return };
+        let mut idle = in_use.line.idle.borrow_mut();
         if !sender.is_closed() && idle.len() < keep {
             idle.push(Idle { sender, since: Instant::now() });
         }
+    }
+
+    /// The exchange goes on as a tunnel, which may take days: it takes no room from requests.
+    pub(crate) fn becomes_tunnel(&mut self) {
+        let endpoint = &self.in_use.line.endpoint;
+        if !std::mem::replace(&mut self.in_use.is_tunnel, true) {
+            endpoint.tunnels.set(endpoint.tunnels.get() + 1);
+            endpoint.has_room();
+        }
+    }
+
+    /// Whether trailers can come.
+    pub(crate) fn is_multiplexed(&self) -> bool {
+        matches!(self.sender, Sender::Many { .. })
     }
 }
 
 impl Upstream {
     pub(crate) fn new(settings: Rc<Settings>, counts: Arc<ThreadCounts>) -> Self {
-        let mut builder = Builder::new();
-        builder.max_buf_size(READ_BYTES);
-        let (endpoints, tasks) = (RefCell::default(), TaskTracker::new());
-        Self { settings, counts, builder, endpoints, tasks }
+        let tasks = TaskTracker::new();
+        let mut one = http1::Builder::new();
+        one.max_buf_size(READ_BYTES);
+        let mut many = http2::Builder::new(LocalExecutor(tasks.clone()));
+        many.timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(READ_BYTES)
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PONG);
+        let (endpoints, tls) = (RefCell::default(), Configurations::default());
+        let ejected = Cell::new(0);
+        Self { settings, counts, one, many, tls, endpoints, ejected, tasks }
     }
 
-    /// Of two endpoints picked at random the one with fewer requests of this thread.
-    pub(crate) fn choose(&self, addresses: &[SocketAddr], ids: &Ids) -> Option<Choice> {
-        let count = addresses.len();
-        let one = ids.below(count);
-        let first = *addresses.get(one)?;
-        if count == 1 {
-            return Some(Choice { first, second: None });
+    /// The connections to an endpoint that are spoken on like this.
+    pub(super) fn line(&self, address: SocketAddr, transport: &Transport) -> Rc<Line> {
+        let mut endpoints = self.endpoints.borrow_mut();
+        let endpoint = endpoints.entry(address).or_insert_with(|| {
+            Rc::new(Endpoint {
+                address,
+                in_flight: Cell::new(0),
+                health: Health::default(),
+                tunnels: Cell::new(0),
+                waiting: Cell::new(0),
+                room: Notify::new(),
+                lines: RefCell::default(),
+            })
+        });
+        let mut lines = endpoint.lines.borrow_mut();
+        if let Some(known) = lines.iter().find(|line| line.transport == *transport) {
+            return Rc::clone(known);
         }
-        let second = *addresses.get((one + 1 + ids.below(count - 1)) % count)?;
-        if self.in_flight(second) < self.in_flight(first) {
-            return Some(Choice { first: second, second: Some(first) });
-        }
-        Some(Choice { first, second: Some(second) })
+        let line = Rc::new(Line {
+            endpoint: Rc::clone(endpoint),
+            transport: transport.clone(),
+            idle: RefCell::default(),
+            shared: RefCell::default(),
+            turn: Mutex::new(()),
+        });
+        lines.push(Rc::clone(&line));
+        line
     }
 
-    fn in_flight(&self, address: SocketAddr) -> usize {
-        self.endpoints.borrow().get(&address).map_or(0, |endpoint| endpoint.in_flight.get())
-    }
-
-    /// A connection to an endpoint: the one kept last, or a new one.
+    /// A connection to an endpoint: the one kept last, one with room, or a new one.
     pub(super) async fn lease(
         &self,
-        address: SocketAddr,
+        line: Rc<Line>,
         fresh: bool,
+        connect: Duration,
     ) -> Result<Lease, UpstreamError> {
-        let endpoint = self.endpoint(address);
-        let in_use = InUse::new(&endpoint);
-        let kept = if fresh { None } else { endpoint.kept().await };
-        let sender = match kept {
-            Some(sender) => sender,
-            None => self.connect(address).await?,
+        let (address, http) = (line.endpoint.address, line.transport.http);
+        let limit = self.settings.limits.upstream_connections;
+        if http == HttpVersion::One && line.endpoint.is_full(limit) {
+            // Boxed: rare, and every request would be larger.
+            Box::pin(self.wait_for_room(&line.endpoint, limit, connect)).await?;
+        }
+        let in_use = InUse::new(line);
+        let line = &in_use.line;
+        let sender = match http {
+            HttpVersion::One => match if fresh { None } else { line.kept().await } {
+                Some(sender) => Sender::One(sender),
+                None => self.connect(line, connect).await?,
+            },
+            HttpVersion::Two => self.share(line, fresh, connect).await?,
         };
         let keep = self.settings.limits.upstream_idle_connections;
         Ok(Lease { sender, address, keep, in_use })
     }
 
-    fn endpoint(&self, address: SocketAddr) -> Rc<Endpoint> {
-        let mut endpoints = self.endpoints.borrow_mut();
-        let endpoint = endpoints.entry(address).or_insert_with(|| {
-            let (idle, in_flight) = (RefCell::default(), Cell::new(0));
-            Rc::new(Endpoint { address, idle, in_flight })
-        });
-        Rc::clone(endpoint)
+    /// Waits, with no more others than may be served at once.
+    async fn wait_for_room(
+        &self,
+        endpoint: &Endpoint,
+        limit: usize,
+        time: Duration,
+    ) -> Result<(), UpstreamError> {
+        let full = || UpstreamError::Full { address: endpoint.address, limit };
+        if endpoint.waiting.get() >= limit {
+            return Err(full());
+        }
+        self.counts.upstream_waits.add();
+        let (_waiting, due) = (Waiting::new(&endpoint.waiting), Instant::now() + time);
+        loop {
+            timeout_at(due, endpoint.room.notified()).await.map_err(|_| full())?;
+            if endpoint.requests() < limit {
+                return Ok(());
+            }
+        }
     }
 
-    async fn connect(
+    /// A place on a connection that others may use, too.
+    async fn share(
         &self,
-        address: SocketAddr,
-    ) -> Result<SendRequest<RequestBody>, UpstreamError> {
-        let limit = self.settings.limits.upstream_connect;
-        let Ok(stream) = timeout(limit, TcpStream::connect(address)).await else {
-            return Err(UpstreamError::ConnectTimeout { address, limit });
-        };
+        line: &Rc<Line>,
+        fresh: bool,
+        connect: Duration,
+    ) -> Result<Sender, UpstreamError> {
+        if !fresh && let Some(sender) = line.with_room() {
+            return Ok(sender);
+        }
+        // Whoever comes while one is being opened waits for it instead of opening another.
+        let _turn = line.turn.lock().await;
+        if !fresh && let Some(sender) = line.with_room() {
+            return Ok(sender);
+        }
+        // Boxed: rare, and every request would be larger.
+        Box::pin(self.connect(line, connect)).await
+    }
+
+    async fn connect(&self, line: &Line, limit: Duration) -> Result<Sender, UpstreamError> {
+        let (address, due) = (line.endpoint.address, Instant::now() + limit);
+        let late = |_| UpstreamError::ConnectTimeout { address, limit };
+        let stream = timeout_at(due, TcpStream::connect(address)).await.map_err(late)?;
         let stream = stream.and_then(|stream| stream.set_nodelay(true).map(|()| stream));
         let stream = stream.map_err(|source| UpstreamError::Connect { address, source })?;
-        let (sender, connection) = self
-            .builder
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|source| UpstreamError::Reset { address, source })?;
+        let Transport { http, tls } = &line.transport;
+        let Some(tls) = tls else { return self.shake_hands(line, stream).await };
+        let secured = Box::pin(timeout_at(due, self.tls.connect(tls, *http, stream)));
+        let name = || Arc::clone(&tls.server_name);
+        let secured = secured.await.map_err(late)?;
+        let stream =
+            secured.map_err(|source| UpstreamError::Tls { address, name: name(), source })?;
+        Box::pin(self.shake_hands(line, stream)).await
+    }
+
+    async fn shake_hands(
+        &self,
+        line: &Line,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Result<Sender, UpstreamError> {
+        let (address, io) = (line.endpoint.address, TokioIo::new(stream));
+        let reset = |source| UpstreamError::Reset { address, source };
+        // How a connection ended is told to the requests that were on it.
+        let sender = match line.transport.http {
+            HttpVersion::One => {
+                let (sender, connection) = self.one.handshake(io).await.map_err(reset)?;
+                let connection = connection.with_upgrades();
+                drop(self.tasks.spawn_local(async move { drop(connection.await) }));
+                Sender::One(sender)
+            }
+            HttpVersion::Two => {
+                let handshake = Box::pin(self.many.handshake(io));
+                let (sender, connection) = handshake.await.map_err(reset)?;
+                drop(self.tasks.spawn_local(async move { drop(connection.await) }));
+                line.add(sender)
+            }
+        };
         self.counts.upstream_connections.add();
-        // How it ended is told to the request that was on it.
-        drop(self.tasks.spawn_local(async move { drop(connection.await) }));
         Ok(sender)
     }
 
@@ -166,17 +341,24 @@ impl Upstream {
             ticks.tick().await;
             let limit = self.settings.limits.upstream_idle;
             self.endpoints.borrow_mut().retain(|_, endpoint| {
-                let mut idle = endpoint.idle.borrow_mut();
-                idle.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < limit);
-                !idle.is_empty() || endpoint.in_flight.get() > 0
+                let remembered = !endpoint.health.is_unremarkable(Instant::now());
+                let busy = endpoint.in_flight.get() > 0 || endpoint.waiting.get() > 0;
+                let mut lines = endpoint.lines.borrow_mut();
+                lines.retain(|line| line.sweep(limit) || busy);
+                busy || remembered || !lines.is_empty()
             });
+            let (endpoints, now) = (self.endpoints.borrow(), Instant::now());
+            let ejected = endpoints.values().filter(|one| !one.health.is_unremarkable(now));
+            self.ejected.set(ejected.count());
+            drop(endpoints);
+            self.tls.forget_unused();
         }
     }
 }
 
-impl Endpoint {
+impl Line {
     /// The connection that was used last and is still open.
-    async fn kept(&self) -> Option<SendRequest<RequestBody>> {
+    async fn kept(&self) -> Option<http1::SendRequest<RequestBody>> {
         loop {
             let Idle { mut sender, .. } = self.idle.borrow_mut().pop()?;
             if sender.is_ready() {
@@ -184,9 +366,68 @@ impl Endpoint {
             }
             // Both messages have ended, so the connection's task needs but a turn to say whether
             // it goes on; unless its upstream answered early and leaves the request unread.
-            if !sender.is_closed() && matches!(timeout(SETTLE, sender.ready()).await, Ok(Ok(()))) {
+            let due = Instant::now() + SETTLE;
+            if !sender.is_closed() && matches!(timeout_at(due, sender.ready()).await, Ok(Ok(()))) {
                 return Some(sender);
             }
+        }
+    }
+
+    /// A place on an open connection that has room.
+    fn with_room(&self) -> Option<Sender> {
+        let mut shared = self.shared.borrow_mut();
+        shared.retain(|shared| !shared.sender.is_closed());
+        let with_room = shared.iter().find(|shared| shared.streams.get() < STREAMS)?;
+        with_room.used.set(Instant::now());
+        let place = Place::new(&with_room.streams);
+        Some(Sender::Many { sender: with_room.sender.clone(), _place: place })
+    }
+
+    /// Keeps a new connection, and takes the first place on it.
+    fn add(&self, sender: http2::SendRequest<RequestBody>) -> Sender {
+        let (streams, used) = (Rc::default(), Cell::new(Instant::now()));
+        let place = Place::new(&streams);
+        let first = Sender::Many { sender: sender.clone(), _place: place };
+        self.shared.borrow_mut().push(Shared { sender, streams, used });
+        first
+    }
+
+    /// Closes what was kept too long. False if nothing is left.
+    fn sweep(&self, limit: Duration) -> bool {
+        let (mut idle, mut shared) = (self.idle.borrow_mut(), self.shared.borrow_mut());
+        idle.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < limit);
+        shared.retain(|shared| {
+            let rests = shared.streams.get() == 0 && shared.used.get().elapsed() >= limit;
+            !shared.sender.is_closed() && !rests
+        });
+        !idle.is_empty() || !shared.is_empty()
+    }
+}
+
+/// Runs what HTTP/2 needs on the thread of its connections.
+#[derive(Clone)]
+struct LocalExecutor(TaskTracker);
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for LocalExecutor {
+    fn execute(&self, task: F) {
+        drop(self.0.spawn_local(task));
+    }
+}
+
+impl Endpoint {
+    /// Whether a request has to wait; who comes does not overtake those who wait.
+    fn is_full(&self, limit: usize) -> bool {
+        self.requests() >= limit || self.waiting.get() > 0
+    }
+
+    fn requests(&self) -> usize {
+        self.in_flight.get().saturating_sub(self.tunnels.get())
+    }
+
+    /// Lets the one that waits longest look again.
+    fn has_room(&self) {
+        if self.waiting.get() > 0 {
+            self.room.notify_one();
         }
     }
 }

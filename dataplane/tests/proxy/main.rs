@@ -5,8 +5,12 @@
     reason = "the helpers of tests are no tests to the linter, and a panic is how they fail"
 )]
 
+mod balance;
 mod faults;
+mod http2;
 mod lifecycle;
+mod options;
 mod requests;
 mod secure;
 mod support;
+mod tunnels;

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use dataplane::{Certificate, Certificates};
-use decision::host::HostPattern;
+use decision::{host::HostPattern, options::Options};
 use http::{Request, StatusCode, Version};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2;
@@ -29,7 +29,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::support::{HANGS, Plan, Proxy, Upstream, read_until};
 
 /// A certificate of its own making for one name.
-fn certificate(name: &str) -> (Arc<CertifiedKey>, CertificateDer<'static>) {
+pub(crate) fn certificate(name: &str) -> (Arc<CertifiedKey>, CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
     let der = made.cert.der().clone();
@@ -89,6 +89,32 @@ async fn each_host_has_its_certificate_and_a_strange_one_none() {
     assert!(connect(proxy.https(), "a.shop.test", &wildcard_der, "h2").await.is_ok());
     assert!(connect(proxy.https(), "a.b.shop.test", &wildcard_der, "h2").await.is_err());
     proxy.metric_becomes("whygate_hyper_rejected_total{reason=\"tls\"}", 1).await;
+}
+
+#[tokio::test]
+async fn hsts_is_on_every_answer_over_tls_and_never_in_plain_text() {
+    let upstream = Upstream::echo().await;
+    let (shop, shop_der) = certificate("shop.test");
+    let (office, office_der) = certificate("office.test");
+    let mut plan = Plan::new(&[upstream.address]);
+    plan.certificates = table(&[("shop.test", &shop), ("office.test", &office)]);
+    for host in ["shop.test", "office.test"] {
+        let hsts = Some(http::HeaderValue::from_static("max-age=300"));
+        plan.options.insert(host, Arc::new(Options { hsts, ..Options::default() }));
+    }
+    let proxy = plan.start();
+    for (host, der, status) in [("shop.test", shop_der, "200"), ("office.test", office_der, "403")]
+    {
+        let mut stream = connect(proxy.https(), host, &der, "http/1.1").await.unwrap();
+        let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(HANGS, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        assert!(answer.contains("\r\nstrict-transport-security: max-age=300\r\n"), "{answer}");
+        let answer = proxy.get(host, "/", "").await;
+        assert!(!answer.contains("strict-transport-security"), "{answer}");
+    }
 }
 
 #[tokio::test]

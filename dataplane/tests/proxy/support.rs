@@ -13,15 +13,22 @@ use std::{
 
 use dataplane::{Certificates, Dataplane, DenialSample, EndpointTable, Inputs, Limits, Settings};
 use decision::{
-    check::{Check, Demand, address::AddressCheck, method::MethodCheck},
+    check::{
+        Check, Demand,
+        address::AddressCheck,
+        method::MethodCheck,
+        subscription::{AcceptedPlan, SubscriptionCheck},
+    },
     client::AddressSource,
     disclosure::OnDeny,
     host::HostPattern,
+    options::Options,
     policy::{Alternative, Attachment, Enforcement, Policy, Rule},
     protection::{Posture, Protection},
     refs::{FieldRef, Kind, ResourceRef, RouteName, Site},
     route::{Backend, HostRoutes, PathMatch, Route, RoutingTable, ServicePort},
     snapshot::Snapshot,
+    transport::Transport,
     uncovered::{OpenBy, Uncovered},
 };
 use http::Method;
@@ -52,6 +59,10 @@ pub(crate) struct Plan {
     pub(crate) upstreams: Vec<SocketAddr>,
     pub(crate) certificates: Certificates,
     pub(crate) redirect_port: Option<u16>,
+    /// What the routes of some hosts ask for.
+    pub(crate) options: HashMap<&'static str, Arc<Options>>,
+    /// How the endpoints of all routes are spoken to.
+    pub(crate) transport: Transport,
 }
 
 impl Plan {
@@ -68,11 +79,21 @@ impl Plan {
             upstreams: upstreams.to_vec(),
             certificates: Certificates::default(),
             redirect_port: None,
+            options: HashMap::new(),
+            transport: Transport::default(),
         }
     }
 
+    /// The same with `shop.test` asking for something.
+    pub(crate) fn with(mut self, options: Options) -> Self {
+        self.options.insert("shop.test", options.into());
+        self
+    }
+
     pub(crate) fn start(self) -> Proxy {
-        let (snapshot, snapshots) = watch::channel(Arc::new(snapshot(1, self.routes)));
+        let wishes = (&self.options, &self.transport);
+        let snapshot = snapshot_with(1, at_service(self.routes), wishes);
+        let (snapshot, snapshots) = watch::channel(Arc::new(snapshot));
         let table = EndpointTable(HashMap::from([(service(), self.upstreams.into())]));
         let (endpoints, tables) = watch::channel(Arc::new(table));
         let (certificates, keys) = watch::channel(Arc::new(self.certificates));
@@ -176,14 +197,24 @@ pub(crate) fn service() -> ServicePort {
 }
 
 pub(crate) fn snapshot(generation: u64, routes: Vec<(&'static str, Posture)>) -> Snapshot {
-    let routes = routes.into_iter().map(|(host, posture)| (host, posture, service())).collect();
-    snapshot_of(generation, routes)
+    snapshot_of(generation, at_service(routes))
+}
+
+type Routes = Vec<(&'static str, Posture, ServicePort)>;
+
+fn at_service(routes: Vec<(&'static str, Posture)>) -> Routes {
+    routes.into_iter().map(|(host, posture)| (host, posture, service())).collect()
 }
 
 /// Routes, each with its own posture and backend.
-pub(crate) fn snapshot_of(
+pub(crate) fn snapshot_of(generation: u64, routes: Routes) -> Snapshot {
+    snapshot_with(generation, routes, (&HashMap::new(), &Transport::default()))
+}
+
+fn snapshot_with(
     generation: u64,
-    routes: Vec<(&'static str, Posture, ServicePort)>,
+    routes: Routes,
+    (options, transport): (&HashMap<&'static str, Arc<Options>>, &Transport),
 ) -> Snapshot {
     let hosts = routes.into_iter().enumerate().map(|(number, (host, posture, service))| {
         let ingress = ResourceRef::new(Kind::Ingress, "shop", "web");
@@ -196,15 +227,12 @@ pub(crate) fn snapshot_of(
                 problem: "none".into(),
                 remedy: "Name one.".into(),
             },
-            _ => Backend::Service(service),
+            _ => Backend::Service(service, transport.clone()),
         });
-        let route = Route {
-            name,
-            posture,
-            backend,
-            redirect_to_https: host == "secure.test",
-            is_challenge: false,
-        };
+        let redirect_to_https = host == "secure.test";
+        let options = options.get(host).cloned();
+        let route =
+            Route { name, posture, backend, redirect_to_https, is_challenge: false, options };
         HostRoutes {
             host: HostPattern::parse(host).unwrap(),
             owner: "shop".into(),
@@ -224,6 +252,13 @@ pub(crate) fn require(network: &str, enforcement: Enforcement) -> Posture {
 /// A policy that asks for one method.
 pub(crate) fn require_method(method: Method) -> Posture {
     demand(Demand::Method(MethodCheck { methods: [method].into() }), Enforcement::Enforce)
+}
+
+/// A policy that asks for an API key, which nobody has.
+pub(crate) fn require_key() -> Posture {
+    let plan = ResourceRef::new(Kind::AccessPlan, "shop", "gold");
+    let plans = Box::new([AcceptedPlan { plan, lack: None }]);
+    demand(Demand::Subscription(SubscriptionCheck { plans }), Enforcement::Enforce)
 }
 
 /// A policy with one rule of one check.

@@ -71,3 +71,21 @@ fn the_only_port_may_have_no_name() {
         + &slice("a", "addressType: IPv4\nports: [{ name: '', port: 8080 }]\nendpoints: [{ addresses: [10.0.0.1] }]");
     check(&text, 80, &["10.0.0.1:8080"]);
 }
+
+#[test]
+fn endpoints_that_end_but_serve_count_only_where_no_other_is_ready() {
+    let ending =
+        "{ addresses: [10.0.0.1], conditions: { ready: false, serving: true, terminating: true } }";
+    let gone = "{ addresses: [10.0.0.2], conditions: { ready: false, serving: false, terminating: true } }";
+    let starting = "{ addresses: [10.0.0.3], conditions: { ready: false, serving: false } }";
+    let ready = "{ addresses: [10.0.0.4], conditions: { ready: true, serving: true } }";
+    let text = |endpoints: &[&str]| {
+        let list = endpoints.join(", ");
+        let ports = "ports: [{ name: http, port: 8080 }]";
+        SERVICE.to_owned()
+            + &slice("a", &format!("addressType: IPv4\n{ports}\nendpoints: [{list}]"))
+    };
+    check(&text(&[ending, gone, starting]), 80, &["10.0.0.1:8080"]);
+    check(&text(&[ending, gone, starting, ready]), 80, &["10.0.0.4:8080"]);
+    check(&text(&[gone, starting]), 80, &[]);
+}

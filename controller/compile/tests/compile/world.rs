@@ -12,6 +12,7 @@ use decision::{
     decide::{Decision, decide},
     disclosure::Disclosure,
     host::Host,
+    options::rewrite::Unwritten,
     route::Backend,
     time::Timestamp,
     token::NoTokens,
@@ -70,12 +71,29 @@ impl World {
     pub(crate) fn ask_on(&self, sni: Option<&str>, request: &str) -> String {
         match decide(&self.compiled.snapshot, read_on(sni, request), &NoTokens, NOW) {
             Decision::Forward(cleared) => match &**cleared.backend() {
-                Backend::Service(port) => port.to_string(),
+                Backend::Service(port, _) => port.to_string(),
                 Backend::Missing { problem, .. } => format!("BackendMissing: {problem}"),
             },
+            Decision::Moved(cleared) => cleared
+                .redirect()
+                .map_or_else(String::new, |moved| moved.status.as_str().to_owned()),
             Decision::Redirect(..) => "308".to_owned(),
-            Decision::Deny(_, denial) => denial.reason.code().as_str().to_owned(),
+            Decision::Deny(_, denial, _) => denial.reason.code().as_str().to_owned(),
+            Decision::Preflight(..) => "204".to_owned(),
             Decision::NotFound(_) => "404".to_owned(),
+        }
+    }
+
+    /// The target that the upstream gets, or why it gets none.
+    pub(crate) fn upstream_target(&self, request: &str) -> String {
+        let decision = decide(&self.compiled.snapshot, read(request), &NoTokens, NOW);
+        let Decision::Forward(cleared) = decision else { return self.ask(request) };
+        match cleared.rewritten() {
+            Ok(target) => {
+                target.unwrap_or_else(|| cleared.request().line().target.clone()).to_string()
+            }
+            Err((Unwritten::NoMatch, _)) => "NoMatch".to_owned(),
+            Err((Unwritten::Ambiguous(_), _)) => "Ambiguous".to_owned(),
         }
     }
 
@@ -83,19 +101,22 @@ impl World {
     pub(crate) fn remedy(&self, request: &str) -> String {
         let decision = decide(&self.compiled.snapshot, read(request), &NoTokens, NOW);
         match decision {
-            Decision::Deny(_, denial) => denial.remedy(),
+            Decision::Deny(_, denial, _) => denial.remedy(),
             Decision::Forward(cleared) => match &**cleared.backend() {
                 Backend::Missing { remedy, .. } => remedy.to_string(),
-                Backend::Service(_) => String::new(),
+                Backend::Service(..) => String::new(),
             },
-            Decision::Redirect(..) | Decision::NotFound(_) => String::new(),
+            Decision::Moved(_)
+            | Decision::Preflight(..)
+            | Decision::Redirect(..)
+            | Decision::NotFound(_) => String::new(),
         }
     }
 
     /// How much a refused client is told; nothing if it is not refused.
     pub(crate) fn disclosure(&self, request: &str) -> Option<Disclosure> {
         let decision = decide(&self.compiled.snapshot, read(request), &NoTokens, NOW);
-        if let Decision::Deny(_, denial) = decision { Some(denial.disclosure) } else { None }
+        if let Decision::Deny(_, denial, _) = decision { Some(denial.disclosure) } else { None }
     }
 
     /// Every finding and problem, one a line, without remedies.

@@ -8,6 +8,7 @@ use crate::{
     denial::DenialReason,
     lack::Lack,
     refs::ResourceRef,
+    remembered::RememberedKey,
     subscription::{ApiKey, State, Subscription},
 };
 
@@ -29,16 +30,26 @@ pub struct AcceptedPlan {
 
 impl SubscriptionCheck {
     pub(super) fn judge(&self, facts: Facts<'_>) -> Outcome {
-        let Some(header) = facts.request.headers().get(&API_KEY) else {
-            return unmet(DenialReason::KeyMissing { header: API_KEY, or_token: false });
-        };
-        let key = ApiKey::parse(header.as_bytes());
-        let found = key.as_ref().and_then(|key| facts.subscriptions.find(key));
+        if let Some(remembered) = facts.remembered {
+            return match &remembered.key {
+                RememberedKey::None => missing(),
+                RememberedKey::Unreadable => self.judge_key(None, facts),
+                RememberedKey::Key(key) => self.judge_key(Some(key), facts),
+            };
+        }
+        match facts.request.headers().get(&API_KEY) {
+            Some(header) => self.judge_key(ApiKey::parse(header.as_bytes()).as_ref(), facts),
+            None => missing(),
+        }
+    }
+
+    fn judge_key(&self, key: Option<&ApiKey<'_>>, facts: Facts<'_>) -> Outcome {
+        let found = key.and_then(|key| facts.subscriptions.find(key));
         match found {
             Some(subscription) if self.accepts(subscription) => {
                 judge_subscription(subscription, facts)
             }
-            _ => self.refuse(key.as_ref(), found),
+            _ => self.refuse(key, found),
         }
     }
 
@@ -67,6 +78,10 @@ impl SubscriptionCheck {
             None => DenialReason::KeyUnknown { id: key.map(|key| key.public_start().into()) },
         })
     }
+}
+
+fn missing() -> Outcome {
+    unmet(DenialReason::KeyMissing { header: API_KEY, or_token: false })
 }
 
 fn judge_subscription(subscription: &Subscription, facts: Facts<'_>) -> Outcome {

@@ -11,6 +11,7 @@ use super::{Evidence, Facts, Outcome, unavailable};
 use crate::{
     claims::{Claims, Json},
     denial::DenialReason,
+    remembered::{RememberedToken, Stop},
     token::{
         Algorithm, KeySet, Provider, TOKEN_LIMIT, VerificationKey, algorithm, algorithm_name,
         compact::Unverified,
@@ -51,19 +52,6 @@ pub enum ClaimTest {
     OneOf(Box<[Arc<str>]>),
 }
 
-/// How judging ended before the token was found to be good.
-enum Stop {
-    Unmet(DenialReason),
-    Unknown(DenialReason),
-    NotJudged,
-}
-
-impl From<DenialReason> for Stop {
-    fn from(reason: DenialReason) -> Self {
-        Self::Unmet(reason)
-    }
-}
-
 impl TokenCheck {
     pub(super) fn judge(&self, facts: Facts<'_>) -> Outcome {
         match self.try_judge(facts) {
@@ -75,28 +63,61 @@ impl TokenCheck {
     }
 
     fn try_judge(&self, facts: Facts<'_>) -> Result<(), Stop> {
-        let provider = &*self.provider;
-        let token = bearer(facts.request.headers())?.ok_or_else(|| DenialReason::TokenMissing {
-            provider: Arc::clone(&provider.name),
-            or_key: false,
-        })?;
-        if let Ok(keys) = &provider.keys
-            && token.len() <= TOKEN_LIMIT
-            && let Some(claims) = facts.tokens.get(keys.generation, token)
-        {
-            // Only the signature is remembered: everything else is judged at every request.
-            registered::judge(&claims, provider, facts.now)?;
-            return Ok(content::judge(&claims, self)?);
-        }
-        let claims = verify(token, provider, facts)?;
+        let claims = self.claims(facts)?;
         Ok(content::judge(&claims, self)?)
     }
+
+    /// The claims of a token that was verified, and is good for this provider now.
+    fn claims(&self, facts: Facts<'_>) -> Result<Arc<Claims>, Stop> {
+        let provider = &*self.provider;
+        let missing =
+            || DenialReason::TokenMissing { provider: Arc::clone(&provider.name), or_key: false };
+        if let Some(remembered) = facts.remembered {
+            let token = remembered.token.as_ref().ok_or_else(missing)?;
+            return claims_again(token, provider);
+        }
+        let token = bearer(facts.request.headers())?.ok_or_else(missing)?;
+        let claims = verified(token, provider, facts);
+        if let Some(recording) = facts.recording {
+            recording.note(provider, &claims);
+        }
+        claims
+    }
+}
+
+/// What a token that is gone was found to be when its request began. Its time is that of then: an
+/// exchange may outlive its token.
+fn claims_again(token: &RememberedToken, provider: &Provider) -> Result<Arc<Claims>, Stop> {
+    if let Some(found) = token.found_by(provider) {
+        return found.clone();
+    }
+    // One token has the same claims whoever verified it.
+    if let Some(claims) = token.claims() {
+        registered::judge(claims, provider, token.at)?;
+    }
+    let keys = provider
+        .keys
+        .as_ref()
+        .map_err(|(resource, lack)| Stop::Unknown(unavailable(resource, lack)))?;
+    Err(Stop::Unknown(DenialReason::TokenKeyUnknown { key_id: None, keys: keys.keys.len() }))
+}
+
+fn verified(token: &str, provider: &Provider, facts: Facts<'_>) -> Result<Arc<Claims>, Stop> {
+    if let Ok(keys) = &provider.keys
+        && token.len() <= TOKEN_LIMIT
+        && let Some(claims) = facts.tokens.get(keys.generation, token)
+    {
+        // Only the signature is remembered: everything else is judged at every request.
+        registered::judge(&claims, provider, facts.now)?;
+        return Ok(claims);
+    }
+    verify(token, provider, facts)
 }
 
 /// The token of a request; none if there is no `authorization`, or one of another scheme.
 ///
 /// There is at most one `authorization`: a second one is refused when the request is read.
-fn bearer(headers: &HeaderMap) -> Result<Option<&str>, DenialReason> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, DenialReason> {
     let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
     let value = value.as_bytes();
     let end = value.iter().position(|byte| *byte == b' ').unwrap_or(value.len());

@@ -65,6 +65,8 @@ pub(super) fn observed(reason: &DenialReason) -> String {
         | R::JudgementFailed => configuration(reason),
         R::MisdirectedRequest { .. }
         | R::RequestMalformed { .. }
+        | R::OriginNotAllowed { .. }
+        | R::BodyTooLarge { .. }
         | R::UriTooLong { .. }
         | R::HeadersTooLarge { .. }
         | R::RequestTimeout { .. }
@@ -188,6 +190,15 @@ fn request(reason: &DenialReason) -> String {
             )
         }
         R::RequestMalformed { rule } => format!("the request breaks the rule {rule}"),
+        R::OriginNotAllowed { origin, .. } => {
+            format!("pages of the origin {} may not call this route", quoted(origin, 128))
+        }
+        R::BodyTooLarge { length: Some(length), limit, .. } => {
+            format!("the body has {length} bytes, the limit is {limit}")
+        }
+        R::BodyTooLarge { length: None, limit, .. } => {
+            format!("the body has more bytes than the limit of {limit}")
+        }
         R::UriTooLong { length, limit } => {
             format!("the target has {length} bytes, the limit is {limit}")
         }
@@ -251,6 +262,10 @@ pub(super) fn remedy(reason: &DenialReason, field: Option<&FieldRef>) -> String 
         (R::PolicyInvalid { field, .. } | R::RouteInvalid { field, .. }, _) => {
             format!("Correct {field}.")
         }
+        (R::OriginNotAllowed { field, .. }, _) => {
+            format!("Add the origin to {field} if its pages should call.")
+        }
+        (R::BodyTooLarge { field, .. }, _) => format!("Send a smaller body, or raise {field}."),
         (R::RequestTimeout { slow: Slow::Paused(_) }, _) => {
             "Send the body without pauses; a slow network needs a higher `--body-idle-seconds`."
                 .into()

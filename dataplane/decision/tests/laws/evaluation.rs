@@ -100,7 +100,7 @@ fn refuses(section: Section, rule: &RuleText, asking: &Asking) -> bool {
     }
 }
 
-fn model_refuses(policies: &[PolicyText], closed: bool, asking: &Asking) -> bool {
+pub(crate) fn model_refuses(policies: &[PolicyText], closed: bool, asking: &Asking) -> bool {
     let matching = |policy: &&PolicyText| policy.path.is_none() || asking.path == "/v1/x";
     let mut covered = false;
     let mut refused = false;

@@ -55,7 +55,16 @@ pub(crate) fn judged(
     let check = Check { site: Arc::new(site), demand: Demand::Token(check) };
     let subscriptions = Subscriptions::default();
     let request = &request;
-    check.judge(Facts { request, now, tokens, subscriptions: &subscriptions, refused: false })
+    check.judge(Facts {
+        request,
+        now,
+        tokens,
+        subscriptions: &subscriptions,
+        preflight: false,
+        refused: false,
+        remembered: None,
+        recording: None,
+    })
 }
 
 /// The code of a refusal; none if the token is accepted.

@@ -27,6 +27,7 @@ use decision::{
     subscription::{KeyDigest, State, Subscription, Subscriptions},
     time::Timestamp,
     token::{Algorithm, Audiences, KeySet, NoTokens, Provider},
+    transport::Transport,
     uncovered::{ClosedBy, OpenBy, Uncovered},
 };
 use http::{HeaderValue, Method, Request};
@@ -253,9 +254,13 @@ pub(crate) fn open_route(path: &str) -> Route {
             path: path.into(),
         }),
         posture: Posture::Open(OpenBy::Flag),
-        backend: Arc::new(Backend::Service(ServicePort { service, port: 80 })),
+        backend: Arc::new(Backend::Service(
+            ServicePort { service, port: 80 },
+            Transport::default(),
+        )),
         redirect_to_https: false,
         is_challenge: false,
+        options: None,
     }
 }
 
@@ -298,12 +303,17 @@ pub(crate) fn decided(policies: &[PolicyText], closed: bool, asking: &Asking) ->
 pub(crate) fn told(decision: &Decision) -> String {
     match decision {
         Decision::Forward(cleared) => format!("{:?} {:?}", cleared.route(), cleared.would_deny()),
-        Decision::Deny(_, denial) => format!("{denial:?}"),
-        Decision::Redirect(..) | Decision::NotFound(_) => format!("{decision:?}"),
+        Decision::Deny(_, denial, _) => format!("{denial:?}"),
+        Decision::Moved(_)
+        | Decision::Preflight(..)
+        | Decision::Redirect(..)
+        | Decision::NotFound(_) => {
+            format!("{decision:?}")
+        }
     }
 }
 
 /// The refusal, if it is one.
 pub(crate) fn denial(decision: &Decision) -> Option<&Denial> {
-    if let Decision::Deny(_, denial) = decision { Some(denial) } else { None }
+    if let Decision::Deny(_, denial, _) = decision { Some(denial) } else { None }
 }

@@ -1,0 +1,67 @@
+//! Other paths for upstreams.
+
+use decision::{
+    options::rewrite::{Pattern, Rewrite, Rule, Template},
+    path,
+};
+
+use super::reader::{Reader, Wrong};
+
+pub(super) const PREFIX: &str = "whygate.dev/rewrite-prefix";
+pub(super) const REGEX: &str = "whygate.dev/rewrite-regex";
+const TO: &str = "whygate.dev/rewrite-to";
+
+pub(super) const KEYS: [&str; 3] = [PREFIX, REGEX, TO];
+
+pub(super) fn rewrite(reader: &mut Reader<'_>) -> Option<Rewrite> {
+    reader.without(PREFIX, REGEX);
+    reader.only_with(REGEX, TO);
+    reader.only_with(TO, REGEX);
+    if let Some(prefix) = reader.read(PREFIX, prefix) {
+        return Some(Rewrite { field: reader.field(PREFIX), rule: Rule::Prefix(prefix) });
+    }
+    let pattern = reader.read(REGEX, pattern)?;
+    let groups = pattern.groups();
+    let template = reader.read(TO, |text| template(text, groups))?;
+    Some(Rewrite { field: reader.field(REGEX), rule: Rule::Pattern(pattern, template) })
+}
+
+fn prefix(text: &str) -> Result<Box<str>, Wrong> {
+    match path::written(text) {
+        Ok(path) if text.len() > 1 && text.ends_with('/') => Err(Wrong::new(
+            format!("`{text}` ends in a slash, and what follows the prefix begins with one"),
+            format!("Write `{}`.", path.trim_end_matches('/')),
+        )),
+        Ok(path) => Ok(path.trim_end_matches('/').into()),
+        Err(Ok(canonical)) if canonical == text => Err(Wrong::new(
+            format!("`{text}` has parameters, which are no part of a prefix"),
+            "Write plain segments, as in `/v2`.",
+        )),
+        Err(Ok(canonical)) => Err(Wrong::new(
+            format!("`{text}` is not a path as requests are compared with"),
+            format!("Write `{canonical}`."),
+        )),
+        Err(Err(problem)) => Err(Wrong::new(
+            format!("`{text}` is not a path: {}", problem.as_str()),
+            "Write an absolute path of plain segments, as in `/v2`.",
+        )),
+    }
+}
+
+fn pattern(text: &str) -> Result<Pattern, Wrong> {
+    Pattern::parse(text).map_err(|error| {
+        Wrong::new(
+            format!("it is not a regular expression: {}", error.0),
+            "Write one for the whole path, without look-around and back-references, as in `/api/v(\\d+)(/.*)?`.",
+        )
+    })
+}
+
+fn template(text: &str, groups: usize) -> Result<Template, Wrong> {
+    Template::parse(text, groups).map_err(|problem| {
+        Wrong::new(
+            format!("`{text}` is not a path to rewrite to: {problem}"),
+            "Write an absolute path without a query, in which `$1` stands for the first group of the pattern, as in `/v2/$1`.",
+        )
+    })
+}

@@ -1,0 +1,58 @@
+//! Other places for clients.
+
+use decision::{host::Host, options::Redirect};
+use http::{HeaderValue, StatusCode, Uri};
+
+use super::{
+    paths::{PREFIX, REGEX},
+    reader::{Reader, Wrong},
+};
+
+const REDIRECT: &str = "whygate.dev/redirect";
+const STATUS: &str = "whygate.dev/redirect-status";
+
+pub(super) const KEYS: [&str; 2] = [REDIRECT, STATUS];
+
+pub(super) fn redirect(reader: &mut Reader<'_>) -> Option<Redirect> {
+    reader.only_with(STATUS, REDIRECT);
+    for key in [PREFIX, REGEX] {
+        reader.without(key, REDIRECT);
+    }
+    let status = reader.read(STATUS, status);
+    let location = reader.read(REDIRECT, location)?;
+    Some(Redirect { location, status: status.unwrap_or(StatusCode::FOUND) })
+}
+
+fn status(text: &str) -> Result<StatusCode, Wrong> {
+    match text {
+        "301" => Ok(StatusCode::MOVED_PERMANENTLY),
+        "302" => Ok(StatusCode::FOUND),
+        "307" => Ok(StatusCode::TEMPORARY_REDIRECT),
+        "308" => Ok(StatusCode::PERMANENT_REDIRECT),
+        _ => Err(Wrong::new(
+            format!("`{text}` is not a status of a redirect"),
+            "Write `\"301\"`, `\"302\"`, `\"307\"` or `\"308\"`.",
+        )),
+    }
+}
+
+/// A whole URL: what a browser would take for a place on the host that was asked for, or on one
+/// that the client chose, is none.
+fn location(text: &str) -> Result<HeaderValue, Wrong> {
+    let wrong = || {
+        Wrong::new(
+            format!("`{text}` is not a URL to redirect to"),
+            "Write a whole URL without user and fragment, as in `https://www.example.com/new`.",
+        )
+    };
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let rest = rest.ok_or_else(wrong)?;
+    let printable = |byte: u8| matches!(byte, b'!'..=b'~') && !b"\\#\"<>^`{|}".contains(&byte);
+    if text.len() > 2_048 || !text.bytes().all(printable) {
+        return Err(wrong());
+    }
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    Host::parse_authority(authority).map_err(|_| wrong())?;
+    text.parse::<Uri>().map_err(|_| wrong())?;
+    HeaderValue::from_str(text).map_err(|_| wrong())
+}
