@@ -1,5 +1,6 @@
 //! What users read in the status of their objects: written only when it differs, and slowly.
 
+mod claim;
 mod current;
 mod desired;
 mod ration;
@@ -26,6 +27,7 @@ use tokio::{
 };
 
 use self::{
+    claim::{Case, Claims},
     current::{Current, Key, Object, Written},
     ration::{Ration, Waiting},
 };
@@ -48,10 +50,12 @@ const PACE: Duration = Duration::from_millis(20);
 /// Longest time for one call.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What goes into the `status.loadBalancer` of Ingresses.
+/// What goes into statuses that no manifest says.
 #[derive(Clone, Debug, Default)]
 pub struct Published {
-    /// Addresses and names that are known.
+    /// The name of the controller, by which the releases of a cluster know each other's statuses.
+    pub controller: String,
+    /// Addresses and names that Ingresses show, as far as they are known.
     pub addresses: Vec<Address>,
     /// A Service whose addresses it is.
     pub service: Option<Name>,
@@ -94,6 +98,8 @@ struct Memory {
     conflicts: bool,
     /// Who gets the next write that changes nothing but the refusals.
     ration: Ration,
+    /// Which statuses are other releases'.
+    claims: Claims,
     /// Who else writes what we write.
     stranger: Stranger,
     /// Why the Service whose addresses are published could not be read, as it was told.
@@ -199,6 +205,14 @@ impl Writer {
             });
             let lag = desired::Lag { behind: behind.count(), replicas: others.len() + 1 };
             let desired = desired::status(status, before, lag, Timestamp::now());
+            let us = &self.published.controller;
+            let desired = claim::signed(desired, us);
+            let case = Case { status, standing: before, desired: &desired };
+            if !memory.claims.is_ours(&key, case, us) {
+                continue;
+            }
+            // What another release counted is not told in our name.
+            let before = before.filter(|standing| claim::other(standing, us).is_none());
             let digest = digests.filter(|_| key.0.kind == Kind::AccessPolicy);
             let digest = digest.map(|digests| json!(digests.of_policy(&key)));
             let (desired, later) = ration::divide(desired, before, digest);
@@ -215,7 +229,9 @@ impl Writer {
                 standing.extend(known.map(|written| (key, written)));
             }
         }
-        memory.ration.retain(|key| current.ours.get(&key.0).is_some_and(|it| it.uid == key.1));
+        let is_there = |key: &Key| current.ours.get(&key.0).is_some_and(|it| it.uid == key.1);
+        memory.ration.retain(is_there);
+        memory.claims.retain(is_there);
         // These are the least urgent: whatever else there is to write goes first.
         while !is_news()
             && let Some(Waiting { key, later }) = memory.ration.next(&mut waiting)
@@ -312,7 +328,7 @@ impl Writer {
 
     /// What Ingresses should show; nothing if nobody said, or it cannot be told now.
     async fn addresses(&self, told: &mut Option<String>) -> Option<Vec<Value>> {
-        let Published { addresses, service } = &self.published;
+        let Published { addresses, service, .. } = &self.published;
         let mut all: Vec<Value> = addresses
             .iter()
             .map(|address| match address {
