@@ -1,5 +1,7 @@
 //! What users read in the status of their objects: written only when it differs, and slowly.
 
+mod claim;
+mod current;
 mod desired;
 mod ration;
 
@@ -10,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use compile::{Resources, reference};
 use decision::refs::{Kind, ResourceRef};
 use jiff::Timestamp;
 use k8s_openapi::api::{core::v1::Service, networking::v1::Ingress};
@@ -25,7 +26,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use self::ration::{Ration, Waiting};
+use self::{
+    claim::{Case, Claims},
+    current::{Current, Key, Object, Written},
+    ration::{Ration, Waiting},
+};
 use crate::{
     cause::{innermost, missing_verb},
     denials::digest::Digests,
@@ -45,10 +50,12 @@ const PACE: Duration = Duration::from_millis(20);
 /// Longest time for one call.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What goes into the `status.loadBalancer` of Ingresses.
+/// What goes into statuses that no manifest says.
 #[derive(Clone, Debug, Default)]
 pub struct Published {
-    /// Addresses and names that are known.
+    /// The name of the controller, by which the releases of a cluster know each other's statuses.
+    pub controller: String,
+    /// Addresses and names that Ingresses show, as far as they are known.
     pub addresses: Vec<Address>,
     /// A Service whose addresses it is.
     pub service: Option<Name>,
@@ -79,9 +86,6 @@ impl std::fmt::Debug for Writer {
     }
 }
 
-/// An object by its name and uid.
-type Key = (ResourceRef, Option<String>);
-
 /// What was written, and what was refused.
 #[derive(Debug, Default)]
 struct Memory {
@@ -94,26 +98,12 @@ struct Memory {
     conflicts: bool,
     /// Who gets the next write that changes nothing but the refusals.
     ration: Ration,
+    /// Which statuses are other releases'.
+    claims: Claims,
     /// Who else writes what we write.
     stranger: Stranger,
     /// Why the Service whose addresses are published could not be read, as it was told.
     unpublished: Option<String>,
-}
-
-/// A status as it was last written.
-#[derive(Clone, Debug)]
-struct Written {
-    value: Value,
-    /// The version of the object that we knew then: as long as we know no other, the watch has not
-    /// caught up with our write, or the API server saw no change in it.
-    over: Option<String>,
-}
-
-impl Written {
-    /// Whether it should stand still, and somebody put something else in its place.
-    fn is_overwritten(&self, object: &Object, desired: &Value) -> bool {
-        self.value == *desired && self.over != object.version
-    }
 }
 
 /// Somebody who writes the addresses of Ingresses that we write, which we can only tell from the
@@ -215,6 +205,14 @@ impl Writer {
             });
             let lag = desired::Lag { behind: behind.count(), replicas: others.len() + 1 };
             let desired = desired::status(status, before, lag, Timestamp::now());
+            let us = &self.published.controller;
+            let desired = claim::signed(desired, us);
+            let case = Case { status, standing: before, desired: &desired };
+            if !memory.claims.is_ours(&key, case, us) {
+                continue;
+            }
+            // What another release counted is not told in our name.
+            let before = before.filter(|standing| claim::other(standing, us).is_none());
             let digest = digests.filter(|_| key.0.kind == Kind::AccessPolicy);
             let digest = digest.map(|digests| json!(digests.of_policy(&key)));
             let (desired, later) = ration::divide(desired, before, digest);
@@ -231,7 +229,9 @@ impl Writer {
                 standing.extend(known.map(|written| (key, written)));
             }
         }
-        memory.ration.retain(|key| current.ours.get(&key.0).is_some_and(|it| it.uid == key.1));
+        let is_there = |key: &Key| current.ours.get(&key.0).is_some_and(|it| it.uid == key.1);
+        memory.ration.retain(is_there);
+        memory.claims.retain(is_there);
         // These are the least urgent: whatever else there is to write goes first.
         while !is_news()
             && let Some(Waiting { key, later }) = memory.ration.next(&mut waiting)
@@ -328,7 +328,7 @@ impl Writer {
 
     /// What Ingresses should show; nothing if nobody said, or it cannot be told now.
     async fn addresses(&self, told: &mut Option<String>) -> Option<Vec<Value>> {
-        let Published { addresses, service } = &self.published;
+        let Published { addresses, service, .. } = &self.published;
         let mut all: Vec<Value> = addresses
             .iter()
             .map(|address| match address {
@@ -396,71 +396,12 @@ fn addresses_of(service: &Service) -> Vec<Value> {
     all
 }
 
-/// What objects hold now, as far as it was read.
-struct Current {
-    ours: HashMap<ResourceRef, Object>,
-    ingresses: HashMap<ResourceRef, Object>,
-}
-
-struct Object {
-    uid: Option<String>,
-    version: Option<String>,
-    status: Option<Value>,
-}
-
-impl Object {
-    fn new(metadata: &kube::core::ObjectMeta, status: Option<Value>) -> Self {
-        let (uid, version) = (metadata.uid.clone(), metadata.resource_version.clone());
-        Self { uid, version, status }
-    }
-
-    /// The status that stands. What we wrote counts until the object moves on: whatever it says
-    /// then is the truth, even if a stranger wrote it.
-    fn status<'a>(&'a self, written: Option<&'a Written>) -> Option<&'a Value> {
-        let ours = written.filter(|written| written.over == self.version);
-        ours.map(|written| &written.value).or(self.status.as_ref())
-    }
-}
-
-impl Current {
-    fn of(resources: &Resources) -> Self {
-        let kinds = [
-            (Kind::AccessPolicy, &resources.access_policies),
-            (Kind::AccessPlan, &resources.access_plans),
-            (Kind::AccessSubscription, &resources.access_subscriptions),
-        ];
-        let ours = kinds.into_iter().flat_map(|(kind, objects)| {
-            objects.iter().map(move |object| {
-                let metadata = &object.metadata;
-                let status = object.value.get("status").cloned();
-                (reference(kind, metadata), Object::new(metadata, status))
-            })
-        });
-        let ingresses = resources.ingresses.iter().map(|ingress| {
-            let entries = ingress.status.as_ref().and_then(|status| status.load_balancer.as_ref());
-            let status = entries.map(|it| json!({ "loadBalancer": it }));
-            let metadata = &ingress.metadata;
-            (reference(Kind::Ingress, metadata), Object::new(metadata, status))
-        });
-        Self { ours: ours.collect(), ingresses: ingresses.collect() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn object(version: &str, status: &Value) -> Object {
-        Object { uid: None, version: Some(version.to_owned()), status: Some(status.clone()) }
-    }
-
     #[test]
     fn a_stranger_is_told_of_when_an_address_was_overwritten_twice() {
-        let (ours, foreign) = (json!({ "a": 2 }), json!({ "a": 3 }));
-        let written = Written { value: ours.clone(), over: Some("10".to_owned()) };
-        assert!(written.is_overwritten(&object("12", &foreign), &ours));
-        assert!(!written.is_overwritten(&object("10", &foreign), &ours), "the watch is behind");
-        assert!(!written.is_overwritten(&object("12", &foreign), &foreign), "we want another now");
         let key = |kind| (ResourceRef::new(kind, "shop", "web"), None);
         let mut stranger = Stranger::default();
         for told in [false, true] {
@@ -468,16 +409,5 @@ mod tests {
             stranger.note(&key(Kind::Ingress));
             assert_eq!(stranger.told, told);
         }
-    }
-
-    #[test]
-    fn what_a_stranger_wrote_over_our_status_is_what_stands() {
-        let (before, ours, foreign) = (json!({ "a": 1 }), json!({ "a": 2 }), json!({ "a": 3 }));
-        let written = Written { value: ours.clone(), over: Some("10".to_owned()) };
-        let status =
-            |version, status: &Value| object(version, status).status(Some(&written)).cloned();
-        assert_eq!(status("10", &before), Some(ours.clone()), "the watch is behind our write");
-        assert_eq!(status("11", &ours), Some(ours.clone()));
-        assert_eq!(status("12", &foreign), Some(foreign));
     }
 }

@@ -109,6 +109,11 @@ pub struct AccessPlanStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
+    /// The name of the controller that wrote this status, as `--controller-name` or
+    /// its default says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controller_name: Option<String>,
+
     /// `Accepted`: the plan can be understood and can be subscribed to. Reason and
     /// message say what to repair.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

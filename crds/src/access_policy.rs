@@ -215,6 +215,12 @@ pub struct AccessPolicyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
+    /// The name of the controller that wrote this status, as `--controller-name` or
+    /// its default says. Where several releases of Whygate see the policy, it is one
+    /// that has Ingresses which the policy names, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controller_name: Option<String>,
+
     /// `Accepted`: the policy can be understood and names at least one existing
     /// Ingress. `Programmed`: the proxy enforces this generation. Reason and message
     /// of a condition say what to repair.
@@ -226,10 +232,11 @@ pub struct AccessPolicyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub targets: Option<TargetCounts>,
 
-    /// What the policy refused in the last hour, by all replicas together. Written
-    /// at most every 30 seconds, and later if many policies refuse at once: at most
-    /// 60 policies a minute. It outlives Events; it outlives the end of a replica
-    /// where the replicas know of each other by Leases.
+    /// What the policy refused in the last hour, by all replicas together of the
+    /// release that writes this status. Written at most every 30 seconds, and later
+    /// if many policies refuse at once: at most 60 policies a minute. It outlives
+    /// Events; it outlives the end of a replica where the replicas know of each other
+    /// by Leases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub denials: Option<Denials>,
 }

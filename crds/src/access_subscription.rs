@@ -109,6 +109,11 @@ pub struct AccessSubscriptionStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
+    /// The name of the controller that wrote this status, as `--controller-name` or
+    /// its default says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controller_name: Option<String>,
+
     /// Whether the credentials open anything: `Active`; `Expired` after
     /// `spec.expiresAt`; `Suspended` by `spec.suspend`; `Invalid` if the plan does
     /// not exist, does not admit this namespace, or the subscription itself cannot

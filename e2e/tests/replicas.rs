@@ -14,7 +14,6 @@ e2e::suite!(
     tests: [
         both_enforce_and_a_killed_leader_is_replaced_within_20_seconds,
         what_all_replicas_refused_stands_in_the_status_and_outlives_them,
-        a_second_release_of_the_same_class_is_told_of,
     ],
 );
 
@@ -189,22 +188,5 @@ metadata:
 ",
         release.trim()
     ))?;
-    Ok(())
-}
-
-async fn a_second_release_of_the_same_class_is_told_of() -> anyhow::Result<()> {
-    /// Statuses are looked at every 15 s, and two releases have to meet twice.
-    const TURNS: Duration = Duration::from_mins(2);
-
-    let cluster = Cluster::start().await?;
-    let shop = Shop::open(&cluster.server, "releases", 92).await?;
-    cluster.server.apply(&shop.ingress(None))?;
-    let kubeconfig = cluster.account("releases")?;
-    let first = Whygate::run(&kubeconfig, &["--publish-address=192.0.2.1"]).await?;
-    let second = Whygate::run(&kubeconfig, &["--publish-address=192.0.2.2"]).await?;
-    for release in [&first, &second] {
-        let said = release.line(TURNS, "somebody else writes the status").await?;
-        ensure!(said.contains("releases/web") && said.contains("--controller-name"), "{said}");
-    }
     Ok(())
 }

@@ -71,6 +71,9 @@ pub struct PolicyStatus {
     /// Paths among the routes that the policy applies to; 0 if they are not counted, because the
     /// policies of the namespace name so many that it would take very many comparisons.
     pub paths: u32,
+    /// Whether the policy may be another controller's, too: it names an Ingress that does not exist
+    /// or is not ours, or its targets cannot be read.
+    pub names_others: bool,
 }
 
 /// The subscriptions of a plan.
@@ -272,17 +275,20 @@ fn reach(
     let namespace = &*policy.resource.namespace;
     let whole = Narrowing::default();
     let reached = reached(policy, ingresses, &whole);
-    let matched = count(match &policy.targets {
-        Targets::Everything => reached.len(),
+    let (matched, names_others) = match &policy.targets {
+        Targets::Everything => (reached.len(), true),
         Targets::Named(targets) => {
             let names = targets.iter().map(|target| (namespace, &*target.name));
-            names.filter(|name| ingresses.contains_key(name)).collect::<BTreeSet<_>>().len()
+            let names: BTreeSet<_> = names.collect();
+            let matched = names.iter().filter(|name| ingresses.contains_key(*name)).count();
+            (matched, matched < names.len())
         }
-    });
+    };
+    let matched = count(matched);
     let steps = reached.iter().map(|(ingress, narrowing)| ingress.steps(narrowing));
     let steps = steps.fold(0, usize::saturating_add);
     let Some(rest) = left.checked_sub(steps) else {
-        return PolicyStatus { matched, ..PolicyStatus::default() };
+        return PolicyStatus { matched, names_others, ..PolicyStatus::default() };
     };
     *left = rest;
     let mut places: HashSet<(&HostPattern, &str)> = HashSet::new();
@@ -291,7 +297,8 @@ fn reach(
         places.extend(reached.map(|(host, place)| (host, place.path.as_str())));
     }
     let hosts: HashSet<_> = places.iter().map(|(host, _)| host).collect();
-    PolicyStatus { matched, hosts: count(hosts.len()), paths: count(places.len()) }
+    let (hosts, paths) = (count(hosts.len()), count(places.len()));
+    PolicyStatus { matched, hosts, paths, names_others }
 }
 
 /// The Ingresses that a policy names, each entry of `targetRefs` with its narrowing; all of

@@ -215,6 +215,7 @@ impl Run {
             text.parse::<IpAddr>().map_or_else(|_| Address::Host(text.clone()), Address::Ip)
         };
         Published {
+            controller: self.flags.ingresses.controller_name.clone(),
             addresses: self.publish_address.iter().map(address).collect(),
             service: self.publish_service.clone(),
         }

@@ -78,7 +78,7 @@ mod tests {
             resource: ResourceRef::new(Kind::AccessPolicy, "shop", name),
             generation: Some(generation),
             conditions: Vec::new(),
-            details: Details::Policy(PolicyStatus { matched: 0, hosts: 0, paths: 0 }),
+            details: Details::Policy(PolicyStatus::default()),
         }
     }
 

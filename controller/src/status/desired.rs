@@ -116,7 +116,12 @@ mod tests {
             resource: ResourceRef::new(Kind::AccessPolicy, "shop", "office"),
             generation: Some(4),
             conditions: vec![Condition { type_: "Accepted", status: accepted, reason, message }],
-            details: Details::Policy(PolicyStatus { matched: 1, hosts: 1, paths: 2 }),
+            details: Details::Policy(PolicyStatus {
+                matched: 1,
+                hosts: 1,
+                paths: 2,
+                names_others: false,
+            }),
         }
     }
 

@@ -25,8 +25,17 @@ fn an_accepted_policy_tells_how_far_it_reaches() {
     );
     assert_eq!(
         world.compiled.statuses[0].details,
-        Details::Policy(PolicyStatus { matched: 1, hosts: 1, paths: 1 })
+        Details::Policy(PolicyStatus { matched: 1, hosts: 1, paths: 1, names_others: false })
     );
+}
+
+#[test]
+fn a_policy_that_names_an_ingress_that_is_not_ours_may_be_somebody_elses_too() {
+    let target = |name| format!("{{ group: networking.k8s.io, kind: Ingress, name: {name} }}");
+    let targets = [target("api"), target("nobody"), target("api")].join(", ");
+    let world = World::of(&(api() + &targeted("office", &targets, OFFICE)));
+    let details = PolicyStatus { matched: 1, hosts: 1, paths: 1, names_others: true };
+    assert_eq!(world.compiled.statuses[0].details, Details::Policy(details));
 }
 
 #[test]
