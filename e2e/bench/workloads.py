@@ -1,0 +1,195 @@
+"""What is measured, in the order of importance, and the targets that Whygate has set itself."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from load import Load
+from peers import Shape
+
+PEERS = ("whygate", "nginx", "haproxy", "envoy")
+Medians = dict[tuple[str, str], float]
+"""The median by the names of a proxy and a variant."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound, and how to get its figure from the medians; a figure without one of them is none."""
+
+    words: str
+    limit: float
+    figure: Callable[[Medians], float]
+
+    def value(self, medians: Medians) -> float | None:
+        """What was measured."""
+        try:
+            return self.figure(medians)
+        except (KeyError, ZeroDivisionError):
+            return None
+
+
+def versus(peer: str, limit: float, variant: str) -> Target:
+    """Ours divided by a peer's."""
+    return Target(f"≤ {limit:g} × {peer}", limit, lambda all: all["whygate", variant] / all[peer, variant])
+
+
+def itself(limit: float, variant: str, base: str) -> Target:
+    """Ours divided by ours without what is measured."""
+    return Target(f"{variant} ≤ {limit:g} × {base}", limit, lambda all: all["whygate", variant] / all["whygate", base])
+
+
+def extra(limit: float, unit: str, variant: str, base: str) -> Target:
+    """What it costs us more than without."""
+    return Target(
+        f"{variant} ≤ {base} + {limit:g} {unit}", limit, lambda all: all["whygate", variant] - all["whygate", base]
+    )
+
+
+def at_most(limit: float, unit: str, variant: str) -> Target:
+    """Ours as it is."""
+    return Target(f"{variant} ≤ {limit:g} {unit}", limit, lambda all: all["whygate", variant])
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One thing that every peer does in every round."""
+
+    load: Load
+    shape: Shape = Shape()
+
+    @property
+    def label(self) -> str:
+        """Its name in tables."""
+        return self.load.label
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A row, or several, of the table."""
+
+    name: str
+    title: str
+    variants: tuple[Variant, ...]
+    targets: tuple[Target, ...]
+    kind: Literal["cpu", "idle", "resident"] = "cpu"
+    unit: str = "µs"
+    peers: tuple[str, ...] = PEERS
+    note: str = ""
+
+
+def one(load: Load) -> tuple[Variant, ...]:
+    """A single variant."""
+    return (Variant(load),)
+
+
+BODIES = (*PEERS, "nginx-tuned")
+DOWN = Load("10 MiB", path="/p3/down", requests="down", body=10 * 1024 * 1024, at_once=4)
+UP = Load("10 MiB", path="/p3/up", requests="up", body=None, at_once=4, arrivals=2)
+
+WORKLOADS = (
+    Workload(
+        "keepalive",
+        "HTTP/1.1 keep-alive, 1 KiB",
+        one(Load("1 KiB")),
+        (versus("nginx", 1.10, "1 KiB"), versus("envoy", 0.55, "1 KiB")),
+    ),
+    Workload(
+        "tls",
+        "TLS keep-alive, 1 KiB",
+        one(Load("1 KiB over TLS", tls=True)),
+        (versus("nginx", 0.85, "1 KiB over TLS"), versus("envoy", 0.55, "1 KiB over TLS")),
+    ),
+    Workload(
+        "refusal",
+        "Refusal by address on a kept connection",
+        one(Load("403", host="refused.example.com", requests="refused", status=403, body=None, arrivals=0)),
+        (versus("nginx", 1.3, "403"),),
+        note="Whygate counts each refusal and explains it; the others just refuse.",
+    ),
+    Workload(
+        "handshake",
+        "TLS, a full handshake for each request",
+        one(Load("handshake", tool="fresh", tls=True, requests="close")),
+        (versus("nginx", 0.45, "handshake"),),
+    ),
+    Workload(
+        "handshake-refusal",
+        "TLS, a full handshake for each refusal by address",
+        one(
+            Load(
+                "handshake, 403",
+                tool="fresh",
+                tls=True,
+                host="refused.example.com",
+                requests="refused-close",
+                status=403,
+                body=None,
+                arrivals=0,
+            )
+        ),
+        (versus("nginx", 0.35, "handshake, 403"),),
+    ),
+    Workload(
+        "http2",
+        "HTTP/2 over TLS, 1 KiB, 16 connections × 8 streams",
+        one(Load("1 KiB over HTTP/2", tool="h2load", tls=True)),
+        (versus("nginx", 1.0, "1 KiB over HTTP/2"), versus("envoy", 0.7, "1 KiB over HTTP/2")),
+    ),
+    Workload(
+        "hosts",
+        "1,000 hosts × 5 paths, all of them in turn, against 1 host",
+        (Variant(Load("1 host"), Shape(hosts=1)), Variant(Load("1,000 hosts", requests="hosts"))),
+        (itself(1.05, "1,000 hosts", "1 host"),),
+    ),
+    Workload(
+        "networks",
+        "10,000 networks (CIDRs) against an open route",
+        (Variant(Load("open")), Variant(Load("10,000 networks", host="networks.example.com", requests="networks"))),
+        (extra(0.3, "µs", "10,000 networks", "open"),),
+    ),
+    Workload(
+        "download",
+        "10 MiB from the upstream",
+        (Variant(DOWN),),
+        (versus("nginx", 0.5, "10 MiB"), versus("nginx-tuned", 1.1, "10 MiB")),
+        peers=BODIES,
+    ),
+    Workload(
+        "upload",
+        "10 MiB to the upstream",
+        (Variant(UP),),
+        (versus("nginx", 0.5, "10 MiB"), versus("nginx-tuned", 1.1, "10 MiB")),
+        peers=BODIES,
+    ),
+    Workload(
+        "token",
+        "JWT RS256, tokens in turn that were sent before, against an open route",
+        (
+            Variant(Load("open route", requests="token-open")),
+            Variant(Load("1,000 tokens", host="tokens.example.com", requests="token-1000")),
+            Variant(Load("10,000 tokens", host="tokens.example.com", requests="token-10000")),
+        ),
+        (itself(1.08, "1,000 tokens", "open route"), itself(1.08, "10,000 tokens", "open route")),
+        peers=("whygate",),
+        note="Debian's nginx has no such check; the open route gets the same requests.",
+    ),
+    Workload(
+        "idle",
+        "Memory for each idle connection after one request",
+        (
+            Variant(Load("plain", at_once=2000), Shape(hosts=1)),
+            Variant(Load("TLS", tls=True, at_once=1000), Shape(hosts=1)),
+        ),
+        (at_most(12, "KiB", "plain"), at_most(24, "KiB", "TLS")),
+        kind="idle",
+        unit="KiB",
+    ),
+    Workload(
+        "memory",
+        "Memory of the process after its start, 1,000 hosts × 5 paths",
+        one(Load("started")),
+        (at_most(40, "MiB", "started"),),
+        kind="resident",
+        unit="MiB",
+    ),
+)
