@@ -165,6 +165,9 @@ impl Member {
         this: Arc<Mutex<Self>>,
         mut enforced: watch::Receiver<Option<Arc<Outcome>>>,
     ) -> Result<(), Infallible> {
+        // What a replica tells first should not be that it enforces nothing. If it takes long, that
+        // is the truth, and the others have to know.
+        let _ = timeout(ROUND, enforced.wait_for(Option::is_some)).await;
         loop {
             let begun = Instant::now();
             let outcome = enforced.borrow_and_update().clone();
@@ -380,3 +383,6 @@ pub(crate) async fn bounded<T>(call: impl Future<Output = kube::Result<T>>) -> k
         .map_err(silent)
         .map_err(|error| kube::Error::Service(error.into()))?
 }
+
+#[cfg(test)]
+mod tests;
