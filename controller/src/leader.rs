@@ -84,6 +84,21 @@ impl Identity {
     fn of_replica(&self) -> String {
         format!("whygate-{}-{}", self.release, self.replica)
     }
+
+    /// Why a call for a Lease failed; if a right is missing, which.
+    pub(crate) fn sentence(&self, error: &kube::Error) -> String {
+        let missing =
+            if let kube::Error::Api(status) = error { missing_verb(status) } else { None };
+        missing.map_or_else(
+            || error.to_string(),
+            |verb| {
+                format!(
+                    "the right to {verb} leases of API group coordination.k8s.io in namespace `{}` is missing; grant the ServiceAccount the verbs get, list, create, update, patch and delete",
+                    self.namespace
+                )
+            },
+        )
+    }
 }
 
 /// What a replica knows of its release.
@@ -200,7 +215,7 @@ impl Member {
         let is_there =
             |error: &kube::Error| !matches!(error, kube::Error::Api(status) if status.code == 404);
         for error in [deleted, abdicated].into_iter().filter_map(Result::err).filter(is_there) {
-            let error = self.sentence(&error);
+            let error = self.identity.sentence(&error);
             tracing::warn!(error, "A Lease cannot be given back; others find out by waiting");
         }
     }
@@ -351,23 +366,8 @@ impl Member {
         enforced.collect()
     }
 
-    /// Why a call failed; if a right is missing, which.
-    fn sentence(&self, error: &kube::Error) -> String {
-        let missing =
-            if let kube::Error::Api(status) = error { missing_verb(status) } else { None };
-        missing.map_or_else(
-            || error.to_string(),
-            |verb| {
-                format!(
-                    "the right to {verb} leases of API group coordination.k8s.io in namespace `{}` is missing; grant the ServiceAccount the verbs get, list, create, update, patch and delete",
-                    self.identity.namespace
-                )
-            },
-        )
-    }
-
     fn complain(&mut self, error: &kube::Error) {
-        let sentence = self.sentence(error);
+        let sentence = self.identity.sentence(error);
         if self.said.as_ref() != Some(&sentence) {
             tracing::warn!(error = sentence, "Leases cannot be kept; statuses are not written");
             self.said = Some(sentence);
