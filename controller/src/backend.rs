@@ -1,22 +1,22 @@
 //! A service to put behind routes that are only shown or tried: it answers with what it was sent.
 
-use std::{fmt::Write, io, sync::Arc};
+use std::{fmt::Write, io, net::SocketAddr, sync::Arc};
 
-use axum::{Router, extract::Request};
-use tokio::net::TcpListener;
+use axum::{Router, extract::Request, serve::Listener};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::port;
 
-/// Answers on a port, for ever: a few connections, none of them for long.
+/// Answers on a port, for ever. Connections last as long as their clients want: one that ends while
+/// it is used is a request that failed.
 ///
 /// # Errors
 /// If the system takes the socket away.
 pub(crate) async fn serve(listener: Arc<TcpListener>) -> io::Result<()> {
-    port::serve(listener, Router::new().fallback(echo)).await
+    axum::serve(Shared(listener), Router::new().fallback(echo)).await
 }
 
-/// Answers on a port until `end`, and what was asked before that. Connections last as long as their
-/// clients want: one that ends while it is used is a request that failed.
+/// The same until `end`, and what was asked before that.
 ///
 /// # Errors
 /// If the system takes the socket away.
@@ -25,6 +25,22 @@ pub(crate) async fn serve_until(
     end: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     axum::serve(listener, Router::new().fallback(echo)).with_graceful_shutdown(end).await
+}
+
+/// A listener that outlives whoever accepts.
+struct Shared(Arc<TcpListener>);
+
+impl Listener for Shared {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        port::accept(&self.0).await
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
 }
 
 const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "x-api-key"];

@@ -84,6 +84,21 @@ impl Identity {
     fn of_replica(&self) -> String {
         format!("whygate-{}-{}", self.release, self.replica)
     }
+
+    /// Why a call for a Lease failed; if a right is missing, which.
+    pub(crate) fn sentence(&self, error: &kube::Error) -> String {
+        let missing =
+            if let kube::Error::Api(status) = error { missing_verb(status) } else { None };
+        missing.map_or_else(
+            || error.to_string(),
+            |verb| {
+                format!(
+                    "the right to {verb} leases of API group coordination.k8s.io in namespace `{}` is missing; grant the ServiceAccount the verbs get, list, create, update, patch and delete",
+                    self.namespace
+                )
+            },
+        )
+    }
 }
 
 /// What a replica knows of its release.
@@ -165,6 +180,9 @@ impl Member {
         this: Arc<Mutex<Self>>,
         mut enforced: watch::Receiver<Option<Arc<Outcome>>>,
     ) -> Result<(), Infallible> {
+        // What a replica tells first should not be that it enforces nothing. If it takes long, that
+        // is the truth, and the others have to know.
+        let _ = timeout(ROUND, enforced.wait_for(Option::is_some)).await;
         loop {
             let begun = Instant::now();
             let outcome = enforced.borrow_and_update().clone();
@@ -197,7 +215,7 @@ impl Member {
         let is_there =
             |error: &kube::Error| !matches!(error, kube::Error::Api(status) if status.code == 404);
         for error in [deleted, abdicated].into_iter().filter_map(Result::err).filter(is_there) {
-            let error = self.sentence(&error);
+            let error = self.identity.sentence(&error);
             tracing::warn!(error, "A Lease cannot be given back; others find out by waiting");
         }
     }
@@ -348,23 +366,8 @@ impl Member {
         enforced.collect()
     }
 
-    /// Why a call failed; if a right is missing, which.
-    fn sentence(&self, error: &kube::Error) -> String {
-        let missing =
-            if let kube::Error::Api(status) = error { missing_verb(status) } else { None };
-        missing.map_or_else(
-            || error.to_string(),
-            |verb| {
-                format!(
-                    "the right to {verb} leases of API group coordination.k8s.io in namespace `{}` is missing; grant the ServiceAccount the verbs get, list, create, update, patch and delete",
-                    self.identity.namespace
-                )
-            },
-        )
-    }
-
     fn complain(&mut self, error: &kube::Error) {
-        let sentence = self.sentence(error);
+        let sentence = self.identity.sentence(error);
         if self.said.as_ref() != Some(&sentence) {
             tracing::warn!(error = sentence, "Leases cannot be kept; statuses are not written");
             self.said = Some(sentence);
@@ -380,3 +383,6 @@ pub(crate) async fn bounded<T>(call: impl Future<Output = kube::Result<T>>) -> k
         .map_err(silent)
         .map_err(|error| kube::Error::Service(error.into()))?
 }
+
+#[cfg(test)]
+mod tests;

@@ -204,18 +204,19 @@ impl Writer {
                 !other.as_ref().is_some_and(|other| ours.agrees(other, &status.resource))
             });
             let lag = desired::Lag { behind: behind.count(), replicas: others.len() + 1 };
-            let desired = desired::status(status, before, lag, Timestamp::now());
             let us = &self.published.controller;
+            // What another release has seen enforced says nothing of our replicas.
+            let own = before.filter(|standing| claim::other(standing, us).is_none());
+            let desired = desired::status(status, own, lag, Timestamp::now());
             let desired = claim::signed(desired, us);
             let case = Case { status, standing: before, desired: &desired };
             if !memory.claims.is_ours(&key, case, us) {
                 continue;
             }
-            // What another release counted is not told in our name.
-            let before = before.filter(|standing| claim::other(standing, us).is_none());
+            // Nor is what it counted told in our name.
             let digest = digests.filter(|_| key.0.kind == Kind::AccessPolicy);
             let digest = digest.map(|digests| json!(digests.of_policy(&key)));
-            let (desired, later) = ration::divide(desired, before, digest);
+            let (desired, later) = ration::divide(desired, own, digest);
             waiting.extend(later.map(|later| Waiting { key: key.clone(), later }));
             let known = self.settle(&key, object, desired, memory).await;
             standing.extend(known.map(|written| (key, written)));

@@ -137,6 +137,15 @@ fn every_crate_takes_the_lints_of_the_workspace() {
     }
 }
 
+#[test]
+fn one_script_installs_packages_of_debian_and_keeps_their_services_from_starting() {
+    let scripts = git(&["grep", "--untracked", "--files-with-matches", "-E", "^ *apt-get "]);
+    assert_eq!(scripts.lines().collect::<Vec<_>>(), ["e2e/install-packages"]);
+    let text = fs::read_to_string(root().join("e2e/install-packages")).unwrap();
+    let (before, _) = text.split_once("apt-get install").unwrap();
+    assert!(before.contains("policy-rc.d") && before.contains("exit 101"), "{text}");
+}
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }

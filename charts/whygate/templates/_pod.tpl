@@ -18,7 +18,7 @@
 {{- if not (include "whygate.clusterScope" .) }}
 - --without-cluster-policies
 {{- end }}
-{{- if and (eq $v.secrets.scope "namespaces") (not $v.watchNamespaces) }}
+{{- if eq $v.secrets.scope "namespaces" }}
 - --secret-namespaces={{ $v.secrets.namespaces | join "," | default "none" }}
 {{- end }}
 - --default-posture={{ $v.defaultPosture }}

@@ -22,8 +22,8 @@ use rustls::{
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::{
-    finding::{Effect, Findings, Problem, Reason, capitalised},
-    index::{Index, missing_right},
+    finding::{Effect, Findings, Problem, Reason},
+    index::Index,
     ingress::{Selected, Tls},
     owners::{Owners, wildcard_above},
     settings::Settings,
@@ -276,9 +276,8 @@ fn certificate(
     let Some(secret) = index.secrets.get(&(namespace, name)) else {
         return Err(if let Some(surplus) = index.surplus_of(Kind::Secret, (namespace, name)) {
             problem(surplus.message, &surplus.remedy)
-        } else if index.is_unreadable(Kind::Secret, namespace) {
-            let right = capitalised(&missing_right(Kind::Secret, namespace));
-            problem("it may not be read".to_owned(), &format!("{right}."))
+        } else if let Some((unread, remedy)) = index.unread_secret(namespace) {
+            problem(unread, &remedy)
         } else {
             problem(
                 "it does not exist, or is not of type kubernetes.io/tls".to_owned(),

@@ -17,7 +17,7 @@ use k8s_openapi::{
 use crate::{
     finding::{Effect, Findings, Problem, Reason, capitalised},
     metadata::place,
-    resources::{KnownNamespaces, Object, Resources},
+    resources::{KnownNamespaces, Object, Resources, SecretReach},
     settings::Settings,
     surplus::{self, Surplus},
 };
@@ -31,12 +31,18 @@ pub(crate) struct Index<'a> {
     pub(crate) classes: BTreeMap<&'a str, &'a Arc<IngressClass>>,
     namespaces: HashMap<&'a str, &'a Arc<Namespace>>,
     unreadable: BTreeSet<(Kind, Option<&'a str>)>,
+    secret_reach: &'a SecretReach,
     lost: BTreeMap<&'a str, &'a str>,
     every_namespace_is_known: bool,
     surplus: BTreeMap<Kind, Surplus<'a>>,
 }
 
 impl<'a> Index<'a> {
+    /// Whether an `IngressClass` of this name exists.
+    pub(crate) fn has_class(&self, name: &str) -> bool {
+        self.classes.contains_key(name)
+    }
+
     pub(crate) fn new(resources: &'a Resources, settings: &Settings) -> Self {
         let unreadable = &resources.unreadable;
         let mut lost: Vec<_> = resources.lost.iter().collect();
@@ -68,6 +74,7 @@ impl<'a> Index<'a> {
                 .iter()
                 .map(|list| (list.kind, list.namespace.as_deref()))
                 .collect(),
+            secret_reach: &resources.secret_reach,
             lost: lost.map(|lost| (lost.namespace.as_str(), lost.place.as_str())).collect(),
             every_namespace_is_known,
             surplus,
@@ -120,6 +127,22 @@ impl<'a> Index<'a> {
         !self.unreadable.is_empty()
             && (self.unreadable.contains(&(kind, None))
                 || self.unreadable.contains(&(kind, Some(namespace))))
+    }
+
+    /// Why nothing can be said of a Secret of a namespace that is not among those that were read,
+    /// and the remedy; nothing if it is not there.
+    pub(crate) fn unread_secret(&self, namespace: &str) -> Option<(String, String)> {
+        let right = missing_right(Kind::Secret, namespace);
+        if let SecretReach::Named { flag, namespaces } = self.secret_reach
+            && !namespaces.iter().any(|named| named == namespace)
+        {
+            let problem = format!(
+                "Secrets of namespace `{namespace}` are not read, because `{flag}` does not name it"
+            );
+            return Some((problem, format!("Name `{namespace}` in `{flag}`, and {right}.")));
+        }
+        self.is_unreadable(Kind::Secret, namespace)
+            .then(|| ("it may not be read".to_owned(), format!("{}.", capitalised(&right))))
     }
 }
 

@@ -125,6 +125,11 @@ pub(crate) fn others<'a>(
     others.map(|ingress| (metadata::place(&ingress.metadata), class::name(ingress))).collect()
 }
 
+/// Whether an Ingress is another controller's on purpose: it has a class, and that is there.
+pub(crate) fn is_anothers(name: (&str, &str), others: &Others<'_>, index: &Index<'_>) -> bool {
+    others.get(&name).is_some_and(|class| class.is_some_and(|class| index.has_class(class)))
+}
+
 /// What is wrong with a target that is not among the Ingresses of ours, and what to do.
 pub(crate) fn not_ours(
     name: (&str, &str),

@@ -11,10 +11,7 @@ use decision::{
 use jsonwebtoken::Algorithm;
 use k8s_openapi::api::core::v1::Secret;
 
-use crate::{
-    finding::{Problem, capitalised},
-    index::{Index, missing_right},
-};
+use crate::{finding::Problem, index::Index};
 
 /// The label without which a Secret is never read for its content.
 pub const USE_LABEL: &str = "whygate.dev/use";
@@ -118,9 +115,8 @@ fn from_secret(
         let name = (&**namespace, reference.name.as_str());
         return Err(if let Some(surplus) = index.surplus_of(Kind::Secret, name) {
             problem(&surplus.message, surplus.remedy)
-        } else if index.is_unreadable(Kind::Secret, namespace) {
-            let right = capitalised(&missing_right(Kind::Secret, namespace));
-            problem("it may not be read", format!("{right}."))
+        } else if let Some((unread, remedy)) = index.unread_secret(namespace) {
+            problem(&unread, remedy)
         } else {
             let remedy = format!(
                 "Create the Secret with the label `{USE_LABEL}`; without the label it is not read."

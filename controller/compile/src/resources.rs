@@ -35,6 +35,8 @@ pub struct Resources {
     pub access_plans: Vec<Arc<Object>>,
     /// `AccessSubscriptions`, decodable or not.
     pub access_subscriptions: Vec<Arc<Object>>,
+    /// Whose Secrets are read at all.
+    pub secret_reach: SecretReach,
     /// What could not be listed; routes that need it are closed.
     pub unreadable: Vec<Unreadable>,
     /// Manifests that cannot be read and may hold a policy.
@@ -51,6 +53,21 @@ pub struct Object {
     pub metadata: ObjectMeta,
     /// The whole manifest, with `apiVersion`, `kind`, `metadata` and `spec`.
     pub value: Value,
+}
+
+/// The namespaces whose Secrets are read. Of others nobody knows which there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SecretReach {
+    /// All of them. The default.
+    #[default]
+    Everywhere,
+    /// Those that a flag of the process names.
+    Named {
+        /// The flag, with its hyphens.
+        flag: &'static str,
+        /// What it names; nothing if no Secret is read.
+        namespaces: Vec<String>,
+    },
 }
 
 /// A list that the API server answered with 403.

@@ -16,8 +16,8 @@ use rustls::{
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::{
-    finding::{Problem, capitalised},
-    index::{Index, missing_right},
+    finding::Problem,
+    index::Index,
     keys::{USE_LABEL, is_labelled},
     metadata::annotation_path,
 };
@@ -173,9 +173,8 @@ fn authorities(
     let found = index.secrets.get(&(&**namespace, name));
     let for_us = |secret: &Secret| is_labelled(secret) || secret.type_.as_deref() == Some(TLS_TYPE);
     let Some(secret) = found.filter(|secret| for_us(secret)) else {
-        if index.is_unreadable(Kind::Secret, namespace) {
-            let right = capitalised(&missing_right(Kind::Secret, namespace));
-            return Err(problem("it may not be read".to_owned(), format!("{right}.")));
+        if let Some((unread, remedy)) = index.unread_secret(namespace) {
+            return Err(problem(unread, remedy));
         }
         let remedy = format!(
             "Create it with the label `{USE_LABEL}: ca`; without the label it is not read."

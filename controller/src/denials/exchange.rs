@@ -103,7 +103,8 @@ impl Exchange {
     pub async fn leave(&mut self) {
         let has_counted = self.hour.open().0.changes() > 0;
         if has_counted && let Err(error) = self.publish(Duration::ZERO).await {
-            tracing::warn!(%error, "What was refused last could not be told to the other replicas");
+            let error = self.sentence(&error);
+            tracing::warn!(error, "What was refused last could not be told to the other replicas");
         }
     }
 
@@ -111,7 +112,7 @@ impl Exchange {
         match self.round().await {
             Ok(()) => self.said = None,
             Err(error) => {
-                let sentence = error.to_string();
+                let sentence = self.sentence(&error);
                 if self.said.as_ref() != Some(&sentence) {
                     tracing::warn!(
                         error = sentence,
@@ -121,6 +122,11 @@ impl Exchange {
                 }
             }
         }
+    }
+
+    fn sentence(&self, error: &kube::Error) -> String {
+        let leases = self.leases.as_ref();
+        leases.map_or_else(|| error.to_string(), |leases| leases.identity.sentence(error))
     }
 
     async fn round(&mut self) -> kube::Result<()> {
@@ -225,9 +231,10 @@ impl Told {
         self.age.saturating_add(self.since.elapsed())
     }
 
+    /// Whether nothing on it counts any more, by our own clock: by that of its replica, which may be
+    /// wrong, it could be over although it has just been written.
     fn is_over(&self) -> bool {
-        let age = self.age();
-        self.page.as_ref().map_or(age >= HOUR, |page| page.is_over(age))
+        self.since.elapsed() >= HOUR
     }
 }
 
@@ -364,3 +371,6 @@ fn age_of(page: &Page) -> Duration {
     let seconds = Timestamp::now().as_second().saturating_sub(page.at);
     Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests;

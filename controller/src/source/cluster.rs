@@ -12,7 +12,7 @@ use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
 use compile::{
     Resources,
     keys::USE_LABEL,
-    resources::{KnownNamespaces, Unreadable},
+    resources::{KnownNamespaces, SecretReach, Unreadable},
 };
 use decision::refs::{Kind, ResourceRef};
 use k8s_openapi::{
@@ -75,6 +75,21 @@ pub struct Reach {
     /// Nothing that has no namespace is read: neither `IngressClasses` nor Namespaces nor the
     /// definitions of our kinds. Every watched namespace counts as known.
     pub without_cluster: bool,
+}
+
+impl Reach {
+    /// What it means for Secrets.
+    fn of_secrets(&self) -> SecretReach {
+        let named = |flag, namespaces: &Vec<String>| SecretReach::Named {
+            flag,
+            namespaces: namespaces.clone(),
+        };
+        match &self.secrets {
+            Some(namespaces) => named("--secret-namespaces", namespaces),
+            None if self.namespaces.is_empty() => SecretReach::Everywhere,
+            None => named("--watch-namespace", &self.namespaces),
+        }
+    }
 }
 
 /// Where a kind is watched.
@@ -324,6 +339,7 @@ impl Cluster {
             } else {
                 KnownNamespaces::Listed
             },
+            secret_reach: self.reach.of_secrets(),
             unreadable: self.unreadable(),
             ..Resources::default()
         }
@@ -362,4 +378,25 @@ fn config() -> watcher::Config {
 
 fn objects<K: slot::Stored>(slots: &[Arc<Slot<K>>]) -> Vec<Arc<K>> {
     slots.iter().flat_map(|slot| slot.objects()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_read_where_a_flag_says_so_or_where_everything_else_is() {
+        let reach = |namespaces: &[&str], secrets: Option<&[&str]>| {
+            let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+            let (namespaces, secrets) = (owned(namespaces), secrets.map(owned));
+            Reach { namespaces, secrets, without_cluster: false }.of_secrets()
+        };
+        let named =
+            |flag, name: &str| SecretReach::Named { flag, namespaces: vec![name.to_owned()] };
+        assert_eq!(reach(&[], None), SecretReach::Everywhere);
+        assert_eq!(reach(&["shop"], None), named("--watch-namespace", "shop"));
+        assert_eq!(reach(&["shop", "zoo"], Some(&["zoo"])), named("--secret-namespaces", "zoo"));
+        let nothing = SecretReach::Named { flag: "--secret-namespaces", namespaces: Vec::new() };
+        assert_eq!(reach(&[], Some(&[])), nothing);
+    }
 }

@@ -32,7 +32,8 @@ pub(super) fn status(desired: &Status, before: Option<&Value>, lag: Lag, now: Ti
     }
     match &desired.details {
         Details::Policy(policy) => {
-            let (held, reason, message) = programmed(&conditions, lag);
+            let waits = !stands(desired, before);
+            let (held, reason, message) = programmed(&conditions, lag, waits);
             all.push(condition(desired, "Programmed", held, reason, &message, before, now));
             let targets = json!({
                 "matched": policy.matched, "hosts": policy.hosts, "paths": policy.paths,
@@ -50,16 +51,29 @@ pub(super) fn status(desired: &Status, before: Option<&Value>, lag: Lag, now: Ti
     Value::Object(status)
 }
 
+/// Whether it was said of this very generation that every replica enforces it. None of them falls
+/// back behind that: a replica that lags now lags with something else, and one that has just been
+/// started gets no traffic before it enforces everything.
+fn stands(desired: &Status, before: Option<&Value>) -> bool {
+    let conditions = before.and_then(|status| status.get("conditions")).and_then(Value::as_array);
+    conditions.into_iter().flatten().any(|condition| {
+        let is =
+            |field: &str, value: &str| condition.get(field).and_then(Value::as_str) == Some(value);
+        let generation = condition.get("observedGeneration").and_then(Value::as_i64);
+        is("type", "Programmed") && is("status", "True") && generation == desired.generation
+    })
+}
+
 /// Statuses are written once every data thread has the snapshot, so what is accepted is enforced
-/// here; other replicas may lag.
-fn programmed(conditions: &[Condition], lag: Lag) -> (bool, &'static str, String) {
+/// here; other replicas may lag, if the condition `waits` for them.
+fn programmed(conditions: &[Condition], lag: Lag, waits: bool) -> (bool, &'static str, String) {
     let Lag { behind, replicas } = lag;
     let accepted = conditions.iter().find(|condition| condition.type_ == "Accepted");
     if !accepted.is_some_and(|accepted| accepted.status) {
         let message = "the policy is not accepted; see the condition Accepted";
         return (false, "NotAccepted", message.to_owned());
     }
-    if behind > 0 {
+    if waits && behind > 0 {
         return (false, "ReplicasBehind", format!("{behind} of {replicas} replicas behind"));
     }
     (true, "Programmed", "the proxy enforces this generation".to_owned())
@@ -160,6 +174,20 @@ mod tests {
         let done = status(&policy(true), Some(&waiting), ALL, at(9));
         assert_eq!(done["conditions"][1]["status"], "True");
         assert_eq!(times(&done), ["1970-01-01T00:00:00Z", "1970-01-01T00:00:09Z"]);
+    }
+
+    #[test]
+    fn a_policy_that_is_programmed_stays_so_until_it_changes() {
+        let lag = Lag { behind: 4, replicas: 5 };
+        let done = status(&policy(true), None, ALL, at(0));
+        assert_eq!(status(&policy(true), Some(&done), lag, at(9)), done);
+        let changed = Status { generation: Some(5), ..policy(true) };
+        let waiting = status(&changed, Some(&done), lag, at(9));
+        assert_eq!(waiting["conditions"][1]["message"], "4 of 5 replicas behind");
+        let refused = status(&policy(false), Some(&done), lag, at(9));
+        assert_eq!(refused["conditions"][1]["reason"], "NotAccepted");
+        let again = status(&policy(true), Some(&refused), lag, at(9));
+        assert_eq!(again["conditions"][1]["reason"], "ReplicasBehind");
     }
 
     #[test]

@@ -45,7 +45,7 @@ const LEASES: [Lack; 6] = [
     lack("leases", "create", &["--lease-namespace=lease-1"]),
     lack("leases", "list", &["--lease-namespace=lease-2"]),
     lack("leases", "update", &["--lease-namespace=lease-3"]),
-    Lack { last: true, ..lack("leases", "get", &["--lease-namespace=lease-4"]) },
+    lack("leases", "get", &["--lease-namespace=lease-4"]),
     Lack { last: true, ..lack("leases", "delete", &["--lease-namespace=lease-5"]) },
 ];
 

@@ -231,6 +231,20 @@ fn an_ingress_of_another_class_is_told_from_one_that_does_not_exist() {
 }
 
 #[test]
+fn an_ingress_that_another_controller_serves_on_purpose_is_worth_no_event() {
+    let text = api().replace("ingressClassName: whygate,", "ingressClassName: inner,")
+        + &policy("office", OFFICE);
+    let class = "---\napiVersion: networking.k8s.io/v1\nkind: IngressClass\nmetadata: { name: inner }\nspec: { controller: example.com/inner }\n";
+    for (text, effect) in [(text.clone(), Effect::Rejects), (text + class, Effect::Warns)] {
+        let world = World::of(&text);
+        let findings = world.compiled.findings.iter();
+        let effects: Vec<_> = findings.map(|finding| (finding.reason, finding.effect)).collect();
+        assert_eq!(effects, [(Reason::TargetNotFound, effect)], "{text}");
+        assert_eq!(world.compiled.statuses[0].conditions[1].reason, "TargetNotFound");
+    }
+}
+
+#[test]
 fn a_key_set_that_is_missing_closes_only_a_rule_without_another_way_to_meet_it() {
     let providers = "  jwtProviders: [{ name: k, issuer: i, anyAudience: true, jwks: { secretRef: { name: gone, key: jwks } } }]\n";
     for (rule, effect) in [

@@ -1,5 +1,6 @@
 //! How endpoints are spoken to: what the ports of Services and the annotations of Ingresses come to.
 
+use compile::{Before, resources::SecretReach};
 use decision::{
     host::Host,
     route::Backend,
@@ -155,4 +156,16 @@ fn what_cannot_be_read_or_would_not_be_kept_closes_the_route() {
     }
     let misspelt = world("", &[("upstream-tls-verify", "off")], "");
     assert_eq!(misspelt.ask(REQUEST), "PolicyUnenforceable", "there is no way around verifying");
+}
+
+#[test]
+fn authorities_that_nobody_looks_for_are_not_called_missing() {
+    let mut world = world("", &TRUSTING, "");
+    let flag = "--secret-namespaces";
+    world.manifests.resources.secret_reach = SecretReach::Named { flag, namespaces: Vec::new() };
+    world.compile_after(&Before::default());
+    let unread = "Secret shop/authority: Secrets of namespace `shop` are not read, because `--secret-namespaces` does not name it";
+    let findings = world.findings();
+    assert!(findings.iter().any(|it| it.ends_with(unread)), "{findings:#?}");
+    assert_eq!(world.ask(REQUEST), "RouteInvalid");
 }

@@ -3,7 +3,7 @@
 use compile::{
     Before, Settings,
     finding::{Effect, Reason},
-    resources::Unreadable,
+    resources::{SecretReach, Unreadable},
 };
 use decision::refs::Kind;
 
@@ -85,6 +85,40 @@ fn a_namespace_whose_ingresses_may_not_be_read_says_so() {
         "Namespace acme at metadata.name: Ingresses of namespace `acme` may not be read, so none of them has a route or keeps its hosts",
         "`ingresses` of API group networking.k8s.io in namespace `acme`.",
     );
+}
+
+#[test]
+fn a_secret_that_nobody_looks_for_is_not_called_missing() {
+    let tls = "tls: [{ hosts: [api.example.com], secretName: a }], rules: [";
+    let keys = "  require: [{ name: a, jwt: { provider: k } }]\n  jwtProviders: [{ name: k, issuer: i, audiences: [a], jwks: { secretRef: { name: keys } } }]";
+    let mut world = World::of(&(api().replace("rules: [", tls) + &policy("jwt", keys)));
+    let named = |flag, name: &str| SecretReach::Named { flag, namespaces: vec![name.to_owned()] };
+    let mut told = |reach| {
+        world.manifests.resources.secret_reach = reach;
+        world.compile_after(&Before::default());
+        let findings = world.compiled.findings.iter();
+        let about_secrets = findings.filter(|finding| finding.message.starts_with("Secret shop/"));
+        about_secrets
+            .map(|finding| format!("{} {}", finding.message, finding.remedy))
+            .collect::<Vec<_>>()
+    };
+    for flag in ["--secret-namespaces", "--watch-namespace"] {
+        let unread = told(named(flag, "acme"));
+        assert_eq!(unread.len(), 2, "{unread:#?}");
+        let words = [
+            &format!("Secrets of namespace `shop` are not read, because `{flag}` does not name it"),
+            &format!("Name `shop` in `{flag}`, and grant"),
+        ];
+        for text in unread {
+            assert!(words.iter().all(|it| text.contains(*it)), "{text}");
+            assert!(!text.contains("does not exist"), "{text}");
+        }
+    }
+    for reach in [SecretReach::Everywhere, named("--secret-namespaces", "shop")] {
+        let missing = told(reach);
+        assert!(missing.iter().all(|it| it.contains("it does not exist")), "{missing:#?}");
+        assert_eq!(missing.len(), 2, "{missing:#?}");
+    }
 }
 
 /// Compares the only finding there is.
