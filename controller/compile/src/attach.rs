@@ -64,13 +64,13 @@ fn name(resource: &ResourceRef) -> Name<'_> {
 }
 
 /// Attaches every policy to what it names. `policies` stand in the order of their names. `not_ours`
-/// tells what is wrong with a target that is none, `is_anothers` whether it is another controller's
+/// tells what is wrong with a target that is none, `is_elsewhere` whether it is another controller's
 /// on purpose.
 pub(crate) fn attach<'a>(
     policies: &'a [Compiled],
     ingresses: &Ingresses<'a>,
     not_ours: impl Fn(Name<'_>) -> (String, String),
-    is_anothers: impl Fn(Name<'_>) -> bool,
+    is_elsewhere: impl Fn(Name<'_>) -> bool,
     findings: &mut Findings,
 ) -> Attached<'a> {
     let mut attached = Attached::default();
@@ -80,7 +80,7 @@ pub(crate) fn attach<'a>(
         attached.policies.insert(name(&policy.resource), policy);
         match &policy.targets {
             Targets::Named(targets) => {
-                missing(policy, targets, ingresses, &not_ours, &is_anothers, findings);
+                missing(policy, targets, ingresses, &not_ours, &is_elsewhere, findings);
                 attached.add(policy, targets, ingresses, findings);
             }
             Targets::Everything => attached.add_everywhere(policy),
@@ -360,7 +360,7 @@ fn missing(
     targets: &[Target],
     ingresses: &Ingresses<'_>,
     not_ours: &impl Fn(Name<'_>) -> (String, String),
-    is_anothers: &impl Fn(Name<'_>) -> bool,
+    is_elsewhere: &impl Fn(Name<'_>) -> bool,
     findings: &mut Findings,
 ) {
     for target in targets {
@@ -372,7 +372,7 @@ fn missing(
         let field = format!("spec.targetRefs[{}].name", target.index);
         let problem = Problem::new(field, message, remedy);
         // Whoever asked another controller for it does not want to hear of ours in Events.
-        let effect = if is_anothers(name) { Effect::Warns } else { Effect::Rejects };
+        let effect = if is_elsewhere(name) { Effect::Warns } else { Effect::Rejects };
         findings.add(&policy.resource, Reason::TargetNotFound, effect, problem);
     }
 }

@@ -126,7 +126,7 @@ pub(crate) fn others<'a>(
 }
 
 /// Whether an Ingress is another controller's on purpose: it has a class, and that is there.
-pub(crate) fn is_anothers(name: (&str, &str), others: &Others<'_>, index: &Index<'_>) -> bool {
+pub(crate) fn is_elsewhere(name: (&str, &str), others: &Others<'_>, index: &Index<'_>) -> bool {
     others.get(&name).is_some_and(|class| class.is_some_and(|class| index.has_class(class)))
 }
 

@@ -120,8 +120,8 @@ pub fn compile(resources: &Resources, settings: &Settings, before: &Before) -> C
     policies.sort_by(|one, two| one.resource.cmp(&two.resource));
     let others = ingress::others(resources, &undecodable, &index, settings);
     let not_ours = |name: (&str, &str)| ingress::not_ours(name, &others, settings);
-    let is_anothers = |name: (&str, &str)| ingress::is_anothers(name, &others, &index);
-    let attached = attach::attach(&policies, &by_name, not_ours, is_anothers, &mut findings);
+    let is_elsewhere = |name: (&str, &str)| ingress::is_elsewhere(name, &others, &index);
+    let attached = attach::attach(&policies, &by_name, not_ours, is_elsewhere, &mut findings);
     let postures = Postures::read(resources, settings, &mut findings);
     let known = &before.certificates;
     let (served, in_use) =
