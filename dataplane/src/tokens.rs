@@ -82,6 +82,18 @@ mod tests {
     }
 
     #[test]
+    fn by_default_ten_thousand_tokens_of_the_usual_length_are_remembered() {
+        let cache = TokenCache::new(&Limits::default());
+        let claims = Arc::new(Claims { payload: Json::Null });
+        let tokens: Vec<String> = (0..10_000).map(|number| format!("{number:0700}")).collect();
+        for token in &tokens {
+            cache.insert(1, token, &claims);
+        }
+        let known = tokens.iter().filter(|token| cache.get(1, token).is_some()).count();
+        assert!(known > 9_900, "{known}");
+    }
+
+    #[test]
     fn a_flood_of_tokens_does_not_grow_the_memory() {
         let cache = TokenCache::new(&Limits { token_bytes: 64 * 1024, ..Limits::default() });
         let claims = Arc::new(Claims { payload: Json::Null });

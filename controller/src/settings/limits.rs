@@ -77,7 +77,7 @@ pub struct LimitFlags {
     /// Most verified tokens that one data thread remembers [default: 10000]
     #[arg(long, value_name = "COUNT", env = "WHYGATE_TOKEN_CACHE_LIMIT_COUNT")]
     pub token_cache_limit_count: Option<usize>,
-    /// Most memory for the verified tokens of one data thread [default: 4194304]
+    /// Most memory for the verified tokens of one data thread [default: 16777216]
     #[arg(long, value_name = "BYTES", env = "WHYGATE_TOKEN_CACHE_LIMIT_BYTES")]
     pub token_cache_limit_bytes: Option<u64>,
 }
