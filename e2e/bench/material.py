@@ -3,10 +3,10 @@
 import base64
 import hashlib
 import json
-import multiprocessing
 import re
 import subprocess
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,8 +120,8 @@ def tokens(key: RsaKey, count: int = TOKENS) -> list[str]:
         "exp": now + 86_400,
     }
     texts = [f"{header}.{url64(json.dumps({**claims, 'sub': f'user-{number}'}).encode())}" for number in range(count)]
-    with multiprocessing.Pool() as pool:
-        signatures = pool.map(key.sign, [text.encode() for text in texts], chunksize=100)
+    with ProcessPoolExecutor() as pool:
+        signatures = list(pool.map(key.sign, [text.encode() for text in texts], chunksize=100))
     return [f"{text}.{url64(signature)}" for text, signature in zip(texts, signatures, strict=True)]
 
 
