@@ -224,12 +224,13 @@ pub fn decide_observed(
     }
 }
 
-/// Whether a request asks for the answer to a challenge and for nothing else: parameters of the path
-/// and a query have no part in it, and could name something else to whoever serves the path.
+/// Whether a request asks for the answer to a challenge and for nothing else: parameters of the path,
+/// a query and another protocol have no part in it, and could reach something else behind the path.
 fn asks_for_challenge(request: &CanonicalRequest, route: &Route) -> bool {
     let line = request.line();
     matches!(line.method, Method::GET | Method::HEAD)
         && line.target.query().is_none()
+        && line.upgrade.is_none()
         && *request.path() == *route.name.path
 }
 

@@ -59,6 +59,7 @@ fn a_challenge_is_answered_under_every_posture_and_only_on_its_very_path() {
             (&at("GET", "/"), "PolicyRequired"),
             (&at("GET", ";admin"), "PolicyRequired"),
             (&at("GET", "?cmd=evil"), "PolicyRequired"),
+            (&at("GET", " connection=upgrade upgrade=websocket"), "PolicyRequired"),
             ("GET api.example.com/.well-known/acme-challenge/", "PolicyRequired"),
             ("GET api.example.com/", "PolicyRequired"),
         ],
