@@ -117,8 +117,8 @@ async fn answer(
                 .and_then(|target| Ok((target, choose(worker, &cleared)?)))
                 .inspect_err(unchosen)?;
             let stays = cleared.is_challenge();
-            if stays && !body.is_end_stream() {
-                origin.progress.leave_unread();
+            if stays {
+                origin.progress.answered_early(&body);
             }
             let body = (!stays).then_some(body);
             let (permit, route) = quota::take(cleared, &worker.record.counts.permits);
