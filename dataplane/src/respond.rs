@@ -7,6 +7,7 @@ use decision::{
     canonical::Line, code::Code, disclosure::Disclosure, options::Redirect, route::Route,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
 
 use crate::{
     download::ResponseBody,
@@ -129,24 +130,37 @@ fn with_body(media: &'static str, body: String) -> Response<ResponseBody> {
 }
 
 /// RFC 9457.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Problem<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+    request_id: String,
+}
+
 fn problem(told: &Told<'_>, id: RequestId) -> String {
-    let mut problem = serde_json::Map::new();
-    let kind = match told.code {
-        Some(code) => format!("https://whygate.dev/codes/{code}"),
-        None => "about:blank".to_owned(),
+    let code = told.code.map(Code::as_str);
+    let problem = Problem {
+        r#type: code
+            .map_or("about:blank".into(), |code| ["https://whygate.dev/codes/", code].concat()),
+        title: title(told.status),
+        status: told.status.as_u16(),
+        code,
+        detail: told.sentence,
+        hint: told.hint,
+        request_id: id.to_string(),
     };
-    problem.insert("type".to_owned(), kind.into());
-    problem.insert("title".to_owned(), title(told.status).into());
-    problem.insert("status".to_owned(), told.status.as_u16().into());
-    let texts =
-        [("code", told.code.map(Code::as_str)), ("detail", told.sentence), ("hint", told.hint)];
-    for (name, value) in texts {
-        if let Some(value) = value {
-            problem.insert(name.to_owned(), value.into());
-        }
-    }
-    problem.insert("requestId".to_owned(), id.to_string().into());
-    serde_json::Value::Object(problem).to_string() + "\n"
+    // Texts and a number: there is nothing that could not be written.
+    let mut text = serde_json::to_string(&problem).unwrap_or_default();
+    text.push('\n');
+    text
 }
 
 fn text(told: &Told<'_>, id: RequestId) -> String {

@@ -10,7 +10,7 @@ use crate::{
     escape::quoted,
     host::Host,
     path,
-    spelling::{OURS, is_forwarding, remove_spellings, same_name, starts_as},
+    spelling::{OURS, is_forwarding, remove_where, same_name, starts_as},
 };
 
 /// The header in which an API key arrives.
@@ -89,7 +89,8 @@ pub struct Line {
 /// The only reading of a request: private, so that nothing else can be routed or judged.
 #[derive(Debug)]
 pub struct CanonicalRequest {
-    line: Line,
+    /// Boxed: the request is moved from hand to hand.
+    line: Box<Line>,
     headers: HeaderMap,
     /// An API key that was taken out of the headers, for [`crate::standing::Standing`] alone.
     withheld_key: Option<HeaderValue>,
@@ -119,7 +120,7 @@ impl CanonicalRequest {
         match read_line(&parts, connection, source, limits) {
             Ok(line) => {
                 strip(&mut parts.headers, &line, source);
-                Ok(Self { line, headers: parts.headers, withheld_key: None })
+                Ok(Self { line: Box::new(line), headers: parts.headers, withheld_key: None })
             }
             Err(reason) => Err(Malformed { reason, parts: Box::new(parts) }),
         }
@@ -141,7 +142,7 @@ impl CanonicalRequest {
     }
 
     /// The same request without any header, to be judged again.
-    pub(crate) fn bare(line: Line) -> Self {
+    pub(crate) fn bare(line: Box<Line>) -> Self {
         Self { line, headers: HeaderMap::new(), withheld_key: None }
     }
 
@@ -160,7 +161,7 @@ impl CanonicalRequest {
         if *name == API_KEY {
             self.withheld_key = self.headers.remove(name);
         }
-        remove_spellings(&mut self.headers, |spelled| same_name(spelled, name.as_str()));
+        remove_where(&mut self.headers, |spelled| same_name(spelled, name.as_str()));
     }
 
     /// Lets go of every header, and of the buffer that the target was read from.
@@ -178,7 +179,7 @@ impl CanonicalRequest {
     }
 
     /// Gives up the request for forwarding or recording.
-    pub fn into_parts(self) -> (Line, HeaderMap) {
+    pub fn into_parts(self) -> (Box<Line>, HeaderMap) {
         (self.line, self.headers)
     }
 }
@@ -343,30 +344,24 @@ const OTHER_TARGETS: [&str; 3] = ["x-original-url", "x-original-uri", "x-rewrite
 
 fn strip(headers: &mut HeaderMap, line: &Line, source: &AddressSource) {
     strip_named_by_connection(headers);
-    for name in &OURS {
-        headers.remove(name);
-    }
-    remove_spellings(headers, |name| {
-        let forwarded = is_forwarding(name);
-        let source = source.header.as_ref().is_some_and(|header| same_name(name, header.as_str()));
-        let misspelt = name.contains('_');
-        let ours = misspelt && OURS.iter().any(|ours| same_name(name, ours.as_str()));
-        let believed = line.peer_is_trusted && !misspelt;
-        let other_target = OTHER_TARGETS.iter().any(|other| same_name(name, other));
-        ours || other_target || starts_as(name, "whygate-") || (!believed && (forwarded || source))
+    remove_where(headers, |name| {
+        let never = OURS.iter().chain(&OTHER_TARGETS).any(|never| same_name(name, never));
+        let source = || source.header.as_ref().is_some_and(|it| same_name(name, it.as_str()));
+        let believed = || line.peer_is_trusted && !name.contains('_');
+        never || starts_as(name, "whygate-") || ((is_forwarding(name) || source()) && !believed())
     });
 }
 
 /// Removes what the message's own `Connection` names, request or response, before anything of ours
-/// is added (RFC 9110 section 7.6.1).
+/// is added (RFC 9110 section 7.6.1); all but `Keep-Alive`, which no message keeps anyway.
 pub fn strip_named_by_connection(headers: &mut HeaderMap) {
-    if !headers.contains_key(header::CONNECTION) {
-        return;
-    }
-    let values: Vec<_> = headers.get_all(header::CONNECTION).iter().cloned().collect();
-    for name in values.iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')) {
-        if let Ok(name) = HeaderName::from_bytes(name.trim_ascii()) {
-            headers.remove(name);
-        }
+    let values = headers.get_all(header::CONNECTION).iter();
+    let names = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    // That is what nearly all of them say.
+    let said = names.map(<[u8]>::trim_ascii);
+    let names = said.filter(|name| !name.eq_ignore_ascii_case(b"keep-alive"));
+    let names: Vec<_> = names.filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
+    for name in names {
+        headers.remove(name);
     }
 }

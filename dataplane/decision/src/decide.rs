@@ -282,7 +282,7 @@ pub fn decide_again(
     let route = snapshot.routes.find(&request.line().host, request.path());
     let route = route.ok_or(Revoked::NotFound)?;
     let is_challenge = route.is_challenge && asks_for_challenge(request, route);
-    let (recording, remembered) = (Recording::default(), standing.remembered.as_ref());
+    let (recording, remembered) = (Recording::default(), standing.remembered.as_deref());
     let facts = Facts {
         request,
         // What is not remembered yet is judged once more with the credentials themselves.

@@ -22,7 +22,7 @@ impl Host {
             return ipv6(text);
         }
         let text = text.strip_suffix('.').unwrap_or(text);
-        if text.is_empty() || text.len() > 253 || !text.split('.').all(is_label) {
+        if text.len() > 253 || !is_name(text) {
             return Err(NotAHost);
         }
         if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -36,18 +36,16 @@ impl Host {
     /// # Errors
     /// [`NotAHost`] also for userinfo, an empty port and a port above 65535.
     pub fn parse_authority(text: &str) -> Result<Self, NotAHost> {
-        let bracket = text.rfind(']');
-        match text.rfind(':') {
-            Some(colon) if bracket.is_none_or(|bracket| bracket < colon) => {
-                let (host, port) = text.split_at_checked(colon).ok_or(NotAHost)?;
-                let port = port.get(1..).ok_or(NotAHost)?;
+        let last = text.bytes().rposition(|byte| matches!(byte, b':' | b']'));
+        match last.and_then(|last| text.split_at_checked(last)) {
+            Some((host, rest)) if let Some(port) = rest.strip_prefix(':') => {
                 let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
                 if !digits || port.parse::<u16>().is_err() {
                     return Err(NotAHost);
                 }
                 Self::parse(host)
             }
-            _ => Self::parse(text),
+            Some(_) | None => Self::parse(text),
         }
     }
 
@@ -62,9 +60,17 @@ impl Host {
     }
 }
 
-fn is_label(label: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    !label.is_empty() && label.len() <= 63 && label.bytes().all(allowed)
+/// Labels between dots, none of them empty or longer than 63. One look: every request has a host.
+fn is_name(text: &str) -> bool {
+    let mut label = 0;
+    let fine = text.bytes().all(|byte| {
+        if byte == b'.' {
+            return std::mem::take(&mut label) > 0;
+        }
+        label += 1;
+        label <= 63 && (byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    });
+    fine && label > 0
 }
 
 fn ipv6(text: &str) -> Result<Host, NotAHost> {

@@ -24,7 +24,7 @@ pub mod refs;
 pub mod remembered;
 pub mod route;
 pub mod snapshot;
-mod spelling;
+pub mod spelling;
 pub mod standing;
 pub mod subscription;
 pub mod time;

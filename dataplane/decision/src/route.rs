@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
+use foldhash::fast::RandomState;
+
 use crate::{
     host::{Host, HostPattern},
     options::Options,
@@ -82,11 +84,11 @@ pub struct HostRoutes {
     pub paths: Vec<(PathMatch, Box<str>, Arc<Route>)>,
 }
 
-/// All routes, by host and path.
+/// All routes, by host and path. The hasher is a fast one: whoever asks cannot fill the tables.
 #[derive(Debug, Default)]
 pub struct RoutingTable {
-    exact: HashMap<Host, Arc<HostEntry>>,
-    wildcard: HashMap<Host, Arc<HostEntry>>,
+    exact: HashMap<Host, Arc<HostEntry>, RandomState>,
+    wildcard: HashMap<Host, Arc<HostEntry>, RandomState>,
     any: Option<Arc<HostEntry>>,
     default: Option<(Arc<str>, Arc<Route>)>,
 }
@@ -101,7 +103,7 @@ struct HostEntry {
 /// request's path is.
 #[derive(Debug, Default)]
 struct Node {
-    children: HashMap<Box<str>, Node>,
+    children: HashMap<Box<str>, Node, RandomState>,
     exact: Option<Arc<Route>>,
     exact_directory: Option<Arc<Route>>,
     prefix: Option<Arc<Route>>,

@@ -1,22 +1,22 @@
 //! Header names in every spelling: those that are ours, and how two spellings are one name.
 
-use http::{HeaderMap, HeaderName, header};
+use http::HeaderMap;
 
 /// Names that end at each hop (RFC 9110 section 7.6.1), and those whose meaning we give anew.
-pub(crate) const OURS: [HeaderName; 13] = [
-    header::HOST,
-    header::CONTENT_LENGTH,
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::EXPECT,
-    HeaderName::from_static("http2-settings"),
+pub(crate) const OURS: [&str; 13] = [
+    "host",
+    "content-length",
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "expect",
+    "http2-settings",
 ];
 
 /// Whether a name says whom a request was passed on for, and how it came.
@@ -24,9 +24,10 @@ pub(crate) fn is_forwarding(name: &str) -> bool {
     starts_as(name, "x-forwarded-") || same_name(name, "forwarded") || same_name(name, "x-real-ip")
 }
 
-/// Removes the headers whose name satisfies `reserved`; costs nothing if there are none.
-pub(crate) fn remove_spellings(headers: &mut HeaderMap, reserved: impl Fn(&str) -> bool) {
-    while let Some(name) = headers.keys().find(|name| reserved(name.as_str())).cloned() {
+/// Removes the headers whose name, in lower case, satisfies `is_meant`. Costs one look at the names
+/// if there are none, which is less than to ask for a few.
+pub fn remove_where(headers: &mut HeaderMap, is_meant: impl Fn(&str) -> bool) {
+    while let Some(name) = headers.keys().find(|name| is_meant(name.as_str())).cloned() {
         headers.remove(name);
     }
 }

@@ -20,7 +20,8 @@ pub struct Standing {
     pub(crate) since: Timestamp,
     key: Option<HeaderValue>,
     token: Option<HeaderValue>,
-    pub(crate) remembered: Option<Remembered>,
+    /// Boxed: few requests last long enough.
+    pub(crate) remembered: Option<Box<Remembered>>,
 }
 
 impl Standing {
@@ -65,7 +66,7 @@ impl Standing {
         let token = matches!(bearer(headers), Ok(Some(_)));
         let token = token.then_some(RememberedToken::new(found, at));
         self.request.forget_headers();
-        self.remembered = Some(Remembered { key, token });
+        self.remembered = Some(Box::new(Remembered { key, token }));
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use decision::canonical::{API_KEY, Line, Scheme, strip_named_by_connection};
+use decision::{
+    canonical::{Line, Scheme, strip_named_by_connection},
+    spelling::remove_where,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use http_body::Body;
 
@@ -14,6 +17,8 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// How many names [`of_request`] writes, and [`switch`] or [`frame`] after it.
+const WRITTEN: usize = 10;
 
 /// The other end of a connection, with its address written out once for all requests.
 pub(crate) struct Peer {
@@ -58,11 +63,15 @@ pub(super) fn of_request(
     id: RequestId,
     https_port: Option<u16>,
 ) {
+    headers.reserve(WRITTEN);
     let host = text(line.host.as_str());
     headers.insert(header::HOST, host.clone());
-    headers.remove(header::FORWARDED);
     join_cookies(headers);
-    let addresses = continued(headers, &FORWARDED_FOR, peer);
+    let mut addresses = peer.text.clone();
+    if line.peer_is_trusted {
+        headers.remove(header::FORWARDED);
+        addresses = continued(headers, &FORWARDED_FOR, peer);
+    }
     headers.insert(FORWARDED_FOR, addresses);
     headers.insert(REAL_IP, peer.text_of(line.client.for_logs()));
     let scheme = line.connection.scheme;
@@ -144,46 +153,40 @@ pub(super) fn multiplex(headers: &mut HeaderMap) {
 /// Takes away what no trailer may say (RFC 9110 section 6.5.1): framing, routing, the method, who is
 /// asking, and what only we may say.
 pub(crate) fn of_trailers(trailers: &mut HeaderMap) {
-    const NEVER: [HeaderName; 12] = [
-        header::HOST,
-        header::CONTENT_LENGTH,
-        header::CONTENT_ENCODING,
-        header::CONTENT_TYPE,
-        header::CONTENT_RANGE,
-        header::AUTHORIZATION,
-        header::PROXY_AUTHORIZATION,
-        header::COOKIE,
-        header::SET_COOKIE,
-        header::FORWARDED,
-        header::VIA,
-        API_KEY,
+    const NEVER: [&str; 13] = [
+        "host",
+        "content-length",
+        "content-encoding",
+        "content-type",
+        "content-range",
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "set-cookie",
+        "forwarded",
+        "via",
+        "x-api-key",
+        "x-real-ip",
     ];
-    for name in HOP_BY_HOP.iter().chain(&NEVER) {
-        trailers.remove(name);
-    }
-    let never = |name: &&HeaderName| {
-        let text = name.as_str();
+    let starts = ["x-forwarded-", "x-original-", "x-rewrite-", "x-http-method", "x-method-"];
+    remove_where(trailers, |name| {
         // CGI takes the two spellings for one name.
-        let starts = ["x-forwarded-", "x-original-", "x-rewrite-", "x-http-method", "x-method-"];
-        is_ours(name)
-            || text.contains('_')
-            || *name == REAL_IP
-            || starts.iter().any(|start| text.starts_with(start))
-    };
-    while let Some(name) = trailers.keys().find(never).cloned() {
-        trailers.remove(name);
-    }
+        name.contains('_')
+            || is_ours(name)
+            || HOP_BY_HOP.iter().chain(&NEVER).any(|never| name == *never)
+            || starts.iter().any(|start| name.starts_with(start))
+    });
 }
 
 /// Names that end at each hop (RFC 9110 section 7.6.1).
-const HOP_BY_HOP: [HeaderName; 7] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
+const HOP_BY_HOP: [&str; 7] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
 ];
 
 /// Takes away what concerns only the connection to the upstream, and what only we may say.
@@ -192,15 +195,10 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 /// measure, it is the upstream's word that counts (RFC 9110 section 8.6).
 pub(crate) fn of_response(headers: &mut HeaderMap, is_head: bool, status: StatusCode) {
     strip_named_by_connection(headers);
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
-    if !is_head && status != StatusCode::NOT_MODIFIED || !has_one_length(headers) {
-        headers.remove(header::CONTENT_LENGTH);
-    }
-    while let Some(name) = headers.keys().find(|name| is_ours(name)).cloned() {
-        headers.remove(name);
-    }
+    let told = is_head || status == StatusCode::NOT_MODIFIED;
+    let measured = !(told && has_one_length(headers));
+    let length = |name: &str| measured && name == "content-length";
+    remove_where(headers, |name| HOP_BY_HOP.contains(&name) || is_ours(name) || length(name));
 }
 
 /// Whether the length is told once, as a number: nothing has read it where there is no body.
@@ -212,7 +210,6 @@ fn has_one_length(headers: &HeaderMap) -> bool {
     lengths.next().is_some_and(is_number) && lengths.next().is_none()
 }
 
-fn is_ours(name: &HeaderName) -> bool {
-    let name = name.as_str().as_bytes();
-    name.get(..8).is_some_and(|start| matches!(start, b"whygate-" | b"whygate_"))
+fn is_ours(name: &str) -> bool {
+    name.starts_with("whygate-") || name.starts_with("whygate_")
 }

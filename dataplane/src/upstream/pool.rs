@@ -10,6 +10,7 @@ use std::{
 };
 
 use decision::transport::{HttpVersion, Transport};
+use foldhash::fast::RandomState;
 use hyper::{
     client::conn::{http1, http2},
     rt::Executor,
@@ -59,7 +60,7 @@ pub(crate) struct Upstream {
     one: http1::Builder,
     many: http2::Builder<LocalExecutor>,
     tls: Configurations,
-    pub(super) endpoints: RefCell<HashMap<SocketAddr, Rc<Endpoint>>>,
+    pub(super) endpoints: RefCell<HashMap<SocketAddr, Rc<Endpoint>, RandomState>>,
     /// How many of them were ejected lately.
     pub(super) ejected: Cell<usize>,
     tasks: TaskTracker,

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::spelling::{OURS, is_forwarding, remove_spellings, same_name, starts_as};
+use crate::spelling::{OURS, is_forwarding, remove_where, same_name, starts_as};
 
 /// A header field.
 pub type Field = (HeaderName, HeaderValue);
@@ -57,7 +57,7 @@ impl HeaderEdits {
     pub fn apply(&self, headers: &mut HeaderMap) {
         for name in self.remove.iter().chain(self.set.iter().map(|(name, _)| name)) {
             // A server that speaks CGI takes `x_team` for `x-team`: a client could speak by it.
-            remove_spellings(headers, |spelled| same_name(spelled, name.as_str()));
+            remove_where(headers, |spelled| same_name(spelled, name.as_str()));
         }
         for (name, value) in self.set.iter().chain(&self.add) {
             headers.append(name, value.clone());
@@ -89,7 +89,7 @@ const JUDGED: [&str; 8] = [
 impl Message {
     /// Names that frame a message, end at each hop, or are ours alone (RFC 9110 section 7.6.1).
     pub fn keeps(self, name: &str) -> bool {
-        let framing = OURS.iter().any(|ours| same_name(name, ours.as_str()));
+        let framing = OURS.iter().any(|ours| same_name(name, ours));
         let ours = match self {
             Self::Request => {
                 is_forwarding(name) || ["via", "x-request-id"].iter().any(|it| same_name(name, it))
