@@ -19,12 +19,18 @@ const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 pub struct RequestId(u128);
 
 impl RequestId {
+    /// Marked so that HPACK does not index it (RFC 7541 section 6.2.3): none comes twice, and each
+    /// would push out what does.
     pub(crate) fn header(self) -> HeaderValue {
         // The digits are all visible ASCII, so the fallback is never taken.
-        HeaderValue::from_bytes(&self.digits()).unwrap_or(HeaderValue::from_static("-"))
+        let value = HeaderValue::from_bytes(&self.digits());
+        let mut value = value.unwrap_or(HeaderValue::from_static("-"));
+        value.set_sensitive(true);
+        value
     }
 
-    fn digits(self) -> [u8; 26] {
+    /// As it is printed, in ASCII.
+    pub(crate) fn digits(self) -> [u8; 26] {
         let mut rest = self.0;
         let mut text = [b'0'; 26];
         for place in text.iter_mut().rev() {

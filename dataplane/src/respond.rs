@@ -7,7 +7,6 @@ use decision::{
     canonical::Line, code::Code, disclosure::Disclosure, options::Redirect, route::Route,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use serde::Serialize;
 
 use crate::{
     download::ResponseBody,
@@ -123,44 +122,37 @@ pub(crate) fn preflight(route: &Route) -> Response<ResponseBody> {
 fn with_body(media: &'static str, body: String) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::full(Bytes::from(body)));
     let headers = response.headers_mut();
+    // For those that follow, too.
+    headers.reserve(8);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
     let sniffing = HeaderName::from_static("x-content-type-options");
     headers.insert(sniffing, HeaderValue::from_static("nosniff"));
     response
 }
 
-/// RFC 9457.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Problem<'a> {
-    r#type: String,
-    title: &'a str,
-    status: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<&'a str>,
-    request_id: String,
-}
-
+/// RFC 9457. Written by hand, because it is what clients who are refused over and over cost us; all
+/// but the hint are texts of ours, in which nothing needs escaping.
 fn problem(told: &Told<'_>, id: RequestId) -> String {
-    let code = told.code.map(Code::as_str);
-    let problem = Problem {
-        r#type: code
-            .map_or("about:blank".into(), |code| ["https://whygate.dev/codes/", code].concat()),
-        title: title(told.status),
-        status: told.status.as_u16(),
-        code,
-        detail: told.sentence,
-        hint: told.hint,
-        request_id: id.to_string(),
-    };
-    // Texts and a number: there is nothing that could not be written.
-    let mut text = serde_json::to_string(&problem).unwrap_or_default();
-    text.push('\n');
-    text
+    let mut json = String::with_capacity(256);
+    json.push_str("{\"type\":\"");
+    json.push_str(told.code.map_or("about:blank", |_| "https://whygate.dev/codes/"));
+    json.push_str(told.code.map_or("", Code::as_str));
+    json.push_str("\",\"title\":\"");
+    json.push_str(title(told.status));
+    json.push_str("\",\"status\":");
+    json.push_str(told.status.as_str());
+    for (name, value) in [("code", told.code.map(Code::as_str)), ("detail", told.sentence)] {
+        if let Some(value) = value {
+            json.extend([",\"", name, "\":\"", value, "\""]);
+        }
+    }
+    if let Some(hint) = told.hint.and_then(|hint| serde_json::to_string(hint).ok()) {
+        json.extend([",\"hint\":", &hint]);
+    }
+    json.push_str(",\"requestId\":\"");
+    json.extend(id.digits().map(char::from));
+    json.push_str("\"}\n");
+    json
 }
 
 fn text(told: &Told<'_>, id: RequestId) -> String {
@@ -264,6 +256,20 @@ mod tests {
         assert_eq!(knows("blocked here"), [false, false, true]);
         assert_eq!(knows("203.0.113.9"), [false, false, false]);
         assert_eq!(knows("\"requestId\":\"0000000000"), [true, true, true]);
+    }
+
+    #[test]
+    fn a_problem_document_can_be_read_whatever_its_hint() {
+        let hint = "Ask \"ana\"\n\\ \u{1} 🦀";
+        let document = problem(&told(Disclosure::Reason, hint).told(), id());
+        let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+        assert_eq!((&document["status"], &document["hint"]), (&403.into(), &hint.into()));
+        assert_eq!(document["type"], "https://whygate.dev/codes/RuleMatched");
+        for code in Code::ALL {
+            let texts = [code.as_str(), code.client_sentence(), title(code.status())];
+            let escaped = |text: &str| serde_json::to_string(text).unwrap().len() > text.len() + 2;
+            assert!(!texts.into_iter().any(escaped), "{code}");
+        }
     }
 
     #[test]

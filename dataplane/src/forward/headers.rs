@@ -75,14 +75,15 @@ pub(super) fn of_request(
     headers.insert(FORWARDED_FOR, addresses);
     headers.insert(REAL_IP, peer.text_of(line.client.for_logs()));
     let scheme = line.connection.scheme;
-    let port = match scheme {
-        Scheme::Http => 80,
-        Scheme::Https => https_port.unwrap_or(443),
+    let port = match (scheme, https_port) {
+        (Scheme::Http, _) => HeaderValue::from_static("80"),
+        (Scheme::Https, None | Some(443)) => HeaderValue::from_static("443"),
+        (Scheme::Https, Some(port)) => HeaderValue::from(port),
     };
     let ours = [
         (FORWARDED_PROTO, HeaderValue::from_static(scheme.as_str())),
         (FORWARDED_HOST, host),
-        (FORWARDED_PORT, HeaderValue::from(port)),
+        (FORWARDED_PORT, port),
         (REQUEST_ID, id.header()),
     ];
     for (name, value) in ours {
