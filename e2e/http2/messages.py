@@ -67,6 +67,17 @@ def with_trailers(*of: Field, flags: int = END_HEADERS | END_STREAM, then: bytes
     return act
 
 
+def extended(protocol: str, asked: int = 0):
+    """A wish for a tunnel, and a whole request where its bytes would be."""
+
+    def act(it: Connection) -> None:
+        it.asked += asked
+        it.headers([CONNECT, SCHEME, AUTHORITY, PATH, (":protocol", protocol)], flags=END_HEADERS)
+        it.send(raw(DATA, 0, 1, SMUGGLED.encode()))
+
+    return act
+
+
 def length_without_body(it: Connection) -> None:
     """Says that there is a body, and ends the stream."""
     it.headers(fields(method="POST", more=(("content-length", "5"),)))
@@ -128,6 +139,8 @@ CASES = [
     Case("8.1.1", "a content-length with a space is malformed", MALFORMED, long("5 ", b"12345")),
     Case("8.1.1", "an empty content-length is malformed", MALFORMED, long("", b"12345")),
     Case("8.1.1", "a content-length beyond 64 bits is malformed", MALFORMED, long("18446744073709551621", b"12345")),
+    Case("8.1.1", "the same length twice is none of these", status(200), long("5", b"12345", again="5")),
+    Case("8.1.1", "a length with a leading zero is none of these", status(200), long("05", b"12345")),
     Case("8.1.1", "a list of lengths is malformed", MALFORMED, long("5, 5", b"12345")),
     Case("8.1.1", "two different lengths are malformed", MALFORMED, long("5", b"12345", again="0")),
     Case("8.1.1", "two different lengths in the other order are malformed", MALFORMED, long("0", b"12345", again="5")),
@@ -276,4 +289,16 @@ CASES = [
         MALFORMED,
         only(CONNECT, SCHEME, AUTHORITY, PATH, (":protocol", "websocket"), (":protocol", "h2c")),
     ),
+    Case("4 of RFC 8441", "a protocol other than WebSocket opens no tunnel", BAD, extended("h2c")),
+    Case("4 of RFC 8441", "HTTP/1.1 as a protocol opens no tunnel", BAD, extended("HTTP/1.1")),
+    Case("4 of RFC 8441", "TLS as a protocol opens no tunnel", BAD, extended("TLS/1.0")),
+    Case("4 of RFC 8441", "a protocol with a space opens no tunnel", BAD, extended("web socket")),
+    Case("4 of RFC 8441", "an empty protocol opens no tunnel", BAD, extended("")),
+    Case(
+        "4 of RFC 8441",
+        "what follows an upgrade that the upstream ignores stays here",
+        status(502),
+        extended("websocket", 1),
+    ),
+    Case("4 of RFC 8441", "a protocol with CR LF opens no tunnel", BAD, extended("websocket\r\nx: y")),
 ]
