@@ -69,6 +69,12 @@ pub(crate) async fn forward(
             let switched = switch(worker, answer, asking);
             switched.or_else(|error| failed(&error, None, case))
         }
+        // To the client it would mean that the stream is a WebSocket now (RFC 8441 section 5).
+        Ok(answer) if wish.is_some() && answer.response.status().is_success() => {
+            let (parts, _, lease) = answer.into_parts();
+            let (address, status) = (lease.address, parts.status);
+            failed(&UpstreamError::NotSwitched { address, status }, None, case)
+        }
         Ok(answer) => {
             if let Some(upload) = &upload {
                 upload.response_began();

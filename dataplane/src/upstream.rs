@@ -13,7 +13,7 @@ use decision::{
     code::Code,
     transport::{HttpVersion, Transport},
 };
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::{body::Incoming, client::conn::TrySendError};
 use tokio::time::{Instant, timeout_at};
 
@@ -55,6 +55,9 @@ pub(crate) enum UpstreamError {
     /// It switched to a protocol that nobody asked for.
     #[error("endpoint {address} switched to a protocol that was not asked for")]
     Switched { address: SocketAddr },
+    /// It accepted a request for a WebSocket on a stream of HTTP/2, but without switching to it.
+    #[error("endpoint {address} answered {status} to a WebSocket, without switching to it")]
+    NotSwitched { address: SocketAddr, status: StatusCode },
     /// It said nothing.
     #[error("endpoint {address} sent no answer within {limit:?}")]
     Timeout { address: SocketAddr, limit: Duration },
@@ -68,7 +71,9 @@ impl UpstreamError {
             | Self::Full { .. }
             | Self::Tls { .. } => Code::UpstreamConnectFailed,
             Self::Reset { .. } => Code::UpstreamReset,
-            Self::Malformed { .. } | Self::Switched { .. } => Code::UpstreamMalformed,
+            Self::Malformed { .. } | Self::Switched { .. } | Self::NotSwitched { .. } => {
+                Code::UpstreamMalformed
+            }
             Self::Timeout { .. } => Code::UpstreamTimeout,
         }
     }
@@ -90,6 +95,7 @@ impl UpstreamError {
             | Self::Reset { .. }
             | Self::Malformed { .. }
             | Self::Switched { .. }
+            | Self::NotSwitched { .. }
             | Self::Timeout { .. } => None,
         }
     }
@@ -104,6 +110,7 @@ impl UpstreamError {
             Self::Full { .. }
             | Self::Malformed { .. }
             | Self::Switched { .. }
+            | Self::NotSwitched { .. }
             | Self::Timeout { .. } => false,
         }
     }

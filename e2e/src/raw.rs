@@ -8,6 +8,9 @@ use tokio::time::timeout;
 
 use crate::client::connect;
 
+/// Longest silence before an answer that must come.
+const LONGEST: Duration = Duration::from_secs(10);
+
 /// What came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received {
@@ -44,11 +47,27 @@ pub async fn send(
     bytes: &[u8],
     patience: Duration,
 ) -> anyhow::Result<Received> {
+    send_for(address, bytes, 0, patience).await
+}
+
+/// The same, but silence counts only once there are as many answers; before that it may last 10 s.
+///
+/// # Errors
+/// Nobody listens there.
+pub async fn send_for(
+    address: SocketAddr,
+    bytes: &[u8],
+    answers: usize,
+    patience: Duration,
+) -> anyhow::Result<Received> {
     let mut stream = connect(address, None).await?;
     // The other side may refuse after the first bytes; what it said is then still there to read.
     let written = timeout(patience, stream.write_all(bytes)).await;
     let mut received = Received { bytes: Vec::new(), closed: matches!(written, Ok(Err(_))) };
-    while let Ok(read) = timeout(patience, stream.read_buf(&mut received.bytes)).await {
+    let lasting = |received: &Received| {
+        if received.statuses().len() < answers { LONGEST } else { patience }
+    };
+    while let Ok(read) = timeout(lasting(&received), stream.read_buf(&mut received.bytes)).await {
         if read.unwrap_or(0) == 0 {
             received.closed = true;
             break;

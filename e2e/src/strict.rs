@@ -15,6 +15,13 @@ use tokio::task::{JoinHandle, JoinSet};
 /// Largest head and largest body that are read: 1 MiB.
 const LIMIT: usize = 1024 * 1024;
 
+/// Where a connection may end too early.
+const HEAD: &str = "head";
+const BODY: &str = "body";
+
+/// The header of an answer that repeats the target of its request.
+pub const SEEN: &str = "x-seen";
+
 /// A request, as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StrictRequest {
@@ -43,7 +50,8 @@ pub struct StrictUpstream {
 }
 
 impl StrictUpstream {
-    /// Starts it; every good request is answered with 200 and its number.
+    /// Starts it; every good request is answered with 200 and its number, and with its target under
+    /// [`SEEN`], by which a client knows that the answer is to its own request.
     ///
     /// # Errors
     /// The address can't be bound.
@@ -100,13 +108,16 @@ async fn serve(stream: TcpStream, record: Arc<Mutex<Record>>) {
     loop {
         match reader.request().await {
             Ok(Some(request)) => {
+                let target = request.target.clone();
                 let number = {
                     let mut record = lock(&record);
                     record.requests.push(request);
                     record.requests.len().to_string()
                 };
                 let length = number.len();
-                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{number}");
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\n{SEEN}: {target}\r\ncontent-length: {length}\r\n\r\n{number}"
+                );
                 if reader.stream.write_all(answer.as_bytes()).await.is_err() {
                     return;
                 }
@@ -141,10 +152,10 @@ impl Reader {
         if self.buffer.is_empty() && !self.fill().await? {
             return Ok(None);
         }
-        let (method, target) = read_first_line(&self.line().await?)?;
+        let (method, target) = read_first_line(&self.line(HEAD).await?)?;
         let mut headers = Vec::new();
         loop {
-            let line = self.line().await?;
+            let line = self.line(HEAD).await?;
             if line.is_empty() {
                 break;
             }
@@ -158,29 +169,30 @@ impl Reader {
         Ok(Some(StrictRequest { method, target, headers, body }))
     }
 
-    /// Bytes up to CR LF, without it. A CR or LF by itself is a violation.
-    async fn line(&mut self) -> anyhow::Result<String> {
+    /// Bytes up to CR LF, without it. A CR or LF by itself is a violation. Each byte becomes one
+    /// character, as in Latin-1.
+    async fn line(&mut self, within: &str) -> anyhow::Result<String> {
         let end = loop {
             if let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
                 break end;
             }
             ensure!(self.buffer.len() <= LIMIT, "a line longer than {LIMIT} bytes");
-            ensure!(self.fill().await?, "the connection ended within a head: {:?}", self.seen());
+            ensure!(self.fill().await?, "the connection ended within a {within}");
         };
         let mut line: Vec<u8> = self.buffer.drain(..=end).collect();
         line.pop();
         ensure!(line.pop() == Some(b'\r'), "a line ends with a bare LF: {:?}", shown(&line));
         ensure!(
-            line.iter().all(|&byte| byte == b'\t' || (b' '..=b'~').contains(&byte)),
-            "a line with bytes that aren't printable ASCII: {:?}",
+            line.iter().all(|&byte| byte == b'\t' || byte >= b' ' && byte != 0x7f),
+            "a line with control characters: {:?}",
             shown(&line)
         );
-        Ok(String::from_utf8(line)?)
+        Ok(line.into_iter().map(char::from).collect())
     }
 
     async fn take(&mut self, length: usize) -> anyhow::Result<Vec<u8>> {
-        ensure!(length <= LIMIT, "a body of {length} bytes is longer than {LIMIT}");
         while self.buffer.len() < length {
+            ensure!(self.buffer.len() <= LIMIT, "a body is longer than {LIMIT} bytes");
             ensure!(self.fill().await?, "the connection ended within a body");
         }
         Ok(self.buffer.drain(..length).collect())
@@ -189,7 +201,7 @@ impl Reader {
     async fn chunks(&mut self) -> anyhow::Result<Vec<u8>> {
         let mut body = Vec::new();
         loop {
-            let line = self.line().await?;
+            let line = self.line(BODY).await?;
             let digits = !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_hexdigit());
             ensure!(digits && line.len() <= 8, "`{line}` is not the size of a chunk");
             let size = usize::from_str_radix(&line, 16)?;
@@ -197,14 +209,14 @@ impl Reader {
                 return self.end_of_chunks(body).await;
             }
             body.extend(self.take(size).await?);
-            ensure!(self.line().await?.is_empty(), "a chunk is longer than its size");
+            ensure!(self.line(BODY).await?.is_empty(), "a chunk is longer than its size");
         }
     }
 
     /// Trailers are checked like headers and dropped.
     async fn end_of_chunks(&mut self, body: Vec<u8>) -> anyhow::Result<Vec<u8>> {
         loop {
-            let line = self.line().await?;
+            let line = self.line(BODY).await?;
             if line.is_empty() {
                 return Ok(body);
             }
@@ -219,10 +231,6 @@ impl Reader {
             Err(_) if self.buffer.is_empty() => Ok(false),
             Err(error) => Err(error.into()),
         }
-    }
-
-    fn seen(&self) -> String {
-        shown(&self.buffer)
     }
 }
 
@@ -242,6 +250,7 @@ fn read_first_line(line: &str) -> anyhow::Result<(String, String)> {
     };
     ensure!(*version == "HTTP/1.1", "`{version}` isn't HTTP/1.1");
     ensure!(is_token(method), "`{method}` isn't a method");
+    ensure!(target.is_ascii(), "`{target}` isn't ASCII");
     let origin = target.starts_with('/') || (*target == "*" && *method == "OPTIONS");
     ensure!(origin && !target.contains(['\t', '#', '\\']), "`{target}` isn't a target");
     Ok(((*method).to_owned(), (*target).to_owned()))

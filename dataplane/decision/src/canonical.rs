@@ -206,6 +206,7 @@ fn read_line(
 ) -> Result<Line, DenialReason> {
     check_limits(parts, limits)?;
     check_framing(parts)?;
+    check_values(parts)?;
     let host = read_host(parts)?;
     let target = read_target(parts)?;
     check_single(&parts.headers, &header::AUTHORIZATION, "duplicate-authorization")?;
@@ -281,7 +282,22 @@ fn check_framing(parts: &Parts) -> Result<(), DenialReason> {
     Ok(())
 }
 
+/// A value of HTTP/2 neither begins nor ends with white space (RFC 9113 section 8.2.1). Whoever reads
+/// it behind us as HTTP/1.1 takes it away, and would see another value than was judged.
+fn check_values(parts: &Parts) -> Result<(), DenialReason> {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let mut values = parts.headers.values().map(HeaderValue::as_bytes);
+    let padded = parts.version == Version::HTTP_2
+        && values.any(|value| is_blank(value.first()) || is_blank(value.last()));
+    if padded { Err(malformed("padded-value")) } else { Ok(()) }
+}
+
 fn read_host(parts: &Parts) -> Result<Host, DenialReason> {
+    // We speak for no other scheme (RFC 9110 section 7.4). Which of the two it is, the connection says.
+    let scheme = parts.uri.scheme_str();
+    if scheme.is_some_and(|scheme| !["http", "https"].contains(&scheme)) {
+        return Err(malformed("target-scheme"));
+    }
     check_single(&parts.headers, &header::HOST, "duplicate-host")?;
     let header = parts.headers.get(header::HOST).map(|value| {
         let text = value.to_str().map_err(|_| malformed("host"))?;

@@ -293,7 +293,7 @@ codes! {
     }
     UpstreamMalformed BAD_GATEWAY Upstream {
         client: "The service behind this route gave an unreadable answer.",
-        meaning: "What the endpoint sent is no response of the HTTP that it is spoken to in, or it switched to a protocol that was not asked for.",
+        meaning: "What the endpoint sent is no response of the HTTP that it is spoken to in, or it switched to a protocol that was not asked for, or did not switch and answered a WebSocket of HTTP/2 with success.",
         remedy: "Check that the Service's port speaks plain HTTP/1.1, or say what it speaks by `appProtocol` or `whygate.dev/upstream-protocol`.",
     }
 }

@@ -357,6 +357,39 @@ async fn a_stop_tells_websockets_and_gives_them_the_grace() {
     read_bytes(&mut rude.client).await;
 }
 
+/// A request for a tunnel on a stream of HTTP/2.
+fn connect(host: &str, protocol: &'static str) -> Request<Empty<Bytes>> {
+    let request = Request::builder().method(Method::CONNECT).uri(format!("http://{host}/chat"));
+    let request = request.header("sec-websocket-version", "13");
+    request.extension(Protocol::from_static(protocol)).body(Empty::new()).unwrap()
+}
+
+#[tokio::test]
+async fn a_stream_of_http2_becomes_no_websocket_unless_the_upstream_switches() {
+    for (answered, told) in [("204 No Content", 502), ("200 OK", 502), ("403 Forbidden", 403)] {
+        let upstream =
+            Upstream::start(move |_| format!("HTTP/1.1 {answered}\r\nx-from: upstream\r\n\r\n"))
+                .await;
+        let mut proxy = Plan::new(&[upstream.address]).start();
+        let stream = TcpStream::connect(proxy.http()).await.unwrap();
+        let (mut sender, connection) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(async move { drop(connection.await) });
+        // Whether it is offered is known once the settings have come.
+        let plain = Request::get("http://shop.test/").body(Empty::new()).unwrap();
+        timeout(HANGS, sender.send_request(plain)).await.unwrap().unwrap();
+        let asked = timeout(HANGS, sender.send_request(connect("shop.test", "websocket"))).await;
+        let response = asked.unwrap().unwrap();
+        assert_eq!(response.status().as_u16(), told, "{answered}");
+        assert_eq!(response.headers().contains_key("x-from"), told != 502, "{answered}");
+        if told == 502 {
+            let sample = proxy.samples.recv().await.unwrap();
+            assert!(sample.observed.contains("without switching"), "{}", sample.observed);
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_stream_of_http2_becomes_a_websocket() {
     let (plan, listener) = plan().await;
@@ -366,11 +399,6 @@ async fn a_stream_of_http2_becomes_a_websocket() {
         http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(async move { drop(connection.await) });
-    let connect = |host: &str, protocol: &'static str| {
-        let request = Request::builder().method(Method::CONNECT).uri(format!("http://{host}/chat"));
-        let request = request.header("sec-websocket-version", "13");
-        request.extension(Protocol::from_static(protocol)).body(Empty::<Bytes>::new()).unwrap()
-    };
     // Whether it is offered is known once the settings have come.
     let refused = timeout(HANGS, sender.send_request(connect("office.test", "websocket"))).await;
     assert_eq!(refused.unwrap().unwrap().status(), StatusCode::FORBIDDEN);

@@ -19,7 +19,7 @@ use decision::{
     token::NoTokens,
     uncovered::{OpenBy, Uncovered},
 };
-use http::{HeaderValue, Request, request::Builder};
+use http::{HeaderValue, Request, Version, request::Builder};
 
 use crate::world::{
     Asked, NOW, PolicyText, RuleText, attachment, denial, open_route, resource, told,
@@ -81,6 +81,8 @@ fn a_request_that_can_be_read_in_two_ways_is_refused_by_the_name_of_the_rule() {
     assert_eq!(broken(get("/").header("host", "example.com")), "duplicate-host");
     assert_eq!(broken(get("http://other.com/")), "host-disagrees-with-target");
     assert_eq!(broken(get("http://EXAMPLE.com:80/")), "none");
+    assert_eq!(broken(get("HTTPS://example.com/")), "none");
+    assert_eq!(broken(get("ftp://example.com/")), "target-scheme");
     assert_eq!(broken(Request::builder().uri("/").header("host", "user@example.com")), "host");
     assert_eq!(broken(get("/a%2fb")), "encoded-slash");
     assert_eq!(broken(get("/a/../../b")), "dot-segment");
@@ -90,6 +92,19 @@ fn a_request_that_can_be_read_in_two_ways_is_refused_by_the_name_of_the_rule() {
     let twice = |name: &'static str| get("/").header(name, "a").header(name, "a");
     assert_eq!(broken(twice("authorization")), "duplicate-authorization");
     assert_eq!(broken(twice("x-api-key")), "duplicate-x-api-key");
+}
+
+#[test]
+fn a_value_of_http_2_neither_begins_nor_ends_with_white_space() {
+    let with = |version, value: &str| get("/").version(version).header("x-team", value);
+    for padded in [" a", "\ta", "a ", "a\t", " "] {
+        assert_eq!(broken(with(Version::HTTP_2, padded)), "padded-value", "{padded:?}");
+    }
+    for value in ["", "a", "a b"] {
+        assert_eq!(broken(with(Version::HTTP_2, value)), "none", "{value:?}");
+    }
+    // There it is no part of the value, and is gone before.
+    assert_eq!(broken(with(Version::HTTP_11, " a ")), "none");
 }
 
 #[test]
