@@ -108,11 +108,12 @@ impl Gateway {
             supervisor
                 .keep("admin", move || crate::port::serve(Arc::clone(&listener), router.clone()));
         }
-        let pipeline = Pipeline::new(
-            flags.compile(place),
-            HoldOff::CONFIGURATION,
-            admin.compiles_hurried.clone(),
-        );
+        let hold_off = match place {
+            Surroundings::Cluster => HoldOff::CONFIGURATION,
+            Surroundings::Directory | Surroundings::Demo => HoldOff::DIRECTORY,
+        };
+        let pipeline =
+            Pipeline::new(flags.compile(place), hold_off, admin.compiles_hurried.clone());
         Ok(Self { flags, place, settings, supervisor, admin, pipeline, admin_address, signals })
     }
 

@@ -113,6 +113,9 @@ impl HoldOff {
     /// 100 ms, at most 500 ms.
     pub const CONFIGURATION: Self =
         Self { quiet: Duration::from_millis(100), longest: Duration::from_millis(500) };
+    /// A directory has waited for calm already: each reading at once, or 500 ms later if the one
+    /// before has to rest from.
+    pub const DIRECTORY: Self = Self { quiet: Duration::ZERO, longest: Duration::from_millis(500) };
     /// 10 ms, at most 100 ms.
     pub const ENDPOINTS: Self =
         Self { quiet: Duration::from_millis(10), longest: Duration::from_millis(100) };

@@ -1,8 +1,10 @@
 //! YAML files into resources, with the file, line and column of every field.
 
 mod document;
+mod file;
+mod item;
+mod kinds;
 mod node;
-mod object;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -19,7 +21,10 @@ use crate::{
     finding::sentence,
     resources::{Lost, Resources},
 };
-use node::{At, Node};
+use document::Broken;
+use file::{File, Standing};
+use item::{Decoded, Fault, Item, Named};
+use node::At;
 
 /// The namespace of objects that name none, as with `kubectl apply`.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -35,6 +40,7 @@ pub struct Manifests {
     /// the namespace that it names are closed; those of all namespaces, if that is not certain.
     pub problems: Vec<Problem>,
     places: HashMap<ResourceRef, Place>,
+    files: HashMap<Arc<str>, Arc<File>>,
     /// The files that hold an object, of use here or not.
     with_objects: HashSet<Arc<str>>,
     /// The files with a document that cannot be read.
@@ -82,10 +88,11 @@ pub struct Position {
 /// An object in a file.
 #[derive(Debug)]
 struct Place {
-    path: Arc<str>,
-    /// How many lines stand before its document.
-    before: usize,
-    node: Node,
+    file: Arc<File>,
+    /// Which of the documents of the file.
+    document: usize,
+    /// Which of the objects of the document.
+    item: usize,
 }
 
 /// Reads files, each with a name and its text, in the order of their names.
@@ -93,21 +100,26 @@ struct Place {
 /// A file may hold many documents, and lists of objects (`kind: List`). Kinds that are not used
 /// here are passed over. Total: what cannot be read becomes a problem, and the rest goes on.
 pub fn read(files: impl IntoIterator<Item = (String, String)>) -> Manifests {
+    let files = files.into_iter().map(|(path, text)| (path, text.into()));
+    read_again(files, &Manifests::default())
+}
+
+/// What [`read`] gives, faster: a document whose text stood in the same file of `before` is not
+/// parsed again.
+pub fn read_again(
+    files: impl IntoIterator<Item = (String, Arc<str>)>,
+    before: &Manifests,
+) -> Manifests {
     let mut files: Vec<_> = files.into_iter().collect();
     files.sort();
     let mut manifests = Manifests::default();
     for (path, text) in files {
         let path: Arc<str> = path.into();
-        for document in document::documents(&text) {
-            match document.read() {
-                Ok(nodes) => {
-                    for node in nodes {
-                        manifests.add(&path, document.before, node);
-                    }
-                }
-                Err(broken) => manifests.lose(&path, &document, &broken),
-            }
-        }
+        let file = match before.files.get(&path) {
+            Some(file) if file.text == text => Arc::clone(file),
+            before => Arc::new(File::read(path, text, before.map(|file| &**file))),
+        };
+        manifests.add(file);
     }
     manifests.close_everywhere();
     manifests
@@ -121,7 +133,7 @@ impl Manifests {
             whole.map(|path| (Arc::clone(path), BTreeSet::new())).collect();
         for (resource, place) in &self.places {
             if resource.kind == Kind::AccessPolicy
-                && let Some(policies) = policies.get_mut(&place.path)
+                && let Some(policies) = policies.get_mut(&place.file.path)
             {
                 policies.insert(resource.clone());
             }
@@ -171,24 +183,94 @@ impl Manifests {
     /// Where a field stands, or the nearest part around it that exists; the name of a field, or an
     /// entry of a list. `None` if the object is in none of the files.
     pub fn locate(&self, field: &FieldRef) -> Option<Position> {
-        let place = self.places.get(&field.resource)?;
-        let At { line, column } = place.node.locate(&field.path);
-        let line = line.saturating_add(place.before);
-        Some(Position { path: Arc::clone(&place.path), line, column })
+        let Place { file, document, item } = self.places.get(&field.resource)?;
+        let document = file.documents.get(*document)?;
+        let At { line, column } = document.node(*item, &file.text)?.locate(&field.path);
+        Some(Position { path: Arc::clone(&file.path), line: document.line(line), column })
+    }
+
+    /// Adds what a file holds.
+    fn add(&mut self, file: Arc<File>) {
+        for (number, document) in file.documents.iter().enumerate() {
+            match document.items() {
+                Ok(items) => {
+                    for (index, item) in items.iter().enumerate() {
+                        let place =
+                            Place { file: Arc::clone(&file), document: number, item: index };
+                        self.add_item(place, document.line(item.at.line), item);
+                    }
+                }
+                Err(broken) => self.lose(&file, document, broken),
+            }
+        }
+        self.files.insert(Arc::clone(&file.path), file);
+    }
+
+    fn add_item(&mut self, place: Place, line: usize, item: &Item) {
+        let path = Arc::clone(&place.file.path);
+        if item.is_object {
+            self.with_objects.insert(Arc::clone(&path));
+        }
+        if item.is_cut_off {
+            self.lost_anywhere.get_or_insert_with(|| format!("{path}:{line}"));
+        }
+        let problem = |message, remedy| {
+            let (path, column) = (Arc::clone(&path), item.at.column);
+            Problem { path, line, column, message, remedy }
+        };
+        for Fault { message, remedy, lost } in &item.faults {
+            let place = format!("{path}:{line}");
+            let lost = lost.iter().cloned();
+            let lost = lost.map(|namespace| Lost { namespace, place: place.clone() });
+            self.resources.lost.extend(lost);
+            self.problems.push(problem(message.clone(), remedy.clone()));
+        }
+        let Some(Named { resource, decoded, fault }) = &item.object else { return };
+        if let Some(first) = self.places.get(resource) {
+            let message =
+                format!("{resource} stands in {}:{} already", first.file.path, first.line());
+            self.problems.push(problem(message, "Remove one of the two.".to_owned()));
+            // Policies only add, so both of them are enforced; of the others the first one counts.
+            if resource.kind != Kind::AccessPolicy {
+                return;
+            }
+        }
+        if let Some(decoded) = decoded {
+            self.store(decoded.clone());
+        }
+        if let Some(message) = fault {
+            let message = format!("{resource} cannot be decoded: {message}");
+            let remedy = "Correct the field; what cannot be read of the object counts as missing until then.";
+            self.problems.push(problem(message, remedy.to_owned()));
+        }
+        self.places.entry(resource.clone()).or_insert(place);
+    }
+
+    /// Puts an object among its like.
+    fn store(&mut self, object: Decoded) {
+        let resources = &mut self.resources;
+        match object {
+            Decoded::Policy(policy) => resources.access_policies.push(policy),
+            Decoded::Plan(plan) => resources.access_plans.push(plan),
+            Decoded::Subscription(one) => resources.access_subscriptions.push(one),
+            Decoded::Ingress(ingress) => resources.ingresses.push(ingress),
+            Decoded::UndecodableIngress(raw) => resources.undecodable_ingresses.push(raw),
+            Decoded::Class(class) => resources.ingress_classes.push(class),
+            Decoded::Namespace(namespace) => resources.namespaces.push(namespace),
+            Decoded::Service(service) => resources.services.push(service),
+            Decoded::Secret(secret) => resources.secrets.push(secret),
+            Decoded::Slice(slice) => self.endpoint_slices.push(slice),
+        }
     }
 
     /// Keeps what a broken document may have protected closed.
-    fn lose(
-        &mut self,
-        path: &Arc<str>,
-        document: &document::Document<'_>,
-        broken: &document::Broken,
-    ) {
-        let At { line, column } = broken.at;
+    fn lose(&mut self, file: &File, document: &Standing, broken: &Broken) {
+        let path = &file.path;
+        let (line, column) = (document.line(broken.at.line), broken.at.column);
         let place = format!("{path}:{line}");
         let mut remedy =
             "Correct the text; the objects of this document count as missing until then.";
-        if let Some(namespaces) = document.protected_namespaces() {
+        if let Some(namespaces) = document.protected_namespaces(&file.text) {
             let lost = |namespace| Lost { namespace, place: place.clone() };
             self.resources.lost.extend(namespaces.into_iter().map(lost));
         } else {
@@ -203,5 +285,14 @@ impl Manifests {
             message: format!("not readable as YAML: {}", broken.message),
             remedy: remedy.to_owned(),
         });
+    }
+}
+
+impl Place {
+    /// The line of the object in its file, from 1.
+    fn line(&self) -> usize {
+        let document = self.file.documents.get(self.document);
+        let item = document.and_then(|it| Some((it, it.items().as_ref().ok()?.get(self.item)?)));
+        item.map_or(1, |(document, item)| document.line(item.at.line))
     }
 }

@@ -57,9 +57,8 @@ impl Demo {
         let backend = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let backend = Arc::new(backend.context("the demo's backend cannot listen")?);
         let port = backend.local_addr().context("the backend has no address")?.port();
-        let files = manifests(&issuer, &key, port);
-        let directory = Directory::fixed(files.clone());
-        let Some(mut serving) = serve(self.flags, place, directory, files).await? else {
+        let directory = Directory::fixed(manifests(&issuer, &key, port));
+        let Some(mut serving) = serve(self.flags, place, directory).await? else {
             return Ok(());
         };
         let answer = move || backend::serve(Arc::clone(&backend));

@@ -13,7 +13,7 @@ use crate::{
     inspect::Access,
     log, output,
     settings::{ServeFlags, Surroundings, say_default},
-    source::directory::{Directory, Files},
+    source::directory::Directory,
 };
 
 const EXAMPLES: &str = "\
@@ -45,8 +45,8 @@ impl Serve {
     pub(super) async fn execute(self) -> Result<()> {
         let place = Surroundings::Directory;
         let _log = log::start(self.flags.log_format, self.flags.log_filter(place));
-        let (directory, files) = Directory::open(&self.manifests)?;
-        let Some(serving) = serve(self.flags, place, directory, files).await? else {
+        let directory = Directory::open(&self.manifests)?;
+        let Some(serving) = serve(self.flags, place, directory).await? else {
             return Ok(());
         };
         if let Some(outcome) = serving.gateway.pipeline.outcome().borrow().as_deref() {
@@ -71,12 +71,11 @@ pub(super) async fn serve(
     flags: ServeFlags,
     place: Surroundings,
     directory: Directory,
-    files: Files,
 ) -> Result<Option<Serving>> {
     let mut gateway = Gateway::open(flags, place).await?;
     gateway.connect(&directory.feed());
     let followed = directory.clone();
-    gateway.supervisor.keep("directory", move || followed.clone().follow(files.clone()));
+    gateway.supervisor.keep("directory", move || followed.clone().follow());
     let (outcome, places) = (gateway.pipeline.outcome(), directory.places());
     let shown = Arc::new(Mutex::default());
     gateway.supervisor.keep("findings", move || {

@@ -1,109 +1,43 @@
 //! A directory of manifests as a source: read again whenever a file changes.
 
+mod bell;
 pub(crate) mod endpoints;
+mod files;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use compile::{Finding, Resources, manifest::Manifests};
+use compile::{
+    Finding, Resources,
+    manifest::{self, Manifests},
+};
 use decision::refs::ResourceRef;
 use tokio::{
     sync::watch,
     task::{JoinError, spawn_blocking},
-    time::sleep,
+    time::{Instant, sleep, timeout},
 };
 
+pub use self::files::{Files, ReadError, read};
+use self::{
+    bell::Bell,
+    files::{Listing, Texts},
+};
 use crate::pipeline::{Feed, Slices};
 
-/// How often the directory is looked at.
+/// How often the directory is looked at if nobody tells of changes.
 const INTERVAL: Duration = Duration::from_millis(250);
+/// Of looking at a very large directory: one part of the time in so many.
+const SHARE: u32 = 50;
 /// How long files must stay the same before they count: an editor empties a file before it writes
 /// it, and a policy that seems to be gone would open its routes.
-const CALM: Duration = Duration::from_millis(50);
+const CALM: Duration = Duration::from_millis(100);
 /// So often calm is waited for; somebody may write without a pause.
-const PATIENCE: usize = 8;
-/// Directories within directories, at most; a link that points upwards ends here. What lies deeper
-/// is an error: a policy that is left out in silence would open its routes.
-const DEPTH: usize = 16;
-
-/// Why a directory cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The system refuses.
-    #[error("cannot read `{path}`: {source}; name a directory of YAML files that may be read")]
-    Unreadable {
-        /// What cannot be read.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Somebody's policy may lie there.
-    #[error(
-        "`{0}` is more than {DEPTH} directories deep and cannot be read; move it up, or remove the link that leads back upwards"
-    )]
-    TooDeep(PathBuf),
-}
-
-/// A name and a text for each file, in the order of the names.
-pub type Files = Vec<(String, String)>;
-
-/// Reads every `*.yaml` and `*.yml` below a directory, or one file.
-///
-/// # Errors
-/// If a file or directory cannot be read, or lies too deep. Text that is not UTF-8 is read with replacement
-/// characters and becomes a finding of the manifest.
-pub fn read(root: &Path) -> Result<Files, ReadError> {
-    let mut files = Vec::new();
-    let unreadable = |source| ReadError::Unreadable { path: root.to_owned(), source };
-    if fs::metadata(root).map_err(unreadable)?.is_dir() {
-        walk(root, 0, &mut files)?;
-    } else {
-        files.push(read_file(root)?);
-    }
-    files.sort();
-    Ok(files)
-}
-
-fn walk(directory: &Path, depth: usize, files: &mut Files) -> Result<(), ReadError> {
-    let unreadable = |source| ReadError::Unreadable { path: directory.to_owned(), source };
-    for entry in fs::read_dir(directory).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if hidden {
-            continue;
-        }
-        if is_directory(&path)? {
-            if depth >= DEPTH {
-                return Err(ReadError::TooDeep(path));
-            }
-            walk(&path, depth + 1, files)?;
-        } else if path.extension().is_some_and(|it| it == "yaml" || it == "yml") {
-            files.push(read_file(&path)?);
-        }
-    }
-    Ok(())
-}
-
-/// What cannot be looked at may be a directory of policies. Only what is gone, or a link to
-/// nothing, is none.
-fn is_directory(path: &Path) -> Result<bool, ReadError> {
-    match fs::metadata(path) {
-        Ok(metadata) => Ok(metadata.is_dir()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(ReadError::Unreadable { path: path.to_owned(), source }),
-    }
-}
-
-fn read_file(path: &Path) -> Result<(String, String), ReadError> {
-    let unreadable = |source| ReadError::Unreadable { path: path.to_owned(), source };
-    let bytes = fs::read(path).map_err(unreadable)?;
-    Ok((path.display().to_string(), String::from_utf8_lossy(&bytes).into_owned()))
-}
+const PATIENCE: usize = 4;
 
 /// A directory that is followed.
 #[derive(Clone, Debug)]
@@ -114,6 +48,8 @@ pub struct Directory {
     manifests: watch::Sender<Option<Arc<Places>>>,
     /// The policies of each file when it was last read whole.
     held: Arc<Mutex<BTreeMap<Arc<str>, BTreeSet<ResourceRef>>>>,
+    /// The files as they were read last.
+    texts: Arc<Mutex<Arc<Texts>>>,
 }
 
 /// Where the objects of the newest resources stand in files, and what in the files is no object.
@@ -144,26 +80,33 @@ impl Directory {
     ///
     /// # Errors
     /// If it cannot be read.
-    pub fn open(root: &Path) -> Result<(Self, Files), ReadError> {
-        let files = read(root)?;
-        Ok((Self::new(Some(root.to_owned()), files.clone()), files))
+    pub fn open(root: &Path) -> Result<Self, ReadError> {
+        let new = Self::new(Some(root.to_owned()));
+        let texts = Texts::read(&Listing::of(root)?, &Texts::default())?;
+        new.take(texts);
+        Ok(new)
     }
 
     /// Built-in manifests, which do not change.
     pub fn fixed(files: Files) -> Self {
-        Self::new(None, files)
+        let new = Self::new(None);
+        new.publish(files.into_iter().map(|(path, text)| (path, text.into())));
+        new
     }
 
-    fn new(root: Option<PathBuf>, files: Files) -> Self {
-        let new = Self {
+    fn new(root: Option<PathBuf>) -> Self {
+        Self {
             root,
             resources: watch::Sender::new(None),
             slices: watch::Sender::new(None),
             manifests: watch::Sender::new(None),
             held: Arc::default(),
-        };
-        new.publish(files);
-        new
+            texts: Arc::default(),
+        }
+    }
+
+    fn texts(&self) -> MutexGuard<'_, Arc<Texts>> {
+        self.texts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the pipeline reads.
@@ -180,27 +123,83 @@ impl Directory {
     ///
     /// # Errors
     /// If reading panicked.
-    pub async fn follow(self, mut last: Files) -> Result<(), JoinError> {
+    pub async fn follow(self) -> Result<(), JoinError> {
         let Some(root) = self.root.clone() else { return std::future::pending().await };
+        let bell = Bell::new();
         let mut unreadable = false;
+        let mut rang = false;
         loop {
-            sleep(INTERVAL).await;
-            match changed(&root, &last).await? {
-                Ok(Some(files)) => {
-                    unreadable = false;
-                    last.clone_from(&files);
-                    let this = self.clone();
-                    spawn_blocking(move || this.publish(files)).await?;
-                }
-                Ok(None) => unreadable = false,
-                Err(error) => {
-                    if !unreadable {
-                        tracing::warn!(%error, "Manifests cannot be read; the last ones stay in force");
+            let begun = Instant::now();
+            let looked = look(&root, &bell).await?;
+            let interval = INTERVAL.max(begun.elapsed() * SHARE);
+            let changed = match looked {
+                Ok(listing) => self.changed(&root, &bell, listing).await?,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = &changed
+                && !unreadable
+            {
+                tracing::warn!(%error, "Manifests cannot be read; the last ones stay in force");
+            }
+            unreadable = changed.is_err();
+            if let Ok(Some(texts)) = changed {
+                let this = self.clone();
+                spawn_blocking(move || this.take(texts)).await?;
+            } else if rang {
+                // For nothing: a log in the same directory must not keep us looking.
+                sleep(interval).await;
+            }
+            rang = timeout(interval, bell.rung()).await.is_ok();
+        }
+    }
+
+    /// The files, if they are others than before and nobody is writing them just now.
+    async fn changed(
+        &self,
+        root: &Path,
+        bell: &Bell,
+        mut listing: Listing,
+    ) -> Result<Result<Option<Texts>, ReadError>, JoinError> {
+        let before = Arc::clone(&self.texts());
+        if before.are_certainly(&listing) {
+            return Ok(Ok(None));
+        }
+        // Files that were written lately are read again, but nobody has to wait for calm.
+        let mut calm = before.are_of(&listing);
+        for _ in 0..PATIENCE {
+            if !calm {
+                sleep(CALM).await;
+                match look(root, bell).await? {
+                    Ok(again) if again == listing => {}
+                    Ok(again) => {
+                        listing = again;
+                        continue;
                     }
-                    unreadable = true;
+                    Err(error) => return Ok(Err(error)),
                 }
             }
+            let texts = match texts(&listing, &before).await? {
+                Ok(texts) => texts,
+                Err(error) => return Ok(Err(error)),
+            };
+            let differ = !texts.equal(&before);
+            if !differ && texts.are_of(&listing) {
+                *self.texts() = Arc::new(texts);
+                return Ok(Ok(None));
+            }
+            if !calm && texts.are_of(&listing) {
+                return Ok(Ok(Some(texts)));
+            }
+            calm = false;
         }
+        // Somebody writes without a pause.
+        let texts = texts(&listing, &before).await?;
+        Ok(texts.map(|texts| Some(texts).filter(|texts| !texts.equal(&before))))
+    }
+
+    fn take(&self, texts: Texts) {
+        self.publish(texts.iter());
+        *self.texts() = Arc::new(texts);
     }
 
     /// A file that held a policy and holds nothing now closes what the policy protected. One that is
@@ -214,9 +213,14 @@ impl Directory {
         held.extend(manifests.policies());
     }
 
-    fn publish(&self, files: Files) {
+    fn publish(&self, files: impl Iterator<Item = (String, Arc<str>)>) {
+        let files: Vec<_> = files.collect();
         let present: BTreeSet<String> = files.iter().map(|(path, _)| path.clone()).collect();
-        let mut manifests = compile::manifest::read(files);
+        let before = self.manifests.borrow().clone();
+        let mut manifests = match &before {
+            Some(before) => manifest::read_again(files, &before.manifests),
+            None => manifest::read_again(files, &Manifests::default()),
+        };
         self.remember(&present, &mut manifests);
         let resources = Arc::new(std::mem::take(&mut manifests.resources));
         let slices = Arc::new(std::mem::take(&mut manifests.endpoint_slices));
@@ -229,33 +233,30 @@ impl Directory {
     }
 }
 
-/// The files, if they are others than before and nobody is writing them just now.
-async fn changed(root: &Path, last: &Files) -> Result<Result<Option<Files>, ReadError>, JoinError> {
-    let read_once = || {
-        let root = root.to_owned();
-        spawn_blocking(move || read(&root))
-    };
-    let mut files = match read_once().await? {
-        Ok(files) if files == *last => return Ok(Ok(None)),
-        Ok(files) => files,
-        Err(error) => return Ok(Err(error)),
-    };
-    for _ in 0..PATIENCE {
-        sleep(CALM).await;
-        match read_once().await? {
-            Ok(again) if again == files => break,
-            Ok(again) => files = again,
-            Err(error) => return Ok(Err(error)),
-        }
+/// The files that there are, and what was told of changes before that is forgotten.
+async fn look(root: &Path, bell: &Bell) -> Result<Result<Listing, ReadError>, JoinError> {
+    bell.hush();
+    let root = root.to_owned();
+    let listing = spawn_blocking(move || Listing::of(&root)).await?;
+    if let Ok(listing) = &listing {
+        bell.watch(&listing.directories);
     }
-    Ok(Ok(Some(files).filter(|files| files != last)))
+    Ok(listing)
+}
+
+async fn texts(
+    listing: &Listing,
+    before: &Arc<Texts>,
+) -> Result<Result<Texts, ReadError>, JoinError> {
+    let (listing, before) = (listing.clone(), Arc::clone(before));
+    spawn_blocking(move || Texts::read(&listing, &before)).await
 }
 
 #[cfg(test)]
 mod tests {
-    use std::env;
+    use std::{env, fs};
 
-    use super::*;
+    use super::{files::DEPTH, *};
 
     const POLICY: &str = "apiVersion: whygate.dev/v1alpha1\nkind: AccessPolicy\n\
                           metadata: { name: one, namespace: shop }\n";
@@ -299,7 +300,7 @@ mod tests {
         fs::create_dir_all(&path).unwrap();
         fs::write(path.join("a.yaml"), POLICY).unwrap();
         assert_eq!(read(&folder.0).unwrap().len(), 1);
-        let (directory, _) = Directory::open(&folder.0).unwrap();
+        let directory = Directory::open(&folder.0).unwrap();
         fs::create_dir(path.join("e")).unwrap();
         let error = Directory::open(&folder.0).unwrap_err().to_string();
         assert!(error.contains("16 directories deep") && error.contains("d/e`"), "{error}");
@@ -311,14 +312,14 @@ mod tests {
     async fn a_changed_file_is_read_again_and_a_lost_directory_changes_nothing() {
         let folder = Folder::new("follow");
         fs::write(folder.0.join("a.yaml"), POLICY).unwrap();
-        let (directory, files) = Directory::open(&folder.0).unwrap();
+        let directory = Directory::open(&folder.0).unwrap();
         let mut resources = directory.feed().resources;
         let count = |resources: &mut watch::Receiver<Option<Arc<Resources>>>| {
             resources.borrow_and_update().as_ref().unwrap().access_policies.len()
         };
         assert_eq!(count(&mut resources), 1);
         let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(directory.follow(files));
+        tasks.spawn(directory.follow());
         fs::write(folder.0.join("b.yaml"), POLICY.replace("one", "two")).unwrap();
         resources.changed().await.unwrap();
         assert_eq!(count(&mut resources), 2);
@@ -329,13 +330,17 @@ mod tests {
         assert!(!resources.has_changed().unwrap());
     }
 
+    fn texts_of(text: &str) -> impl Iterator<Item = (String, Arc<str>)> {
+        [("a.yaml".to_owned(), text.into())].into_iter()
+    }
+
     /// What is lost, and what is told, when a file that held a policy has another text.
     fn after(text: &str) -> (usize, Vec<String>) {
-        let file = |text: &str| vec![("a.yaml".to_owned(), text.to_owned())];
-        let directory = Directory::fixed(file(POLICY));
-        directory.publish(file(text));
-        // The next reading knows as much.
-        directory.publish(file(text));
+        let directory = Directory::fixed(Vec::new());
+        // The last reading knows as much as the one before.
+        for text in [POLICY, text, text] {
+            directory.publish(texts_of(text));
+        }
         let places = directory.places().borrow().clone().unwrap();
         let lost = places.resources.lost.iter().filter(|lost| lost.namespace == "shop");
         (lost.count(), places.problems().collect())
@@ -359,8 +364,8 @@ mod tests {
     #[test]
     fn a_file_that_is_deleted_is_forgotten() {
         let directory = Directory::fixed(vec![("a.yaml".to_owned(), POLICY.to_owned())]);
-        for files in [Vec::new(), vec![("a.yaml".to_owned(), String::new())]] {
-            directory.publish(files);
+        for count in [0, 1] {
+            directory.publish(texts_of("").take(count));
             let places = directory.places().borrow().clone().unwrap();
             assert_eq!((places.resources.lost.len(), places.problems().count()), (0, 0));
         }

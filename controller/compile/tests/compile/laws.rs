@@ -200,6 +200,33 @@ proptest! {
     }
 
     #[test]
+    fn what_was_read_before_changes_nothing(
+        documents in Just(documents()).prop_shuffle(),
+        kept in any::<prop::sample::Index>(),
+        at in any::<prop::sample::Index>(),
+        junk in "[ -~\n]{0,8}",
+    ) {
+        let text = |documents: &[String]| documents.concat();
+        let first = text(&documents);
+        let (before, after) = documents.split_at(kept.index(documents.len()));
+        // Others come first, so that lines move; one is damaged; and a file is new.
+        let mut second = text(after) + &text(before);
+        second.insert_str(at.index(second.len()), &junk);
+        let files = |text: &str| [("a.yaml".to_owned(), text.to_owned()), ("b.yaml".to_owned(), first.clone())];
+        let known = manifest::read([("a.yaml".to_owned(), first.clone())]);
+        let texts = files(&second).map(|(path, text)| (path, text.into()));
+        let again = manifest::read_again(texts, &known);
+        let fresh = manifest::read(files(&second));
+        prop_assert_eq!(&again.problems, &fresh.problems);
+        prop_assert_eq!(format!("{:?}", again.resources), format!("{:?}", fresh.resources));
+        prop_assert_eq!(&again.endpoint_slices, &fresh.endpoint_slices);
+        let compiled = compile::compile(&fresh.resources, &settings(), &compile::Before::default());
+        for finding in &compiled.findings {
+            prop_assert_eq!(again.locate(&finding.field), fresh.locate(&finding.field));
+        }
+    }
+
+    #[test]
     fn any_text_compiles(
         documents in Just(documents()).prop_shuffle(),
         cuts in prop::collection::vec((any::<prop::sample::Index>(), 0..40_usize, "[ -~\n]{0,8}"), 1..12),
