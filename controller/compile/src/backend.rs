@@ -1,5 +1,7 @@
 //! Where allowed requests go: Services and their ports.
 
+use std::sync::Arc;
+
 use decision::{
     refs::{FieldRef, Kind, ResourceRef},
     route::{Backend, ServicePort},
@@ -15,7 +17,7 @@ use crate::{
     transport::{Protocol, Wish},
 };
 
-/// The backend that a field of an Ingress names.
+/// The backend that a field of an Ingress names; `field` spells it for those who have to be told.
 ///
 /// A Service or port that does not exist is a backend that is missing, which may heal.
 ///
@@ -23,7 +25,7 @@ use crate::{
 /// A backend that this program never serves, which makes the path invalid.
 pub(crate) fn backend(
     (ingress, wish): (&ResourceRef, &Wish),
-    field: &str,
+    field: impl Fn() -> String,
     backend: &IngressBackend,
     index: &Index<'_>,
     findings: &mut Findings,
@@ -31,17 +33,16 @@ pub(crate) fn backend(
     let Some(service) = &backend.service else {
         return Err(match backend.resource {
             Some(_) => Problem::new(
-                format!("{field}.resource"),
+                format!("{}.resource", field()),
                 "a `resource` backend is not served",
                 "Name a Service in `backend.service`.",
             ),
             None => {
-                Problem::new(field, "no Service is named", "Name a Service in `backend.service`.")
+                Problem::new(field(), "no Service is named", "Name a Service in `backend.service`.")
             }
         });
     };
-    let namespace = &ingress.namespace;
-    Ok(match port(namespace, &format!("{field}.service"), service, index) {
+    Ok(match port(&ingress.namespace, &field, service, index) {
         Ok((port, protocol)) => {
             let transport = wish.transport(ingress, &port, protocol, index)?;
             Backend::Service(port, transport)
@@ -58,14 +59,14 @@ pub(crate) fn backend(
 }
 
 fn port(
-    namespace: &str,
-    field: &str,
+    namespace: &Arc<str>,
+    field: &impl Fn() -> String,
     backend: &IngressServiceBackend,
     index: &Index<'_>,
 ) -> Result<(ServicePort, Option<Protocol>), Problem> {
     let name = backend.name.as_str();
-    let service = index.services.get(&(namespace, name)).ok_or_else(|| {
-        let field = format!("{field}.name");
+    let (resource, service) = index.services.get(&(namespace, name)).ok_or_else(|| {
+        let field = format!("{}.service.name", field());
         if index.is_unreadable(Kind::Service, namespace) {
             let message = format!("Services of namespace `{namespace}` may not be read");
             let remedy = format!("{}.", capitalised(&missing_right(Kind::Service, namespace)));
@@ -78,11 +79,10 @@ fn port(
         let message =
             format!("Service `{namespace}/{name}` is of type ExternalName, which is not served");
         let remedy = "Name a Service that has endpoints.";
-        return Err(Problem::new(format!("{field}.name"), message, remedy));
+        return Err(Problem::new(format!("{}.service.name", field()), message, remedy));
     }
-    let number = number(namespace, &format!("{field}.port"), backend, service)?;
-    let port =
-        ServicePort { service: ResourceRef::new(Kind::Service, namespace, name), port: number };
+    let number = number(namespace, field, backend, service)?;
+    let port = ServicePort { service: resource.clone(), port: number };
     let protocol = protocol(service, number);
     Ok((port, protocol))
 }
@@ -96,7 +96,7 @@ fn protocol(service: &Service, number: u16) -> Option<Protocol> {
 
 fn number(
     namespace: &str,
-    field: &str,
+    field: &impl Fn() -> String,
     backend: &IngressServiceBackend,
     service: &Service,
 ) -> Result<u16, Problem> {
@@ -122,7 +122,7 @@ fn number(
             [] => "Give the Service a TCP port.".to_owned(),
             has => format!("Name one of its ports: {}.", has.join(", ")),
         };
-        Problem::new(field, message, remedy)
+        Problem::new(format!("{}.service.port", field()), message, remedy)
     })
 }
 

@@ -1,6 +1,9 @@
 //! Ways around a policy: the same Service and port behind a path that no policy covers.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
 
 use decision::{
     host::HostPattern,
@@ -8,7 +11,7 @@ use decision::{
     policy::Narrowing,
     protection::Posture,
     refs::{Kind, ResourceRef},
-    route::ServicePort,
+    route::{Backend, Route, ServicePort},
     uncovered::Uncovered,
 };
 
@@ -22,17 +25,33 @@ use crate::{
 /// A path that leads to a Service.
 #[derive(Debug)]
 pub(crate) struct Way {
-    pub(crate) port: ServicePort,
-    pub(crate) ingress: ResourceRef,
-    pub(crate) field: String,
-    pub(crate) host: HostPattern,
-    pub(crate) place: Place,
-    /// Whether requests pass that no policy covers.
-    pub(crate) is_open: bool,
+    route: Arc<Route>,
+    host: HostPattern,
+    place: Place,
+}
+
+impl Way {
+    /// The way through a route, if it leads to a Service.
+    pub(crate) fn through(route: &Arc<Route>, host: &HostPattern, place: &Place) -> Option<Self> {
+        let leads = matches!(&*route.backend, Backend::Service(..));
+        leads.then(|| Self { route: Arc::clone(route), host: host.clone(), place: place.clone() })
+    }
+
+    /// Where it leads.
+    fn port(&self) -> Option<&ServicePort> {
+        match &*self.route.backend {
+            Backend::Service(port, _) => Some(port),
+            Backend::Missing { .. } => None,
+        }
+    }
+
+    fn ingress(&self) -> &ResourceRef {
+        &self.route.name.field.resource
+    }
 }
 
 /// Whether requests to a route pass if no policy covers them.
-pub(crate) fn is_open(posture: &Posture) -> bool {
+fn is_open(posture: &Posture) -> bool {
     match posture {
         Posture::Open(_) => true,
         Posture::Refuse(_) => false,
@@ -58,18 +77,26 @@ pub(crate) fn warn(ways: &[Way], policies: &[Compiled], findings: &mut Findings)
         let namespace = ResourceRef::new(Kind::Namespace, "", *namespace);
         findings.add(&namespace, Reason::PolicyBypassed, Effect::Warns, not_looked_for());
     }
-    let ways = || ways.iter().filter(|way| !costly.contains(&*way.ingress.namespace));
+    let ways = || {
+        let looked_for = |way: &&Way| !costly.contains(&*way.ingress().namespace);
+        let ways = ways.iter().filter(looked_for);
+        ways.filter_map(|way| Some((way, way.port()?)))
+    };
     let protected: HashSet<_> = ways()
-        .filter(|way| {
+        .filter(|(way, _)| {
             targets(&enforced, way).iter().any(|(policy, target)| {
                 policy.policy.is_ok() && way.place.overlaps(&way.host, &target.narrowing)
             })
         })
-        .map(|way| &way.port)
+        .map(|(_, port)| port)
         .collect();
     let closed = closed(policies);
-    for way in ways().filter(|way| way.is_open && protected.contains(&way.port)) {
-        if closed.contains(&*way.ingress.namespace) {
+    if protected.is_empty() {
+        return;
+    }
+    for (way, port) in ways().filter(|(_, port)| protected.contains(port)) {
+        let ingress = way.ingress();
+        if !is_open(&way.route.posture) || closed.contains(&*ingress.namespace) {
             continue;
         }
         let targets = targets(&enforced, way);
@@ -79,22 +106,18 @@ pub(crate) fn warn(ways: &[Way], policies: &[Compiled], findings: &mut Findings)
         match targets.first() {
             None => {
                 let problem = Problem::new(
-                    way.field.as_str(),
-                    format!(
-                        "{} has a policy behind another path, and none behind this one",
-                        way.port
-                    ),
+                    &*way.route.name.field.path,
+                    format!("{port} has a policy behind another path, and none behind this one"),
                     "Name this Ingress in `targetRefs` of the policy, too, if it should hold here.",
                 );
-                findings.add(&way.ingress, Reason::PolicyBypassed, Effect::Warns, problem);
+                findings.add(ingress, Reason::PolicyBypassed, Effect::Warns, problem);
             }
             Some((policy, target)) => {
                 let problem = Problem::new(
                     format!("spec.targetRefs[{}]", target.index),
                     format!(
-                        "requests to `{}` outside of these hosts and paths reach {} without any policy",
-                        way.ingress.path(),
-                        way.port
+                        "requests to `{}` outside of these hosts and paths reach {port} without any policy",
+                        ingress.path()
                     ),
                     "Leave `hosts` and `paths` out if the policy should hold for all of the Ingress.",
                 );
@@ -109,7 +132,7 @@ fn costly<'a>(ways: &'a [Way], enforced: &Enforced<'_>) -> BTreeSet<&'a str> {
     let steps: HashMap<_, _> = enforced.iter().map(|(name, all)| (*name, steps(all))).collect();
     let mut namespaces: BTreeMap<&str, usize> = BTreeMap::new();
     for way in ways {
-        let name = (&*way.ingress.namespace, &*way.ingress.name);
+        let name = (&*way.ingress().namespace, &*way.ingress().name);
         let sum = namespaces.entry(name.0).or_default();
         *sum = sum.saturating_add(steps.get(&name).copied().unwrap_or_default());
     }
@@ -137,7 +160,7 @@ fn not_looked_for() -> Problem {
 }
 
 fn targets<'a>(enforced: &'a Enforced<'a>, way: &'a Way) -> &'a [(&'a Compiled, &'a Target)] {
-    let name = (&*way.ingress.namespace, &*way.ingress.name);
+    let name = (&*way.ingress().namespace, &*way.ingress().name);
     enforced.get(&name).map(Vec::as_slice).unwrap_or_default()
 }
 

@@ -1,6 +1,6 @@
 //! Statuses as they should be: what became of each policy, plan and subscription.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use decision::{
     denial::DenialReason,
@@ -291,13 +291,15 @@ fn reach(
         return PolicyStatus { matched, names_others, ..PolicyStatus::default() };
     };
     *left = rest;
-    let mut places: HashSet<(&HostPattern, &str)> = HashSet::new();
+    let mut places: Vec<(&HostPattern, &str)> = Vec::new();
     for (ingress, narrowing) in reached {
         let reached = ingress.places().filter(|(host, place)| place.overlaps(host, narrowing));
         places.extend(reached.map(|(host, place)| (host, place.path.as_str())));
     }
-    let hosts: HashSet<_> = places.iter().map(|(host, _)| host).collect();
-    let (hosts, paths) = (count(hosts.len()), count(places.len()));
+    places.sort_unstable();
+    places.dedup();
+    let hosts = places.chunk_by(|(one, _), (two, _)| one == two).count();
+    let (hosts, paths) = (count(hosts), count(places.len()));
     PolicyStatus { matched, hosts, paths, names_others }
 }
 

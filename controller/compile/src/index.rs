@@ -16,7 +16,7 @@ use k8s_openapi::{
 
 use crate::{
     finding::{Effect, Findings, Problem, Reason, capitalised},
-    metadata::place,
+    metadata::{place, reference},
     resources::{KnownNamespaces, Object, Resources, SecretReach},
     settings::Settings,
     surplus::{self, Surplus},
@@ -26,7 +26,8 @@ use crate::{
 type Named<'a, T> = HashMap<(&'a str, &'a str), &'a Arc<T>>;
 
 pub(crate) struct Index<'a> {
-    pub(crate) services: Named<'a, Service>,
+    /// Services with their names, which all routes to them share.
+    pub(crate) services: HashMap<(&'a str, &'a str), (ResourceRef, &'a Arc<Service>)>,
     pub(crate) secrets: Named<'a, Secret>,
     pub(crate) classes: BTreeMap<&'a str, &'a Arc<IngressClass>>,
     namespaces: HashMap<&'a str, &'a Arc<Namespace>>,
@@ -56,7 +57,7 @@ impl<'a> Index<'a> {
             secrets.retain(|(namespace, name), _| !surplus.has(namespace, name));
         }
         Self {
-            services: named(&resources.services, |service| &service.metadata),
+            services: resources.services.iter().map(service).collect(),
             secrets,
             classes: resources
                 .ingress_classes
@@ -197,6 +198,10 @@ pub(crate) fn missing_right(kind: Kind, namespace: &str) -> String {
     format!(
         "grant the controller's ServiceAccount the verbs get, list and watch on {rule} in namespace `{namespace}`"
     )
+}
+
+fn service(service: &Arc<Service>) -> ((&str, &str), (ResourceRef, &Arc<Service>)) {
+    (place(&service.metadata), (reference(Kind::Service, &service.metadata), service))
 }
 
 fn named<T>(objects: &[Arc<T>], metadata: impl Fn(&T) -> &ObjectMeta) -> Named<'_, T> {

@@ -1,7 +1,7 @@
 //! The routing table: every path of every Ingress, with what protects it.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
     sync::Arc,
 };
 
@@ -16,7 +16,7 @@ use k8s_openapi::api::networking::v1::IngressBackend;
 use crate::{
     annotation::invalid_route,
     backend::backend,
-    bypass::{Way, is_open},
+    bypass::Way,
     certificate::Served,
     finding::{Effect, Findings, Problem, Reason},
     index::Index,
@@ -45,13 +45,13 @@ pub(crate) struct Table {
 }
 
 /// How and where a route stands.
-type Entry = (PathMatch, Box<str>, Arc<Route>);
+type Stands = (PathMatch, Box<str>, Arc<Route>);
 
 #[derive(Default)]
 struct Host {
-    paths: Vec<Entry>,
+    paths: Vec<Stands>,
     /// Refusals of paths that cannot be placed, after all others.
-    stand_ins: Vec<Entry>,
+    stand_ins: Vec<Stands>,
     /// Which Ingress has a path.
     taken: HashMap<(PathMatch, String), ResourceRef>,
 }
@@ -70,16 +70,19 @@ impl Table {
             self.redirecting.insert(ingress.resource.clone());
         }
         for rule in &ingress.rules {
-            let field = format!("spec.rules[{}].host", rule.index);
-            if !is_ours(&rule.host, ingress, surroundings.owners, &field, findings) {
+            let field = || format!("spec.rules[{}].host", rule.index);
+            if !is_ours(&rule.host, ingress, surroundings.owners, field, findings)
+                || rule.paths.is_empty()
+            {
                 continue;
             }
+            let host = (&rule.host, rule.host.to_string().into());
+            let entry = self.hosts.entry(rule.host.clone()).or_default();
             for path in &rule.paths {
-                let entry = self.hosts.entry(rule.host.clone()).or_default();
                 if entry.is_free(path, &rule.host, &ingress.resource, findings) {
                     let posture = posture_of(path, ingress, posture, findings);
-                    let route = route(ingress, path, &rule.host, posture, surroundings, findings);
-                    self.ways.extend(way(ingress, path, &rule.host, &route));
+                    let route = route(ingress, path, &host, posture, surroundings, findings);
+                    self.ways.extend(Way::through(&route, &rule.host, &path.place));
                     entry.add(&path.place, route);
                     self.routes = self.routes.saturating_add(1);
                 }
@@ -90,8 +93,8 @@ impl Table {
         }
         for tls in &ingress.tls {
             for host in &tls.hosts {
-                let field = format!("spec.tls[{}]", tls.index);
-                is_ours(host, ingress, surroundings.owners, &field, findings);
+                let field = || format!("spec.tls[{}]", tls.index);
+                is_ours(host, ingress, surroundings.owners, field, findings);
             }
         }
         self.routes.saturating_sub(before)
@@ -106,7 +109,8 @@ impl Table {
         findings: &mut Findings,
     ) {
         let field = "spec.defaultBackend";
-        if !is_ours(&HostPattern::Any, ingress, surroundings.owners, field, findings) {
+        let spelled = || field.to_owned();
+        if !is_ours(&HostPattern::Any, ingress, surroundings.owners, spelled, findings) {
             return;
         }
         if let Some((_, older)) = &self.default {
@@ -119,8 +123,9 @@ impl Table {
         let place = Place { path_match: PathMatch::Prefix, path: "/".to_owned(), stands_in: false };
         let path = Path { field: field.to_owned(), written: "/", place, problem: None, backend };
         let posture = posture.clone();
-        let route = route(ingress, &path, &HostPattern::Any, posture, surroundings, findings);
-        self.ways.extend(way(ingress, &path, &HostPattern::Any, &route));
+        let host = (&HostPattern::Any, HostPattern::Any.to_string().into());
+        let route = route(ingress, &path, &host, posture, surroundings, findings);
+        self.ways.extend(Way::through(&route, &HostPattern::Any, &path.place));
         self.default = Some((Arc::clone(&ingress.resource.namespace), route));
         self.routes = self.routes.saturating_add(1);
     }
@@ -185,7 +190,7 @@ impl Table {
             let Some(entry) = self.hosts.get(&below) else { continue };
             let mut hosts = hosts.into_iter().cloned();
             let Some(first) = hosts.next() else { continue };
-            let redirecting = |(path_match, path, route): &Entry| {
+            let redirecting = |(path_match, path, route): &Stands| {
                 (*path_match, path.clone(), self.redirecting_route(route))
             };
             let copy = Host {
@@ -231,9 +236,12 @@ impl Host {
             PathMatch::Prefix => text.trim_end_matches('/'),
             PathMatch::Exact => text,
         };
-        let Some(older) = self.taken.get(&(*path_match, text.to_owned())) else {
-            self.taken.insert((*path_match, text.to_owned()), ingress.clone());
-            return true;
+        let older = match self.taken.entry((*path_match, text.to_owned())) {
+            Entry::Vacant(place) => {
+                place.insert(ingress.clone());
+                return true;
+            }
+            Entry::Occupied(older) => older.into_mut(),
         };
         let problem = Problem::new(
             format!("{}.path", path.field),
@@ -255,14 +263,14 @@ fn is_ours(
     host: &HostPattern,
     ingress: &Selected<'_>,
     owners: &Owners<'_>,
-    field: &str,
+    field: impl FnOnce() -> String,
     findings: &mut Findings,
 ) -> bool {
     let ours = owners.may_use(host, ingress.namespace());
     if !ours {
         let owner = owners.of(host).unwrap_or_default();
         let problem = Problem::new(
-            field,
+            field(),
             format!("host `{host}` belongs to namespace `{owner}`, so this has no effect"),
             format!(
                 "Use another host, or ask the owner of `{owner}` for `whygate.dev/share-host-with: {}` on an Ingress of the host.",
@@ -291,28 +299,16 @@ fn posture_of(
     }
 }
 
-fn way(ingress: &Selected<'_>, path: &Path<'_>, host: &HostPattern, route: &Route) -> Option<Way> {
-    let Backend::Service(port, _) = &*route.backend else { return None };
-    Some(Way {
-        port: port.clone(),
-        ingress: ingress.resource.clone(),
-        field: path.field.clone(),
-        host: host.clone(),
-        place: path.place.clone(),
-        is_open: is_open(&route.posture),
-    })
-}
-
 fn route(
     ingress: &Selected<'_>,
     path: &Path<'_>,
-    host: &HostPattern,
+    (host, spelled): &(&HostPattern, Arc<str>),
     posture: Posture,
     surroundings: &Surroundings<'_, '_>,
     findings: &mut Findings,
 ) -> Arc<Route> {
     let Surroundings { owners, served, index } = surroundings;
-    let field = match path.field.as_str() {
+    let field = || match path.field.as_str() {
         "spec.defaultBackend" => path.field.clone(),
         field => format!("{field}.backend"),
     };
@@ -320,12 +316,12 @@ fn route(
         Err(None)
     } else {
         let wish = &ingress.annotations.transport;
-        backend((&ingress.resource, wish), &field, path.backend, index, findings).map_err(Some)
+        backend((&ingress.resource, wish), field, path.backend, index, findings).map_err(Some)
     };
     let (posture, backend) = match found {
         Ok(backend) => (posture, backend),
         Err(problem) => {
-            let name = FieldRef::new(ingress.resource.clone(), field.as_str());
+            let name = FieldRef::new(ingress.resource.clone(), field());
             let missing = Backend::Missing {
                 problem: "it cannot be read".into(),
                 remedy: format!("Correct {name}.").into(),
@@ -343,7 +339,7 @@ fn route(
     };
     let name = RouteName {
         field: FieldRef::new(ingress.resource.clone(), path.field.as_str()),
-        host: host.to_string().into(),
+        host: Arc::clone(spelled),
         path: path.written.into(),
     };
     Arc::new(Route {

@@ -100,22 +100,28 @@ fn alternative(
         Arc::new(Site { policy: policy.clone(), rule: Arc::clone(rule), field: field.into() })
     };
     let mut checks = Vec::new();
-    let mut add = |name: &str, demand: Option<Demand>| {
-        let site = site(format!("{field}.{name}"));
-        checks.extend(demand.map(|demand| Check { site, demand }));
+    let mut add = |field: String, demand: Option<Demand>| {
+        checks.extend(demand.map(|demand| Check { site: site(field), demand }));
     };
     if let Some(ip) = &raw.ip {
-        add("ip", Some(address(ip, &format!("{field}.ip"), surroundings)));
+        let field = format!("{field}.ip");
+        let demand = address(ip, &field, surroundings);
+        add(field, Some(demand));
     }
     if !raw.methods.is_empty() {
-        add("methods", Some(methods(&raw.methods, &format!("{field}.methods"), surroundings)));
+        let field = format!("{field}.methods");
+        let demand = methods(&raw.methods, &field, surroundings);
+        add(field, Some(demand));
     }
     if let Some(subscription) = &raw.subscription {
-        let place = format!("{field}.subscription");
-        add("subscription", Some(plans(subscription, &place, surroundings)));
+        let field = format!("{field}.subscription");
+        let demand = plans(subscription, &field, surroundings);
+        add(field, Some(demand));
     }
     if let Some(jwt) = &raw.jwt {
-        add("jwt", token(jwt, &format!("{field}.jwt"), surroundings));
+        let field = format!("{field}.jwt");
+        let demand = token(jwt, &field, surroundings);
+        add(field, demand);
     }
     Alternative::new(site(field.to_owned()), checks)
 }

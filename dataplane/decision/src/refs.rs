@@ -129,7 +129,7 @@ pub struct RouteName {
     /// The Ingress and the field of the path: `spec.rules[0].http.paths[1]`.
     pub field: FieldRef,
     /// The rule's host, `*` if it has none.
-    pub host: Box<str>,
+    pub host: Arc<str>,
     /// The path as written.
     pub path: Box<str>,
 }
