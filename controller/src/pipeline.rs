@@ -17,7 +17,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::{
     sync::watch::{self, error::RecvError},
     task::{JoinError, spawn_blocking},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 /// The endpoints of a source.
@@ -208,7 +208,6 @@ impl Pipeline {
         let mut channel = feed.resources;
         let mut changed_at = newest(&mut channel).is_some().then(Instant::now);
         let mut earliest = Instant::now();
-        let mut retired = Retired::default();
         loop {
             let before = self.outcome.borrow().clone();
             // The first resources need no patience: the program is not ready without them.
@@ -232,7 +231,7 @@ impl Pipeline {
                 }
             };
             earliest = rested(begun, outcome.took);
-            retired.bury(self.publish(outcome, certificates));
+            self.publish(outcome, certificates);
         }
     }
 
@@ -255,13 +254,9 @@ impl Pipeline {
                 continue;
             };
             let table = spawn_blocking(move || table(&resources, &slices)).await?;
-            self.endpoints.send_if_modified(|known| {
-                let differs = **known != table;
-                if differs {
-                    *known = Arc::new(table);
-                }
-                differs
-            });
+            if **self.endpoints.borrow() != table {
+                bury(self.endpoints.send_replace(Arc::new(table)));
+            }
             self.endpoints_known.send_replace(true);
         }
     }
@@ -277,12 +272,12 @@ impl Pipeline {
         Ok(spawn_blocking(work).await?)
     }
 
-    /// Puts a snapshot into force and gives back the one before.
-    fn publish(&self, outcome: Outcome, certificates: Certificates) -> Arc<Snapshot> {
+    /// Puts a snapshot into force.
+    fn publish(&self, outcome: Outcome, certificates: Certificates) {
         let outcome = Arc::new(outcome);
         // Certificates first: a new host is not served before its handshake can succeed.
-        self.certificates.send_replace(Arc::new(certificates));
-        let before = self.snapshot.send_replace(Arc::clone(&outcome.snapshot));
+        bury(self.certificates.send_replace(Arc::new(certificates)));
+        bury(self.snapshot.send_replace(Arc::clone(&outcome.snapshot)));
         tracing::info!(
             snapshot.generation = outcome.snapshot.generation,
             routes = outcome.routes,
@@ -290,8 +285,9 @@ impl Pipeline {
             duration_ms = outcome.took.as_millis(),
             "Snapshot published"
         );
-        self.outcome.send_replace(Some(outcome));
-        before
+        if let Some(before) = self.outcome.send_replace(Some(outcome)) {
+            bury(before);
+        }
     }
 }
 
@@ -317,21 +313,19 @@ fn table(resources: &Resources, slices: &Slices) -> EndpointTable {
     EndpointTable(endpoints.into_iter().map(|(port, list)| (port, list.into())).collect())
 }
 
-/// Snapshots that were replaced and that a data thread may still hold: freeing a large one takes
-/// milliseconds, so the last owner must never be a data thread.
-#[derive(Default)]
-struct Retired(Vec<Arc<Snapshot>>);
+/// How often it is looked at whether something that was replaced is still in use.
+const WAKE: Duration = Duration::from_millis(50);
 
-impl Retired {
-    fn bury(&mut self, snapshot: Arc<Snapshot>) {
-        self.0.push(snapshot);
-        let dead: Vec<_> =
-            self.0.extract_if(.., |snapshot| Arc::strong_count(snapshot) == 1).collect();
-        if !dead.is_empty() {
-            // Nobody waits for it, and it touches nothing but memory.
-            drop(spawn_blocking(move || drop(dead)));
+/// Frees what was replaced once nobody else has it. Freeing something large takes milliseconds, so
+/// the last owner must never be a data thread; and nobody waits for it.
+fn bury<T: Send + Sync + 'static>(dead: Arc<T>) {
+    tokio::spawn(async move {
+        while Arc::strong_count(&dead) > 1 {
+            sleep(WAKE).await;
         }
-    }
+        // It touches nothing but memory.
+        drop(spawn_blocking(move || drop(dead)));
+    });
 }
 
 /// Why a line ended.

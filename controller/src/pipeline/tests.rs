@@ -116,3 +116,29 @@ async fn the_line_ends_with_its_source() {
     };
     assert!(matches!(ended, Err(PipelineError::Source(_))), "{ended:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_replaced_is_freed_when_its_last_user_has_let_go_of_it() {
+    let value = Arc::new(0);
+    let (used, freed) = (Arc::clone(&value), Arc::downgrade(&value));
+    bury(value);
+    sleep(WAKE * 10).await;
+    assert_eq!(freed.strong_count(), 2, "freed by its user");
+    drop(used);
+    while freed.strong_count() > 0 {
+        sleep(WAKE).await;
+    }
+}
+
+#[tokio::test]
+async fn no_snapshot_stays_until_the_next_change() {
+    let mut line = line(HoldOff::NONE);
+    line.change();
+    line.generation().await;
+    let first = Arc::downgrade(&line.outcome.borrow().as_ref().unwrap().snapshot);
+    line.change();
+    line.generation().await;
+    while first.strong_count() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
