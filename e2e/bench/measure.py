@@ -8,10 +8,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+import change
 import load
 import peers
 from load import Counters, Probe, WrongAnswer
@@ -39,6 +40,10 @@ class Sample:
     p99: float | None = None
     reused: float | None = None
     """Share of requests for which the proxy opened no upstream connection."""
+    cpu: float | None = None
+    """CPU milliseconds of a change."""
+    lost: int | None = None
+    """Requests without a right answer during a change."""
 
 
 @dataclass
@@ -137,7 +142,7 @@ class Fleet:
 
     def proxy(self, peer: str, shape: Shape) -> Running:
         """Started when first asked for."""
-        shape = Shape(shape.hosts, tuned=peer == "nginx-tuned")
+        shape = replace(shape, tuned=peer == "nginx-tuned")
         if (peer, shape) not in self.running:
             name = f"{self.workload.name}-{peer}-{shape.hosts}"
             folder = self.bench.folder / name
@@ -161,6 +166,8 @@ class Fleet:
                 self.probes[peer, variant.label] = load.probe(variant.load, proxy.ports, self.bench.requests)
             result.tls[peer] = self.probes[peer, variant.label].tls
             return cpu(self.bench, proxy, variant, self.probes[peer, variant.label])
+        if self.workload.kind == "change":
+            return changed(self.proxy(peer, variant.shape), number)
         name = f"{self.workload.name}-{peer}-{variant.load.tls}-{number}"
         with self.bench.running(peer, variant.shape, name) as proxy:
             return idle(self.bench, proxy, variant) if self.workload.kind == "idle" else resident(proxy)
@@ -244,6 +251,14 @@ def hold(bench: Bench, proxy: Running, variant: Variant, count: int, look: Calla
     if told["wrong"]:
         raise WrongAnswer(f"{told['wrong']} of {count} connections had a wrong answer")
     return seen
+
+
+def changed(proxy: Running, number: int) -> Sample:
+    """What a host more takes."""
+    watch = Watch()
+    taken = change.change(proxy, proxy.log.parent, number)
+    others = watch.others()
+    return Sample(taken.milliseconds, others.share, others.names, cpu=taken.cpu, lost=taken.lost)
 
 
 def resident(proxy: Running) -> Sample:

@@ -1,6 +1,7 @@
 """The proxies that are compared: how each is configured, started and ended."""
 
 import base64
+import json
 import os
 import re
 import shutil
@@ -32,6 +33,8 @@ class Shape:
     hosts: int = 1000
     tuned: bool = False
     """Large buffers, for nginx alone."""
+    reloads: bool = False
+    """With a master process that starts workers anew, for HAProxy alone; nginx always has one."""
 
     def names(self) -> list[str]:
         """All hosts, each with five paths."""
@@ -103,7 +106,7 @@ def haproxy(folder: Path, ports: Ports, shape: Shape, material: Material) -> lis
     hosts = [*shape.names(), "refused.example.com", "networks.example.com"]
     (folder / "routes.map").write_text("".join(f"{host}{path} up\n" for host in hosts for path in PATHS))
     (folder / "networks.lst").write_text("\n".join(shape.networks(material)) + "\n")
-    return ["haproxy", "-db", "-C", str(folder), "-f", "haproxy.cfg"]
+    return ["haproxy", *(["-W"] if shape.reloads else []), "-db", "-C", str(folder), "-f", "haproxy.cfg"]
 
 
 def envoy(folder: Path, ports: Ports, shape: Shape, material: Material) -> list[str]:
@@ -165,6 +168,8 @@ class Whygate:
             str(manifests),
             "--threads",
             "1",
+            "--max-objects-per-namespace",
+            "20000",
             "--admin-listen",
             "127.0.0.1:0",
             "--inspect-listen",
@@ -174,6 +179,28 @@ class Whygate:
             "--https-listen",
             f"127.0.0.1:{ports.https}",
         ]
+
+
+def add_host(name: str, folder: Path, host: str) -> None:
+    """One host more in the configuration of a running proxy, whole from one moment to the next."""
+    ports = json.loads((folder / "ports").read_text())
+    if name == "whygate":
+        replace(folder / "manifests" / f"{host}.yaml", fill("whygate-host.yaml", HOST=host, NAME=host.split(".")[0]))
+    elif name == "nginx":
+        hosts = folder / "hosts.conf"
+        replace(hosts, hosts.read_text() + fill("nginx-host.conf", HOST=host, OPTIONS="", **ports))
+    elif name == "haproxy":
+        routes = folder / "routes.map"
+        replace(routes, routes.read_text() + "".join(f"{host}{path} up\n" for path in PATHS))
+    else:
+        raise NotStarted(f"{name} gets changes from a server of its own protocol")
+
+
+def replace(path: Path, text: str) -> None:
+    """Writes a file under another name, and then gives it its own."""
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(text)
+    new.rename(path)
 
 
 def versions(binary: Path) -> dict[str, str | None]:
@@ -236,6 +263,7 @@ def start(
     """Starts a proxy with a configuration of its own and returns when it serves."""
     folder.mkdir(parents=True)
     ports = Ports(free_port(), free_port(), backend)
+    (folder / "ports").write_text(json.dumps({"HTTP": ports.http, "HTTPS": ports.https}))
     running = launch(name, configure(folder, ports, shape, material), folder, cores.proxy, ports)
     until_serving(running)
     return running

@@ -63,6 +63,8 @@ def section(result: Result) -> str:
     head += [f"against {first}"] if len(workload.variants) > 1 and workload.kind == "cpu" else []
     if workload.kind == "cpu":
         head += ["requests/s", "p50 µs", "p99 µs", "reused"]
+    if workload.kind == "change":
+        head += ["CPU ms", "requests lost"]
     words = [f"## {workload.title}\n", table(head, rows)]
     words += [f"{workload.note}\n"] if workload.note else []
     words += [f"{peer}, {label}: left out: {why}\n" for (peer, label), why in result.wrong.items()]
@@ -85,6 +87,10 @@ def row(result: Result, peer: str, label: str, samples: list[Sample]) -> list[st
         f"{min(figures):.2f}–{max(figures):.2f}",
         f"{median / nginx:.2f}" if nginx else "–",
     ]
+    if workload.kind == "change":
+        used = [sample.cpu for sample in samples if sample.cpu is not None]
+        lost = [sample.lost for sample in samples if sample.lost is not None]
+        return [*cells, f"{statistics.median(used):.0f}", f"{min(lost)}–{max(lost)}"]
     if workload.kind != "cpu":
         return cells
     if len(workload.variants) > 1:

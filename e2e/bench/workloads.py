@@ -71,7 +71,7 @@ class Workload:
     title: str
     variants: tuple[Variant, ...]
     targets: tuple[Target, ...]
-    kind: Literal["cpu", "idle", "resident"] = "cpu"
+    kind: Literal["cpu", "idle", "resident", "change"] = "cpu"
     unit: str = "µs"
     peers: tuple[str, ...] = PEERS
     note: str = ""
@@ -191,5 +191,18 @@ WORKLOADS = (
         (at_most(40, "MiB", "started"),),
         kind="resident",
         unit="MiB",
+    ),
+    Workload(
+        "change",
+        "A host more, under traffic: until its routes are in force",
+        (
+            Variant(Load("1,000 hosts"), Shape(reloads=True)),
+            Variant(Load("10,000 hosts"), Shape(hosts=10_000, reloads=True)),
+        ),
+        (at_most(150, "ms", "1,000 hosts"), at_most(300, "ms", "10,000 hosts")),
+        kind="change",
+        unit="ms",
+        peers=("whygate", "nginx", "haproxy"),
+        note="Whygate sees the file; nginx and HAProxy are told by a signal to read theirs again. Envoy would need a server of its protocol.",
     ),
 )
