@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use crate::{
+    access_log::{AccessLog, Destination, OpenError},
     admin::{self, Admin, ListenError, Readiness},
     denials::{
         aggregate::Pace,
@@ -48,6 +49,9 @@ pub enum GatewayError {
         /// Why not.
         source: BindError,
     },
+    /// The access log.
+    #[error(transparent)]
+    AccessLog(#[from] OpenError),
     /// Anything else in the data plane.
     #[error(transparent)]
     Start(StartError),
@@ -79,6 +83,7 @@ pub struct Gateway {
     /// From resources to snapshots.
     pub pipeline: Pipeline,
     admin_address: Option<SocketAddr>,
+    access_log: Option<Destination>,
     signals: Signals,
 }
 
@@ -95,6 +100,7 @@ impl Gateway {
     /// If flags contradict each other, or the port cannot be opened.
     pub async fn open(flags: ServeFlags, place: Surroundings) -> Result<Self, GatewayError> {
         let settings = flags.dataplane(place)?;
+        let access_log = Destination::open(&flags.access_log)?;
         let signals = Signals::new()?;
         let mut supervisor = Supervisor::default();
         let admin = Admin { health: supervisor.health(), ..Admin::default() };
@@ -114,7 +120,17 @@ impl Gateway {
         };
         let pipeline =
             Pipeline::new(flags.compile(place), hold_off, admin.compiles_hurried.clone());
-        Ok(Self { flags, place, settings, supervisor, admin, pipeline, admin_address, signals })
+        Ok(Self {
+            flags,
+            place,
+            settings,
+            supervisor,
+            admin,
+            pipeline,
+            admin_address,
+            access_log,
+            signals,
+        })
     }
 
     /// How long repeats of a refusal are counted.
@@ -151,14 +167,18 @@ impl Gateway {
         self.admin.readiness.has("resources");
         let (sender, samples) = mpsc::channel(SAMPLES);
         let settings = self.settings.clone();
-        let dataplane = Dataplane::start(settings, self.pipeline.inputs(), sender)
+        let mut dataplane = Dataplane::start(settings, self.pipeline.inputs(), sender)
             .map_err(|error| explain(error, &self.settings))?;
+        let access_log = self.access_log.take().zip(dataplane.access_log());
+        let access_log =
+            access_log.map(|(destination, reader)| destination.follow(reader)).transpose()?;
         let dataplane = Arc::new(dataplane);
         // Set once: there is one data plane.
         let _ = self.admin.dataplane.set(Arc::downgrade(&dataplane));
         let (outcome, metrics) = (self.pipeline.outcome(), dataplane.metrics());
         self.supervisor.keep("series", move || forget(outcome.clone(), metrics.clone()));
-        Ok(Some(Serving { gateway: self, dataplane, samples: Some(samples), inspect: None }))
+        let samples = Some(samples);
+        Ok(Some(Serving { gateway: self, dataplane, samples, inspect: None, access_log }))
     }
 }
 
@@ -258,6 +278,7 @@ pub struct Serving {
     dataplane: Arc<Dataplane>,
     samples: Option<mpsc::Receiver<DenialSample>>,
     inspect: Option<SocketAddr>,
+    access_log: Option<AccessLog>,
 }
 
 impl fmt::Debug for Serving {
@@ -345,12 +366,15 @@ impl Serving {
         let grace = Duration::from_secs(flags.shutdown_grace_seconds);
         let signal = ending.as_str();
         tracing::info!(signal, delay = ?delay, grace = ?grace, "Shutting down; a second signal ends it at once");
-        let Self { mut gateway, dataplane, .. } = self;
+        let Self { mut gateway, dataplane, access_log, .. } = self;
         let drain = async {
             sleep(delay).await;
             let stopped = dataplane.stop(grace).await;
             if stopped.lost > 0 {
                 tracing::warn!(lost = stopped.lost, "Requests were cut off by the grace");
+            }
+            if let Some(access_log) = access_log {
+                access_log.finish().await;
             }
             last().await;
         };

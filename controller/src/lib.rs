@@ -3,6 +3,7 @@
 //! [`pipeline`] is the line of a configuration change, [`denials`] that of a refusal; [`gateway`]
 //! puts them around a data plane.
 
+pub mod access_log;
 pub mod admin;
 mod backend;
 mod cause;

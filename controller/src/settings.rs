@@ -1,5 +1,6 @@
 //! What the process is told at its start: flags and their environment variables, as values.
 
+mod access_log;
 mod defaults;
 mod ingresses;
 mod limits;
@@ -20,6 +21,7 @@ use decision::{
 };
 use ipnet::IpNet;
 
+pub use access_log::{AccessLogFlags, AccessLogForm};
 pub(crate) use defaults::say_default;
 pub use ingresses::{IngressFlags, PostureFlag};
 pub use limits::LimitFlags;
@@ -103,6 +105,10 @@ pub struct ServeFlags {
     /// What is logged, as tracing filters are written: `info`, `access=off,info`
     #[arg(long, value_name = "FILTER", env = "WHYGATE_LOG", value_parser = parse::filter, help_heading = "Process")]
     pub log: Option<String>,
+
+    /// The access log
+    #[command(flatten)]
+    pub access_log: AccessLogFlags,
 
     /// Limits of connections and requests
     #[command(flatten)]
@@ -214,6 +220,7 @@ impl ServeFlags {
             address_source: self.address_source(place)?,
             limits: self.limits.limits(),
             replica: replica(),
+            access_log: self.access_log.one_in(),
         })
     }
 

@@ -15,9 +15,9 @@ use tokio::time::Instant;
 
 use crate::{
     body::{BodyError, Patience},
+    ending::Ending,
     forward::headers::of_trailers,
     ongoing::{Enrolled, Kind},
-    progress::InFlight,
     record::Case,
     refused::{Refused, Unserved},
     upload::Upload,
@@ -29,7 +29,7 @@ use crate::{
 /// What a client gets: text of ours, or what the upstream sends.
 pub(crate) struct ResponseBody {
     content: Content,
-    flight: Option<InFlight>,
+    ending: Option<Ending>,
 }
 
 enum Content {
@@ -43,11 +43,11 @@ impl ResponseBody {
     }
 
     pub(crate) fn full(text: Bytes) -> Self {
-        Self { content: Content::Full(text), flight: None }
+        Self { content: Content::Full(text), ending: None }
     }
 
     pub(crate) fn from_upstream(download: Download) -> Self {
-        Self { content: Content::Upstream(Box::new(download)), flight: None }
+        Self { content: Content::Upstream(Box::new(download)), ending: None }
     }
 
     /// The answer to HEAD has no body of ours (RFC 9110 section 9.3.2).
@@ -57,9 +57,22 @@ impl ResponseBody {
         }
     }
 
-    /// The request counts as being served until its response's body is gone.
-    pub(crate) fn attach(&mut self, flight: InFlight) {
-        self.flight = Some(flight);
+    /// The exchange goes on until its response's body is gone.
+    pub(crate) fn attach(&mut self, mut ending: Ending) {
+        if self.is_end_stream() {
+            ending.completed();
+        }
+        self.ending = Some(ending);
+    }
+
+    fn progressed(&mut self, polled: Option<&Result<Frame<Bytes>, BodyError>>) {
+        let over = polled.is_none() || self.is_end_stream();
+        let Some(ending) = &mut self.ending else { return };
+        let data = polled.and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref);
+        ending.progressed(data.map_or(0, Bytes::len));
+        if over {
+            ending.completed();
+        }
     }
 }
 
@@ -71,15 +84,20 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = match &mut self.content {
+        let this = &mut *self;
+        let polled = match &mut this.content {
             Content::Full(text) if text.is_empty() => Poll::Ready(None),
             Content::Full(text) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
-            Content::Upstream(download) => download.poll_frame(context),
+            Content::Upstream(download) => {
+                let polled = download.poll_frame(context);
+                if let Some(ending) = &mut this.ending {
+                    ending.follow(&download.case);
+                }
+                polled
+            }
         };
-        if polled.is_ready()
-            && let Some(flight) = &self.flight
-        {
-            flight.progressed();
+        if let Poll::Ready(polled) = &polled {
+            this.progressed(polled.as_ref());
         }
         polled
     }
@@ -214,7 +232,7 @@ impl Download {
     fn enroll(&mut self) {
         let Some(standing) = self.standing.take() else { return };
         self.case = Rc::new(self.case.detached());
-        self.enrolled = Some(self.worker.enroll(Kind::Stream, &self.case, standing));
+        self.enrolled = Some(self.worker.enroll(Kind::Stream, Rc::clone(&self.case), standing));
     }
 
     fn release_at_end(&mut self) {
@@ -239,6 +257,7 @@ impl Download {
             if let Some(denial) = failure.denial(&self.case) {
                 let refused = Refused::Denied(denial);
                 self.worker.record.refused(self.case.id, &self.case.witness, &refused);
+                self.case.refused(refused);
             }
             return;
         }
@@ -246,5 +265,6 @@ impl Download {
         let route = self.case.route().cloned();
         let unserved = Unserved { code, route, field: None, observed, remedy: None };
         self.worker.record.unserved(self.case.id, &self.case.witness, &unserved);
+        self.case.refused(Refused::Unserved(unserved));
     }
 }

@@ -7,7 +7,7 @@ use decision::{
     denial::{Denial, DenialReason},
     host::Host,
 };
-use http::{HeaderMap, Method, header, request::Parts, uri::PathAndQuery};
+use http::{HeaderMap, Method, Version, header, request::Parts, uri::PathAndQuery};
 
 use crate::settings::Settings;
 
@@ -18,6 +18,7 @@ pub(crate) struct Witness {
     host: Option<Host>,
     target: Option<PathAndQuery>,
     pub(crate) client: IpAddr,
+    pub(crate) version: Version,
 }
 
 impl Witness {
@@ -28,6 +29,7 @@ impl Witness {
             host: Some(line.host.clone()),
             target: Some(line.target.clone()),
             client: line.client.for_logs(),
+            version: line.version,
         }
     }
 
@@ -40,7 +42,8 @@ impl Witness {
 
     fn of_malformed(parts: &Parts, peer: IpAddr) -> Self {
         let target = parts.uri.path_and_query().cloned();
-        Self { method: parts.method.clone(), host: None, target, client: peer }
+        let (method, version) = (parts.method.clone(), parts.version);
+        Self { method, host: None, target, client: peer, version }
     }
 
     pub(crate) fn host(&self) -> &str {
@@ -49,6 +52,10 @@ impl Witness {
 
     pub(crate) fn path(&self) -> &str {
         self.target.as_ref().map_or("", PathAndQuery::path)
+    }
+
+    pub(crate) fn query(&self) -> Option<&str> {
+        self.target.as_ref().and_then(PathAndQuery::query)
     }
 }
 

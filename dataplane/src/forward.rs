@@ -49,7 +49,7 @@ pub(crate) async fn forward(
     let bounds = Bounds { bytes: limit.map(|limit| limit.bytes), idle: waits.idle, trailers };
     let may_switch = body.as_ref().is_some_and(Incoming::is_end_stream) && !trailers;
     let (body, upload) = match body {
-        Some(body) => RequestBody::new(body, &worker.settings, &origin.progress, bounds),
+        Some(body) => RequestBody::new(body, (&worker.settings, &origin.progress), bounds, case),
         None => (RequestBody::none(), None),
     };
     let is_head = case.witness.method == Method::HEAD;
@@ -79,7 +79,7 @@ pub(crate) async fn forward(
             if let Some(upload) = &upload {
                 upload.response_began();
             }
-            origin.progress.progressed();
+            case.first_byte(origin.progress.progressed());
             let (mut parts, incoming, lease) = answer.into_parts();
             headers::of_response(&mut parts.headers, is_head, parts.status);
             if let Some(options) = case.options() {
@@ -92,6 +92,7 @@ pub(crate) async fn forward(
                 parts.headers.append(header::SET_COOKIE, cookie);
             }
             let trailers = lease.is_multiplexed() && origin.progress.is_multiplexed();
+            case.asked(lease.address);
             let source = Source { incoming, lease, upload, standing, trailers };
             let download = Download::new(source, Rc::clone(worker), Rc::clone(case), waits);
             Ok(downstream(parts.status, parts.headers, download))
@@ -176,6 +177,7 @@ fn failed(
             None => Ok(respond::to_nobody()),
         };
     }
+    case.asked(error.address());
     let (code, route) = (error.code(), case.route().cloned());
     let observed = error.to_string().into();
     let remedy = error.remedy().map(Into::into);

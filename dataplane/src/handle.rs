@@ -27,13 +27,14 @@ use hyper::{
 use crate::{
     clock::timestamp,
     download::ResponseBody,
+    ending::Ending,
     facts,
     forward::{Exchange, forward, switch::wish},
     manner::Manner,
     origin::Origin,
     progress::InFlight,
     quota,
-    record::{Case, Found},
+    record::{Arrived, Case, Found},
     refused::{Refused, Unserved},
     respond, upload,
     upstream::{Affinity, Choice},
@@ -52,7 +53,9 @@ pub(crate) async fn handle(
     let wish = wish(&mut parts, &worker.ids);
     let has_body = !body.is_end_stream();
     let facts = facts::read(parts, origin.connection.clone(), &worker.settings);
-    let case = Rc::new(Case::new(worker.ids.next(now), facts.witness));
+    let arrived = Arrived { at: now, began: flight.began, tls: origin.tls };
+    let case = Rc::new(Case::new(worker.ids.next(now), facts.witness, arrived));
+    let mut ending = Ending::new(&worker, &case, flight);
     let answered = match facts.request {
         Ok(request) => {
             let arrival = Arrival { body, wish, at: timestamp(now) };
@@ -67,7 +70,9 @@ pub(crate) async fn handle(
             origin.progress.leave_unread();
         }
         worker.record.refused(case.id, &case.witness, &refused);
-        respond::refused(&refused, facts.form, case.id)
+        let response = respond::refused(&refused, facts.form, case.id);
+        case.refused(refused);
+        response
     });
     if case.witness.method == Method::HEAD {
         response.body_mut().cut();
@@ -80,8 +85,8 @@ pub(crate) async fn handle(
     if is_last && !switches && !origin.progress.is_multiplexed() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    worker.record.answered(case.id, &case.witness, case.route(), response.status());
-    response.body_mut().attach(flight);
+    ending.answered(response.status());
+    response.body_mut().attach(ending);
     response
 }
 

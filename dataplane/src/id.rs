@@ -3,6 +3,7 @@
 use std::{
     cell::Cell,
     fmt,
+    num::NonZeroU32,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -29,6 +30,12 @@ impl RequestId {
         value
     }
 
+    /// Whether it is the one of so many: the same answer wherever it is asked.
+    pub(crate) fn is_one_in(self, many: NonZeroU32) -> bool {
+        u64::try_from(self.0 & u128::from(u64::MAX))
+            .is_ok_and(|number| number % u64::from(many.get()) == 0)
+    }
+
     /// As it is printed, in ASCII.
     pub(crate) fn digits(self) -> [u8; 26] {
         let mut rest = self.0;
@@ -39,6 +46,12 @@ impl RequestId {
             rest >>= 5;
         }
         text
+    }
+}
+
+impl From<u128> for RequestId {
+    fn from(bits: u128) -> Self {
+        Self(bits)
     }
 }
 

@@ -119,8 +119,17 @@ impl<K: Key, C: Counter> Ledger<K, C> {
 
     /// Every series with the sum over its threads.
     pub(crate) fn totals(&self, read: impl Fn(&C) -> u64) -> Vec<(Arc<K>, u64)> {
+        self.sums(|sum: &mut u64, count| *sum += read(count))
+    }
+
+    /// Every series with what `add` makes of its threads' counters, beginning with the default.
+    pub(crate) fn sums<S: Default>(&self, add: impl Fn(&mut S, &C)) -> Vec<(Arc<K>, S)> {
         let book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let sum = |series: &Series<C>| series.counts.iter().map(|count| read(count)).sum();
+        let sum = |series: &Series<C>| {
+            let mut sum = S::default();
+            series.counts.iter().for_each(|count| add(&mut sum, count));
+            sum
+        };
         book.series.iter().map(|(key, series)| (Arc::clone(key), sum(series))).collect()
     }
 

@@ -7,11 +7,13 @@
 //! it without losing a request.
 
 mod accept;
+mod access;
 mod body;
 mod clock;
 mod denial_key;
 mod denials;
 mod download;
+mod ending;
 mod facts;
 mod forward;
 mod handle;
@@ -41,6 +43,7 @@ mod waits;
 mod worker;
 
 pub use crate::{
+    access::{Access, AccessReader, End, Outcome, Refusal},
     denial_key::DenialKey,
     denials::DenialSample,
     id::RequestId,

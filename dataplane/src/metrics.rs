@@ -7,15 +7,16 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use decision::{code::Code, escape::printable, refs::RouteName, snapshot::Snapshot};
 use http::StatusCode;
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric, text::encode_registry},
+    encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text::encode_registry},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
-    registry::Registry,
+    registry::{Registry, Unit},
 };
 
 use tokio::sync::Notify;
@@ -35,6 +36,16 @@ const ENDED: u64 = 1 << 63;
 impl Count {
     pub(crate) fn add(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_many(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Adds to a number that the calling thread alone changes: cheaper than an addition that others
+    /// might be in the middle of.
+    fn grow(&self, more: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
     }
 
     /// Adds one. False if the series was forgotten before: then nobody reads the number any more.
@@ -131,6 +142,7 @@ pub(crate) struct ThreadCounts {
     pub(crate) upstream_waits: Count,
     pub(crate) upstream_ejections: Count,
     pub(crate) samples_dropped: Count,
+    pub(crate) access_log_dropped: Count,
     pub(crate) tunnels: Count,
     pub(crate) revoked: Count,
     pub(crate) generation: Count,
@@ -146,32 +158,60 @@ impl ThreadCounts {
     }
 }
 
-/// The requests of one route on one thread, by the first digit of the status.
+/// The requests of one route on one thread.
 #[derive(Debug, Default)]
-pub(crate) struct RouteCounts([Count; 5]);
+pub(crate) struct RouteCounts {
+    /// By the first digit of the status.
+    classes: [Count; CLASSES.len()],
+    /// Those that have ended, by the first of [`BOUNDS`] that is no shorter than they took; the
+    /// last took longer than all.
+    durations: [Count; BOUNDS.len() + 1],
+    microseconds: Count,
+}
+
+/// Up to which durations requests are counted together. Few, because each is a series of each route.
+const BOUNDS: [Duration; 8] = [
+    Duration::from_millis(5),
+    Duration::from_millis(25),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_millis(2_500),
+    Duration::from_secs(10),
+];
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 impl RouteCounts {
     #[cfg(test)]
     pub(crate) fn total(&self) -> u64 {
-        self.0.iter().map(Count::value).sum()
+        self.classes.iter().map(Count::value).sum()
     }
 
     /// False if the series was forgotten before.
     pub(crate) fn add(&self, status: StatusCode) -> bool {
         let class = usize::from(status.as_u16() / 100).saturating_sub(1);
-        self.0.get(class).is_none_or(Count::add_living)
+        self.classes.get(class).is_none_or(Count::add_living)
+    }
+
+    /// Counts how long a request took that was counted before.
+    pub(crate) fn took(&self, duration: Duration) {
+        let place = BOUNDS.iter().take_while(|bound| **bound < duration).count();
+        if let Some(count) = self.durations.get(place) {
+            count.grow(1);
+        }
+        self.microseconds.grow(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
     }
 
     pub(crate) fn is_ended(&self) -> bool {
-        self.0.iter().any(Count::is_ended)
+        self.classes.iter().any(Count::is_ended)
     }
 }
 
 impl Counter for RouteCounts {
     fn end(&self) {
-        self.0.iter().for_each(Counter::end);
+        self.classes.iter().for_each(Counter::end);
     }
 }
 
@@ -276,6 +316,7 @@ impl Collector for Metrics {
         self.encode_plain(&mut encoder)?;
         self.encode_rejected(&mut encoder)?;
         self.encode_requests(&mut encoder)?;
+        self.encode_durations(&mut encoder)?;
         self.encode_refusals(&mut encoder)
     }
 }
@@ -284,7 +325,7 @@ type Read = fn(&ThreadCounts) -> &Count;
 
 impl Metrics {
     fn encode_plain(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let counters: [(&str, &str, Read); 10] = [
+        let counters: [(&str, &str, Read); 11] = [
             ("permits", "Requests that every check admitted", |counts| &counts.permits),
             ("upstream_requests", "Permits whose request reached an upstream", |counts| {
                 &counts.upstream_requests
@@ -316,6 +357,9 @@ impl Metrics {
                 "Samples of refusals for which there was no room",
                 |counts| &counts.samples_dropped,
             ),
+            ("access_log_dropped", "Exchanges that the access log had no room for", |counts| {
+                &counts.access_log_dropped
+            }),
             (
                 "exchanges_revoked",
                 "Tunnels and long responses closed because their requests would be refused now",
@@ -364,19 +408,35 @@ impl Metrics {
         let name = "whygate_requests";
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (place, class) in CLASSES.into_iter().enumerate() {
-            let read = |counts: &RouteCounts| counts.0.get(place).map_or(0, Count::value);
+            let read = |counts: &RouteCounts| counts.classes.get(place).map_or(0, Count::value);
             for (route, total) in self.0.routes.totals(read) {
                 if total == 0 {
                     continue;
                 }
-                let route = match &*route {
-                    RouteKey::Route(route) => route.to_string(),
-                    RouteKey::Rest(namespace) => rest(namespace),
-                    RouteKey::Other => "other".to_owned(),
-                };
+                let route = label(&route);
                 let labels = [("route", route.as_str()), ("class", class)];
                 ConstCounter::new(total).encode(family.encode_family(&labels.as_slice())?)?;
             }
+        }
+        Ok(())
+    }
+
+    fn encode_durations(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "From the head of a request to the end of its response, tunnels to their begin";
+        let (name, kind) = ("whygate_request_duration", MetricType::Histogram);
+        let mut family = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), kind)?;
+        for (route, Durations { counts, microseconds }) in self.0.routes.sums(Durations::add) {
+            let total: u64 = counts.iter().sum();
+            if total == 0 {
+                continue;
+            }
+            let bounds = BOUNDS.iter().map(Duration::as_secs_f64).chain([f64::INFINITY]);
+            let buckets: Vec<_> = bounds.zip(counts).collect();
+            let seconds = Duration::from_micros(microseconds).as_secs_f64();
+            let labels = [("route", label(&route))];
+            let labels = labels.as_slice();
+            let mut histogram = family.encode_family(&labels)?;
+            histogram.encode_histogram::<NoLabelSet>(seconds, total, &buckets, None)?;
         }
         Ok(())
     }
@@ -402,6 +462,30 @@ impl Metrics {
             ConstCounter::new(*total).encode(family.encode_family(&labels.as_slice())?)?;
         }
         Ok(())
+    }
+}
+
+/// How long the requests of one route took, on all threads together.
+#[derive(Default)]
+struct Durations {
+    counts: [u64; BOUNDS.len() + 1],
+    microseconds: u64,
+}
+
+impl Durations {
+    fn add(&mut self, thread: &RouteCounts) {
+        for (sum, count) in self.counts.iter_mut().zip(&thread.durations) {
+            *sum = sum.wrapping_add(count.value());
+        }
+        self.microseconds = self.microseconds.wrapping_add(thread.microseconds.value());
+    }
+}
+
+fn label(route: &RouteKey) -> String {
+    match route {
+        RouteKey::Route(route) => route.to_string(),
+        RouteKey::Rest(namespace) => rest(namespace),
+        RouteKey::Other => "other".to_owned(),
     }
 }
 

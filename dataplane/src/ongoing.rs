@@ -78,7 +78,7 @@ pub(crate) struct Ongoing {
 
 struct Entry {
     kind: Kind,
-    case: Case,
+    case: Rc<Case>,
     standing: RefCell<Standing>,
     began: Instant,
     /// The code that ended it, as far as its client may know it.
@@ -158,6 +158,7 @@ impl Entry {
         };
         record.counts.revoked.add();
         record.revoked(&self.case, &refused, self.kind.as_str(), self.began.elapsed());
+        self.case.refused(refused);
         self.revoked.set(Some(Ended { told }));
         self.wake();
     }
@@ -171,17 +172,17 @@ impl Entry {
 
 impl Ongoing {
     /// Judges a request that goes on, and again from now on. Nothing of the snapshot that admitted
-    /// it is kept.
+    /// it is kept, so `case` has to be a detached one.
     pub(crate) fn enroll(
         self: &Rc<Self>,
         kind: Kind,
-        case: &Case,
+        case: Rc<Case>,
         standing: Standing,
         bench: Bench<'_>,
     ) -> Enrolled {
         let entry = Rc::new(Entry {
             kind,
-            case: case.detached(),
+            case,
             standing: RefCell::new(standing),
             began: Instant::now(),
             revoked: Cell::new(None),

@@ -10,6 +10,8 @@ use crate::{forward::headers::Peer, progress::Progress, tunnel::Tunnel};
 pub(crate) struct Origin {
     pub(crate) connection: Connection,
     pub(crate) peer: Peer,
+    /// The version of TLS, unless it is plain.
+    pub(crate) tls: Option<&'static str>,
     pub(crate) progress: Rc<Progress>,
     /// What an HTTP/1.1 connection becomes once its last response was sent.
     pub(crate) tunnel: Cell<Option<Box<Tunnel>>>,

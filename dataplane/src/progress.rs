@@ -131,9 +131,11 @@ impl Progress {
         }
     }
 
-    /// A byte of a body moved, or a response began.
-    pub(crate) fn progressed(&self) {
-        self.since.set(Instant::now());
+    /// A byte of a body moved, or a response began; gives when.
+    pub(crate) fn progressed(&self) -> Instant {
+        let now = Instant::now();
+        self.since.set(now);
+        now
     }
 
     /// Lets the requests in flight stand still for this long.
@@ -163,8 +165,12 @@ impl Progress {
     }
 
     fn wait_for(&self, what: Waiting) {
+        self.wait_since(what, Instant::now());
+    }
+
+    fn wait_since(&self, what: Waiting, now: Instant) {
         self.waiting.set(what);
-        self.since.set(Instant::now());
+        self.since.set(now);
     }
 
     /// When the timer has to look again.
@@ -248,18 +254,30 @@ impl Limits {
 pub(crate) struct InFlight {
     progress: Rc<Progress>,
     counts: Arc<ThreadCounts>,
+    pub(crate) began: Instant,
+    /// Set by whoever has looked at the clock for it.
+    ended: Cell<Option<Instant>>,
 }
 
 impl InFlight {
     pub(crate) fn new(progress: &Rc<Progress>, counts: &Arc<ThreadCounts>) -> Self {
+        let began = Instant::now();
         progress.requests.set(progress.requests.get() + 1);
-        progress.wait_for(Waiting::Requests);
+        progress.wait_since(Waiting::Requests, began);
         counts.requests_in_flight.add();
-        Self { progress: Rc::clone(progress), counts: Arc::clone(counts) }
+        let ended = Cell::new(None);
+        Self { progress: Rc::clone(progress), counts: Arc::clone(counts), began, ended }
     }
 
     pub(crate) fn progressed(&self) {
         self.progress.progressed();
+    }
+
+    /// How long it took, if it is over now.
+    pub(crate) fn took(&self) -> Duration {
+        let now = Instant::now();
+        self.ended.set(Some(now));
+        now.saturating_duration_since(self.began)
     }
 }
 
@@ -270,7 +288,8 @@ impl Drop for InFlight {
         self.progress.requests.set(left);
         if left == 0 {
             self.progress.allowed.set(Duration::ZERO);
-            self.progress.wait_for(Waiting::Idle);
+            let ended = self.ended.get().unwrap_or_else(Instant::now);
+            self.progress.wait_since(Waiting::Idle, ended);
         }
     }
 }
@@ -293,7 +312,7 @@ impl OpenTunnel {
 
 impl Drop for OpenTunnel {
     fn drop(&mut self) {
-        let InFlight { progress, counts } = &self.0;
+        let InFlight { progress, counts, .. } = &self.0;
         progress.tunnels.set(progress.tunnels.get().saturating_sub(1));
         counts.tunnels.subtract();
     }

@@ -1,7 +1,11 @@
-//! What is remembered of a request once it was answered: counters, a log line, perhaps a sample.
+//! What is remembered of a request once it was answered: counters, an entry of the access log,
+//! perhaps a sample of its refusal.
 
 use std::{
-    cell::{OnceCell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
+    net::SocketAddr,
+    num::NonZeroU32,
+    rc::Rc,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -14,6 +18,7 @@ use http::StatusCode;
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
+    access::{AccessSender, End, Outcome, Refusal, Target},
     denial_key::DenialKey,
     denials::{DenialSample, Denials, Due, Shape, denial_of, key_of},
     facts::Witness,
@@ -31,8 +36,37 @@ const PART_LIMIT: usize = 256;
 pub(crate) struct Case {
     pub(crate) id: RequestId,
     pub(crate) witness: Witness,
+    /// When the last byte of its head was there, by both clocks.
+    pub(crate) at: SystemTime,
+    pub(crate) began: Instant,
+    /// The version of TLS, unless it came in plain HTTP.
+    tls: Option<&'static str>,
     found: OnceCell<Found>,
     manner: OnceCell<Manner>,
+    status: Cell<Option<StatusCode>>,
+    refused: OnceCell<Refused>,
+    upstream: Cell<Option<SocketAddr>>,
+    first_byte: Cell<Option<Duration>>,
+    /// How much of its body came, if it has one.
+    received: OnceCell<Rc<Cell<u64>>>,
+    is_tunnel: Cell<bool>,
+}
+
+/// How a request came.
+#[derive(Clone, Copy)]
+pub(crate) struct Arrived {
+    pub(crate) at: SystemTime,
+    pub(crate) began: Instant,
+    pub(crate) tls: Option<&'static str>,
+}
+
+/// How an exchange ended.
+#[derive(Clone, Copy)]
+pub(crate) struct Ended {
+    pub(crate) end: End,
+    pub(crate) duration: Duration,
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
 }
 
 /// The route of a request.
@@ -44,18 +78,37 @@ pub(crate) enum Found {
 }
 
 impl Case {
-    pub(crate) fn new(id: RequestId, witness: Witness) -> Self {
-        Self { id, witness, found: OnceCell::new(), manner: OnceCell::new() }
+    pub(crate) fn new(id: RequestId, witness: Witness, arrived: Arrived) -> Self {
+        let Arrived { at, began, tls } = arrived;
+        Self {
+            id,
+            witness,
+            at,
+            began,
+            tls,
+            found: OnceCell::new(),
+            manner: OnceCell::new(),
+            status: Cell::new(None),
+            refused: OnceCell::new(),
+            upstream: Cell::new(None),
+            first_byte: Cell::new(None),
+            received: OnceCell::new(),
+            is_tunnel: Cell::new(false),
+        }
     }
 
     /// The same without anything that a snapshot or a connection's buffers would be kept for.
     pub(crate) fn detached(&self) -> Self {
-        let found = OnceCell::new();
-        if let Some(name) = self.route() {
-            // It is new, so there is nothing to replace.
-            let _ = found.set(Found::Named(Arc::clone(name)));
+        let found = self.route().map(|name| Found::Named(Arc::clone(name)));
+        let arrived = Arrived { at: self.at, began: self.began, tls: self.tls };
+        Self {
+            found: found.map_or_else(OnceCell::new, OnceCell::from),
+            status: self.status.clone(),
+            upstream: self.upstream.clone(),
+            first_byte: self.first_byte.clone(),
+            received: self.received.clone(),
+            ..Self::new(self.id, self.witness.detached(), arrived)
         }
-        Self { id: self.id, witness: self.witness.detached(), found, manner: OnceCell::new() }
     }
 
     /// Remembers the route; the first one stays.
@@ -81,12 +134,98 @@ impl Case {
         self.manner.get()
     }
 
+    /// Remembers what the client was answered.
+    pub(crate) fn answered(&self, status: StatusCode) {
+        self.status.set(Some(status));
+    }
+
+    /// Remembers why it was refused, or broke off; the first reason stays.
+    pub(crate) fn refused(&self, refused: Refused) {
+        // What comes later comes of it.
+        let _ = self.refused.set(refused);
+    }
+
+    /// Remembers which endpoint was asked; the last one stays.
+    pub(crate) fn asked(&self, upstream: SocketAddr) {
+        self.upstream.set(Some(upstream));
+    }
+
+    /// Remembers when the head of the upstream's response was there.
+    pub(crate) fn first_byte(&self, at: Instant) {
+        self.first_byte.set(Some(at.saturating_duration_since(self.began)));
+    }
+
+    /// Where it is counted how much of its body has come.
+    pub(crate) fn count_received(&self) -> Rc<Cell<u64>> {
+        Rc::clone(self.received.get_or_init(Rc::default))
+    }
+
+    pub(crate) fn received(&self) -> u64 {
+        self.received.get().map_or(0, |count| count.get())
+    }
+
+    /// Remembers that it goes on beyond its response.
+    pub(crate) fn becomes_tunnel(&self) {
+        self.is_tunnel.set(true);
+    }
+
+    pub(crate) fn is_tunnel(&self) -> bool {
+        self.is_tunnel.get()
+    }
+
+    fn outcome(&self, ended: Ended) -> Outcome {
+        let Ended { end, duration, sent, received } = ended;
+        Outcome {
+            id: self.id,
+            at: self.at,
+            duration,
+            method: self.witness.method.clone(),
+            version: self.witness.version,
+            tls: self.tls,
+            client: self.witness.client,
+            status: self.status.get(),
+            end,
+            route: self.route().cloned(),
+            refusal: self.refused.get().map(refusal),
+            upstream: self.upstream.get(),
+            first_byte: self.first_byte.get(),
+            sent,
+            received,
+        }
+    }
+
     /// What the route of an admitted request asks for.
     pub(crate) fn options(&self) -> Option<&Options> {
         match self.found.get() {
             Some(Found::Admitted(route)) => route.options.as_deref(),
             Some(Found::Named(_)) | None => None,
         }
+    }
+}
+
+fn refusal(refused: &Refused) -> Refusal {
+    match refused {
+        Refused::Denied(denial) => Refusal {
+            code: denial.code(),
+            policy: denial.policy().cloned(),
+            rule: denial.site.as_ref().map(|site| Arc::clone(&site.rule)),
+        },
+        Refused::Unserved(unserved) => Refusal { code: unserved.code, policy: None, rule: None },
+    }
+}
+
+/// Which exchanges go into the access log, and how they get there.
+pub(crate) struct AccessLog {
+    pub(crate) sender: AccessSender,
+    /// One of so many that went well; the others always.
+    pub(crate) one_in: NonZeroU32,
+}
+
+impl AccessLog {
+    fn has(&self, case: &Case, end: End) -> bool {
+        let failed = case.status.get().is_none_or(|status| status.is_server_error());
+        let usual = end == End::Complete && !failed && case.refused.get().is_none();
+        !usual || case.id.is_one_in(self.one_in)
     }
 }
 
@@ -99,6 +238,7 @@ pub(crate) struct Recorder {
     /// Requests without a route.
     others: Arc<RouteCounts>,
     samples: mpsc::Sender<DenialSample>,
+    access_log: Option<AccessLog>,
 }
 
 impl Recorder {
@@ -106,34 +246,31 @@ impl Recorder {
         counts: Arc<ThreadCounts>,
         shared: Arc<Shared>,
         samples: mpsc::Sender<DenialSample>,
+        access_log: Option<AccessLog>,
     ) -> Self {
         let denials = Denials::new(Arc::clone(&shared));
         let (_, others) = shared.routes.register_rest(RouteKey::Other, RouteKey::Other);
-        Self { counts, shared, denials, routes: RefCell::default(), others, samples }
+        Self { counts, shared, denials, routes: RefCell::default(), others, samples, access_log }
     }
 
-    /// Counts an answer.
-    pub(crate) fn answered(
-        &self,
-        id: RequestId,
-        witness: &Witness,
-        route: Option<&Arc<RouteName>>,
-        status: StatusCode,
-    ) {
-        tracing::trace!(
-            target: "access", {
-            request.id = %id,
-            request.method = %witness.method,
-            request.host = witness.host(),
-            request.path = %quoted(witness.path(), PART_LIMIT),
-            client.ip = %witness.client,
-            route = route.map(tracing::field::display),
-            response.status = status.as_u16(),
-            }, "Request answered"
-        );
-        match route {
-            Some(route) => self.routes.borrow_mut().count(route, status, &self.shared),
-            None => drop(self.others.add(status)),
+    /// Counts an answer; gives where.
+    pub(crate) fn answered(&self, case: &Case, status: StatusCode) -> Arc<RouteCounts> {
+        case.answered(status);
+        if let Some(route) = case.route() {
+            return self.routes.borrow_mut().count(route, status, &self.shared);
+        }
+        // Nobody forgets this one.
+        let _ = self.others.add(status);
+        Arc::clone(&self.others)
+    }
+
+    /// Tells of an exchange that is over.
+    pub(crate) fn ended(&self, case: &Case, ended: Ended) {
+        let Some(log) = &self.access_log else { return };
+        if log.has(case, ended.end) {
+            let witness = &case.witness;
+            let (host, path, query) = (witness.host(), witness.path(), witness.query());
+            log.sender.send(case.outcome(ended), Target { host, path, query });
         }
     }
 

@@ -37,11 +37,18 @@ impl Routes {
         self.by_address.clear();
     }
 
-    /// Counts an answer.
-    pub(crate) fn count(&mut self, route: &Arc<RouteName>, status: StatusCode, shared: &Shared) {
+    /// Counts an answer; gives where.
+    pub(crate) fn count(
+        &mut self,
+        route: &Arc<RouteName>,
+        status: StatusCode,
+        shared: &Shared,
+    ) -> Arc<RouteCounts> {
         let address = Arc::as_ptr(route).addr();
-        if self.by_address.get(&address).is_some_and(|(_, counts)| counts.add(status)) {
-            return;
+        if let Some((_, counts)) = self.by_address.get(&address)
+            && counts.add(status)
+        {
+            return Arc::clone(counts);
         }
         let counts = self.counts(route, shared);
         // A counter that was given just now is not forgotten yet.
@@ -51,8 +58,9 @@ impl Routes {
             if self.by_address.len() >= SERIES_LIMIT && !self.by_address.contains_key(&address) {
                 self.by_address.clear();
             }
-            self.by_address.insert(address, (Arc::clone(route), counts));
+            self.by_address.insert(address, (Arc::clone(route), Arc::clone(&counts)));
         }
+        counts
     }
 
     fn counts(&mut self, route: &Arc<RouteName>, shared: &Shared) -> Arc<RouteCounts> {

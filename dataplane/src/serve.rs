@@ -140,8 +140,8 @@ async fn converse(
     multiplexed: bool,
 ) -> Result<(), Close> {
     let peer = Peer::new(connection.remote.address());
-    let (progress, tunnel) = (Rc::clone(progress), Cell::new(None));
-    let origin = Rc::new(Origin { connection, peer, progress, tunnel });
+    let (tls, progress, tunnel) = (stream.tls_version(), Rc::clone(progress), Cell::new(None));
+    let origin = Rc::new(Origin { connection, peer, tls, progress, tunnel });
     let progress = &origin.progress;
     let requests = Requests { worker: Rc::clone(worker), origin: Rc::clone(&origin) };
     let io = TokioIo::new(stream);

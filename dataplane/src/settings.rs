@@ -23,6 +23,9 @@ pub struct Settings {
     pub limits: Limits,
     /// This replica's number, a part of every request id.
     pub replica: u16,
+    /// Of how many exchanges that went well one is told by [`crate::Dataplane::access_log`]; refused
+    /// and failed ones are told always. Default `None`: nothing is.
+    pub access_log: Option<NonZeroU32>,
     /// The port of `Location` when plain HTTP is redirected, and of `X-Forwarded-Port` under TLS.
     /// `None` means 443, which `Location` leaves out; 0 the first port of `https` as it was bound.
     pub redirect_port: Option<u16>,

@@ -16,11 +16,13 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     accept::{Equipment, run},
+    access::{self, AccessReader},
     denial_key::DenialKey,
     denials::DenialSample,
     inputs::Inputs,
     listen::{self, BindError, Listeners},
-    metrics::{Count, Metrics, Shared},
+    metrics::{Count, Metrics, Shared, ThreadCounts},
+    record::AccessLog,
     settings::Settings,
     tls::{Resolver, server_config},
     worker::Phase,
@@ -62,6 +64,7 @@ pub struct Dataplane {
     addresses: Addresses,
     phase: watch::Sender<Phase>,
     metrics: Metrics,
+    access_log: Option<AccessReader>,
     threads: Vec<Thread>,
 }
 
@@ -98,6 +101,7 @@ impl Dataplane {
         let tls = TlsAcceptor::from(server_config(Arc::clone(&resolver))?);
         let counts: Vec<_> = (0..count).map(|_| Arc::default()).collect();
         let shared = Arc::new(Shared { threads: counts.clone(), ..Shared::default() });
+        let (mut access_log, access_reader) = access_log(&settings, &counts);
         let (phase, follower) = watch::channel(Phase::Serving);
         let mut threads = Vec::with_capacity(count);
         for (number, counts) in counts.into_iter().enumerate() {
@@ -107,6 +111,7 @@ impl Dataplane {
                 counts,
                 shared: Arc::clone(&shared),
                 samples: samples.clone(),
+                access_log: access_log.pop(),
                 phase: follower.clone(),
                 http: take(&mut http),
                 https: take(&mut https),
@@ -115,7 +120,8 @@ impl Dataplane {
             let certificates = (number == 0).then(|| Arc::clone(&resolver));
             threads.push(spawn(number, equipment, certificates)?);
         }
-        Ok(Self { addresses, phase, metrics: Metrics(shared), threads })
+        let metrics = Metrics(shared);
+        Ok(Self { addresses, phase, metrics, access_log: access_reader, threads })
     }
 
     /// The addresses that are really listened on.
@@ -131,6 +137,12 @@ impl Dataplane {
     /// The metrics, to be registered or printed by whoever serves them.
     pub fn metrics(&self) -> Metrics {
         self.metrics.clone()
+    }
+
+    /// The exchanges that [`Settings::access_log`] asks for, for whoever writes them down. There is
+    /// one reader; what nobody reads is dropped and counted.
+    pub fn access_log(&mut self) -> Option<AccessReader> {
+        self.access_log.take()
     }
 
     /// Goes on accepting, but asks every connection to end after its next response.
@@ -161,6 +173,17 @@ impl Dataplane {
     pub fn alive(&self) -> bool {
         !self.threads.iter().any(|thread| thread.handle.is_finished())
     }
+}
+
+/// The access log's ends, if there is to be one.
+fn access_log(
+    settings: &Settings,
+    threads: &[Arc<ThreadCounts>],
+) -> (Vec<AccessLog>, Option<AccessReader>) {
+    let Some(one_in) = settings.access_log else { return (Vec::new(), None) };
+    let (senders, reader) = access::ways(threads, |counts| &counts.access_log_dropped);
+    let logs = senders.into_iter().map(|sender| AccessLog { sender, one_in }).collect();
+    (logs, Some(reader))
 }
 
 fn bind(asked: &[SocketAddr], threads: usize) -> Result<Vec<Listeners>, BindError> {

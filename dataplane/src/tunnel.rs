@@ -23,6 +23,7 @@ use tokio::{
 use self::{flow::Flow, frames::Frames};
 use crate::{
     body::Patience,
+    ending::TunnelEnding,
     ongoing::{Ended, Enrolled},
     progress::{OpenTunnel, Progress},
     upstream::Lease,
@@ -37,19 +38,20 @@ pub(crate) struct Tunnel {
     upstream: OnUpgrade,
     /// Counts for the endpoint as long as the tunnel is open.
     _lease: Lease,
+    ending: TunnelEnding,
     enrolled: Enrolled,
     is_websocket: bool,
 }
 
 impl Tunnel {
     pub(crate) fn new(
-        upstream: OnUpgrade,
-        mut lease: Lease,
+        (upstream, mut lease): (OnUpgrade, Lease),
+        ending: TunnelEnding,
         enrolled: Enrolled,
         is_websocket: bool,
     ) -> Self {
         lease.becomes_tunnel();
-        Self { upstream, _lease: lease, enrolled, is_websocket }
+        Self { upstream, _lease: lease, ending, enrolled, is_websocket }
     }
 
     /// Passes bytes on until it ends.
@@ -60,7 +62,7 @@ impl Tunnel {
         progress: Rc<Progress>,
     ) {
         let open = OpenTunnel::new(&progress, &worker.record.counts);
-        let Self { upstream, _lease, enrolled, is_websocket } = *self;
+        let Self { upstream, _lease, ending, enrolled, is_websocket } = *self;
         // The upstream's connection says so if it broke meanwhile.
         let Ok(upstream) = upstream.await else { return };
         let mut upstream = TokioIo::new(upstream);
@@ -72,6 +74,7 @@ impl Tunnel {
             told: false,
             patience: Patience::default(),
             open,
+            ending,
             enrolled,
             progress,
             worker,
@@ -83,6 +86,10 @@ impl Tunnel {
             let _ = timeout(LINGER, pump.explain(ended, &mut client)).await;
         }
     }
+}
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
 /// Why a tunnel ends.
@@ -102,6 +109,7 @@ struct Pump {
     told: bool,
     patience: Patience,
     open: OpenTunnel,
+    ending: TunnelEnding,
     enrolled: Enrolled,
     progress: Rc<Progress>,
     worker: Rc<Worker>,
@@ -130,6 +138,7 @@ impl Pump {
         }
         let (up, down) = (self.up.is_closed(), self.down.is_closed());
         if up && (down || self.told) {
+            self.ending.completed();
             return Poll::Ready(End::Over);
         }
         let limits = &self.worker.settings.limits;
@@ -148,8 +157,10 @@ impl Pump {
     ) -> io::Result<bool> {
         let mut room = self.worker.room.borrow_mut();
         let (mut moved, told) = (false, self.told);
-        let up = self.up.poll(context, Pin::new(client), Pin::new(upstream), &mut room, |_| {
+        let TunnelEnding { sent, received, .. } = &mut self.ending;
+        let up = self.up.poll(context, Pin::new(client), Pin::new(upstream), &mut room, |read| {
             moved = true;
+            *received = received.saturating_add(length(read));
             true
         });
         let frames = &mut self.frames;
@@ -159,6 +170,7 @@ impl Pump {
                 if let Some(frames) = frames {
                     frames.follow(read);
                 }
+                *sent = sent.saturating_add(if told { 0 } else { length(read) });
                 !told
             });
         for flow in [up, down] {

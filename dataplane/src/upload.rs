@@ -38,12 +38,14 @@ impl RequestBody {
     /// A body with the account of its progress, or none of both if it is empty.
     pub(crate) fn new(
         incoming: Incoming,
-        settings: &Rc<Settings>,
-        progress: &Rc<Progress>,
+        (settings, progress): (&Rc<Settings>, &Rc<Progress>),
         bounds: Bounds,
+        case: &Case,
     ) -> (Self, Option<Rc<Upload>>) {
-        let upload = (!incoming.is_end_stream())
-            .then(|| Rc::new(Upload::new(Rc::clone(settings), Rc::clone(progress), bounds)));
+        let upload = (!incoming.is_end_stream()).then(|| {
+            let (settings, progress) = (Rc::clone(settings), Rc::clone(progress));
+            Rc::new(Upload::new(settings, progress, bounds, case.count_received()))
+        });
         let incoming = Some(incoming);
         (Self { incoming, upload: upload.clone(), patience: Patience::default() }, upload)
     }
@@ -189,14 +191,19 @@ pub(crate) struct Upload {
     done: Cell<bool>,
     failure: Cell<Option<UploadFailure>>,
     response_began: Cell<bool>,
-    bytes: Cell<u64>,
+    bytes: Rc<Cell<u64>>,
     waited: Cell<Duration>,
     waiting_since: Cell<Option<Instant>>,
     moved: Cell<Instant>,
 }
 
 impl Upload {
-    fn new(settings: Rc<Settings>, progress: Rc<Progress>, bounds: Bounds) -> Self {
+    fn new(
+        settings: Rc<Settings>,
+        progress: Rc<Progress>,
+        bounds: Bounds,
+        bytes: Rc<Cell<u64>>,
+    ) -> Self {
         Self {
             settings,
             progress,
@@ -204,7 +211,7 @@ impl Upload {
             done: Cell::new(false),
             failure: Cell::new(None),
             response_began: Cell::new(false),
-            bytes: Cell::new(0),
+            bytes,
             waited: Cell::new(Duration::ZERO),
             waiting_since: Cell::new(None),
             moved: Cell::new(Instant::now()),

@@ -78,6 +78,21 @@ impl UpstreamError {
         }
     }
 
+    /// The endpoint.
+    pub(crate) fn address(&self) -> SocketAddr {
+        match self {
+            Self::Connect { address, .. }
+            | Self::ConnectTimeout { address, .. }
+            | Self::Full { address, .. }
+            | Self::Tls { address, .. }
+            | Self::Reset { address, .. }
+            | Self::Malformed { address, .. }
+            | Self::Switched { address }
+            | Self::NotSwitched { address, .. }
+            | Self::Timeout { address, .. } => *address,
+        }
+    }
+
     /// What to do, if more is known than the code says.
     pub(crate) fn remedy(&self) -> Option<&'static str> {
         match self {

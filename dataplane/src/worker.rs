@@ -95,7 +95,7 @@ impl Worker {
     }
 
     /// Judges a request that goes on, and again whenever policies change.
-    pub(crate) fn enroll(&self, kind: Kind, case: &Case, standing: Standing) -> Enrolled {
+    pub(crate) fn enroll(&self, kind: Kind, case: Rc<Case>, standing: Standing) -> Enrolled {
         self.ongoing.enroll(kind, case, standing, self.bench())
     }
 }

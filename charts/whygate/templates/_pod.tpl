@@ -55,6 +55,13 @@
 {{- with $v.log.filter }}
 - {{ printf "--log=%s" . | quote }}
 {{- end }}
+{{- if ne $v.accessLog.format "off" }}
+- --access-log={{ $v.accessLog.format }}
+- --access-log-one-in={{ $v.accessLog.oneIn | int64 }}
+{{- if $v.accessLog.queries }}
+- --access-log-queries
+{{- end }}
+{{- end }}
 {{- range $name, $value := $v.limits }}
 {{- if not (kindIs "invalid" $value) }}
 - --{{ kebabcase $name }}={{ $value | int64 }}

@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use super::headers;
 use crate::{
     download::ResponseBody,
+    ending::TunnelEnding,
     id::Ids,
     ongoing::Kind,
     origin::Origin,
@@ -76,9 +77,15 @@ pub(super) fn switch(
         return Err(UpstreamError::Switched { address: lease.address });
     };
     headers::of_response(&mut parts.headers, false, parts.status);
+    case.asked(lease.address);
+    case.first_byte(origin.progress.progressed());
     let is_websocket = protocol.as_bytes().eq_ignore_ascii_case(WEBSOCKET);
-    let enrolled = worker.enroll(Kind::Tunnel, case, standing);
-    let tunnel = Box::new(Tunnel::new(upstream, lease, enrolled, is_websocket));
+    case.becomes_tunnel();
+    let told = Rc::new(case.detached());
+    told.answered(if wish.is_some() { StatusCode::OK } else { StatusCode::SWITCHING_PROTOCOLS });
+    let enrolled = worker.enroll(Kind::Tunnel, Rc::clone(&told), standing);
+    let ending = TunnelEnding::new(worker, told);
+    let tunnel = Box::new(Tunnel::new((upstream, lease), ending, enrolled, is_websocket));
     let mut response = Response::new(ResponseBody::empty());
     if let Some(wish) = wish {
         parts.headers.remove(header::SEC_WEBSOCKET_ACCEPT);

@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
+use rustls::ProtocolVersion;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
@@ -43,6 +44,16 @@ impl Stream {
 }
 
 impl Stream {
+    /// The version of TLS as it is called, unless the connection is plain.
+    pub(crate) fn tls_version(&self) -> Option<&'static str> {
+        let Socket::Tls(socket) = &self.socket else { return None };
+        match socket.get_ref().1.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => Some("TLSv1.3"),
+            Some(ProtocolVersion::TLSv1_2) => Some("TLSv1.2"),
+            _ => Some("TLS"),
+        }
+    }
+
     /// The same connection, of which these bytes were read already.
     pub(crate) fn after(mut self, read: Bytes) -> Self {
         if !read.is_empty() {

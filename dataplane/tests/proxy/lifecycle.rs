@@ -304,6 +304,7 @@ async fn a_port_in_use_is_one_sentence_that_names_the_address() {
         limits: Limits::default(),
         replica: 0,
         redirect_port: None,
+        access_log: None,
     };
     let inputs = Inputs {
         snapshot: watch::channel(Arc::<Snapshot>::default()).1,

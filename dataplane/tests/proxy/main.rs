@@ -5,6 +5,7 @@
     reason = "the helpers of tests are no tests to the linter, and a panic is how they fail"
 )]
 
+mod access;
 mod balance;
 mod faults;
 mod http2;

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    num::NonZeroUsize,
+    num::{NonZeroU32, NonZeroUsize},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -59,6 +59,8 @@ pub(crate) struct Plan {
     pub(crate) upstreams: Vec<SocketAddr>,
     pub(crate) certificates: Certificates,
     pub(crate) redirect_port: Option<u16>,
+    /// Of how many exchanges one is told.
+    pub(crate) access_log: Option<NonZeroU32>,
     /// What the routes of some hosts ask for.
     pub(crate) options: HashMap<&'static str, Arc<Options>>,
     /// How the endpoints of all routes are spoken to.
@@ -79,6 +81,7 @@ impl Plan {
             upstreams: upstreams.to_vec(),
             certificates: Certificates::default(),
             redirect_port: None,
+            access_log: None,
             options: HashMap::new(),
             transport: Transport::default(),
         }
@@ -107,6 +110,7 @@ impl Plan {
             address_source: self.source,
             limits: self.limits,
             replica: 1,
+            access_log: self.access_log,
             redirect_port: self.redirect_port,
         };
         let dataplane = Dataplane::start(settings, inputs, sender).unwrap();

@@ -35,14 +35,14 @@ fn open() -> Posture {
 }
 
 /// A client and its upstream, switched.
-struct Tunnel {
-    client: TcpStream,
-    upstream: TcpStream,
+pub(crate) struct Tunnel {
+    pub(crate) client: TcpStream,
+    pub(crate) upstream: TcpStream,
     asked: String,
     told: String,
 }
 
-async fn tunnel(proxy: &Proxy, listener: &TcpListener, protocol: &str) -> Tunnel {
+pub(crate) async fn tunnel(proxy: &Proxy, listener: &TcpListener, protocol: &str) -> Tunnel {
     let mut client = TcpStream::connect(proxy.http()).await.unwrap();
     let request = asks("shop.test", &format!("upgrade: {protocol}\r\nsec-websocket-key: k\r\n"));
     client.write_all(request.as_bytes()).await.unwrap();

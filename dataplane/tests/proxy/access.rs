@@ -1,0 +1,271 @@
+//! What is told of exchanges once they have ended: one entry each, however they end.
+
+use std::{num::NonZeroU32, thread, time::Duration};
+
+use dataplane::{Access, Limits};
+use http::Version;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    time::timeout,
+};
+
+use crate::{
+    support::{HANGS, Plan, Proxy, Upstream, read_to_end, read_until},
+    tunnels::{Tunnel, tunnel},
+};
+
+/// An entry, with what differs from run to run left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Told {
+    line: String,
+    id: String,
+    duration: Duration,
+    first_byte: Option<Duration>,
+}
+
+impl Told {
+    fn of(access: Access<'_>) -> Self {
+        let Access { outcome, host, path, query } = access;
+        let route = outcome.route.as_ref().map_or("no route".to_owned(), ToString::to_string);
+        let status = outcome.status.map_or("-".to_owned(), |status| status.as_u16().to_string());
+        let refusal = outcome.refusal.as_ref().map_or(String::new(), |refusal| {
+            let policy = refusal.policy.as_ref().map(ToString::to_string);
+            let blamed = policy.zip(refusal.rule.as_deref());
+            let blamed = blamed.map(|(policy, rule)| format!(" by {policy} {rule}"));
+            format!(", {}{}", refusal.code, blamed.unwrap_or_default())
+        });
+        let upstream = if outcome.upstream.is_some() { "asked" } else { "not asked" };
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        let line = format!(
+            "{} {host}{path}{query} -> {status} {}, in {}, out {}, {route}, upstream {upstream}{refusal}",
+            outcome.method,
+            outcome.end.as_str(),
+            outcome.received,
+            outcome.sent,
+        );
+        assert!(outcome.client.is_loopback() && outcome.tls.is_none(), "{outcome:?}");
+        assert!(outcome.version == Version::HTTP_11 || outcome.version == Version::HTTP_2);
+        let (duration, first_byte) = (outcome.duration, outcome.first_byte);
+        assert!(first_byte.is_none_or(|first_byte| first_byte <= duration), "{outcome:?}");
+        Self { line, id: outcome.id.to_string(), duration, first_byte }
+    }
+}
+
+/// A proxy with everything that it tells.
+struct Watched {
+    proxy: Proxy,
+    told: mpsc::Receiver<Told>,
+}
+
+impl Watched {
+    fn start(mut plan: Plan, one_in: u32) -> Self {
+        plan.access_log = NonZeroU32::new(one_in);
+        let mut proxy = plan.start();
+        let mut reader = proxy.dataplane.access_log().unwrap();
+        assert!(proxy.dataplane.access_log().is_none(), "there is one reader");
+        let (sender, told) = mpsc::channel(1_000);
+        // It ends with the data plane.
+        drop(thread::spawn(move || {
+            while reader.read(|access| drop(sender.blocking_send(Told::of(access)))) {}
+        }));
+        Self { proxy, told }
+    }
+
+    async fn next(&mut self) -> Told {
+        timeout(HANGS, self.told.recv()).await.unwrap().unwrap()
+    }
+
+    /// Everything that is left once the proxy has stopped.
+    async fn rest(mut self) -> Vec<String> {
+        self.proxy.dataplane.stop(Duration::ZERO).await;
+        drop(self.proxy);
+        let mut lines = Vec::new();
+        while let Some(told) = timeout(HANGS, self.told.recv()).await.unwrap() {
+            lines.push(told.line);
+        }
+        lines
+    }
+}
+
+#[tokio::test]
+async fn an_exchange_is_told_once_with_its_sizes_and_its_endpoint() {
+    let upstream =
+        Upstream::start(|_| "HTTP/1.1 404 Not Found\r\ncontent-length: 5\r\n\r\nhello".to_owned())
+            .await;
+    let mut watched = Watched::start(Plan::new(&[upstream.address]), 1);
+    let request = "POST /a/../b?token=x HTTP/1.1\r\nhost: SHOP.test\r\nconnection: close\r\ncontent-length: 3\r\n\r\nabc";
+    let answer = watched.proxy.raw(request).await;
+    let told = watched.next().await;
+    let expected = "POST shop.test/b?token=x -> 404 complete, in 3, out 5, shop/web shop.test/, upstream asked";
+    assert_eq!(told.line, expected);
+    assert!(answer.contains(&told.id), "{answer} {told:?}");
+    assert!(told.first_byte.is_some() && told.duration > Duration::ZERO, "{told:?}");
+    assert_eq!(watched.rest().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_with_the_policy_and_the_rule_and_one_of_nobody_without() {
+    let mut watched = Watched::start(Plan::new(&[]), 1);
+    for (host, expected) in [
+        (
+            "office.test",
+            "403 complete, in 0, out BODY, shop/web office.test/, upstream not asked, AddressNotAllowed by AccessPolicy shop/office office",
+        ),
+        (
+            "nobody.test",
+            "404 complete, in 0, out BODY, no route, upstream not asked, RouteNotFound",
+        ),
+        (
+            "shop.test",
+            "503 complete, in 0, out BODY, shop/web shop.test/, upstream not asked, NoEndpoints",
+        ),
+    ] {
+        let answer = watched.proxy.get(host, "/", "").await;
+        let body = answer.split_once("\r\n\r\n").unwrap().1.len().to_string();
+        let expected = format!("GET {host}/ -> {}", expected.replace("BODY", &body));
+        assert_eq!(watched.next().await.line, expected);
+    }
+}
+
+#[tokio::test]
+async fn what_fails_is_told_with_the_endpoint_that_failed() {
+    let upstream = Upstream::start(|_| String::new()).await;
+    let mut watched = Watched::start(Plan::new(&[upstream.address]), 1);
+    watched.proxy.get("shop.test", "/", "").await;
+    let line = watched.next().await.line;
+    assert!(line.contains("-> 502 complete") && line.ends_with("asked, UpstreamReset"), "{line}");
+}
+
+#[tokio::test]
+async fn a_download_that_breaks_off_is_told_as_cut_off_whoever_ended_it() {
+    let upstream = Upstream::start(|_| {
+        "HTTP/1.1 200 OK\r\ncontent-length: 9\r\nconnection: close\r\n\r\nhello".to_owned()
+    })
+    .await;
+    let mut watched = Watched::start(Plan::new(&[upstream.address]), 1);
+    watched.proxy.get("shop.test", "/", "").await;
+    let cut = "GET shop.test/ -> 200 cut-off, in 0, out 5, shop/web shop.test/, upstream asked";
+    assert_eq!(watched.next().await.line, format!("{cut}, UpstreamReset"));
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut watched = Watched::start(Plan::new(&[listener.local_addr().unwrap()]), 1);
+    let mut client = TcpStream::connect(watched.proxy.http()).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: shop.test\r\n\r\n").await.unwrap();
+    let (mut upstream, _) = listener.accept().await.unwrap();
+    read_until(&mut upstream, "\r\n\r\n").await;
+    upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhello").await.unwrap();
+    read_until(&mut client, "hello").await;
+    drop(client);
+    assert_eq!(watched.next().await.line, cut);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_its_answer_is_told_of_without_a_status() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut watched = Watched::start(Plan::new(&[listener.local_addr().unwrap()]), 1_000_000);
+    let mut client = TcpStream::connect(watched.proxy.http()).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: shop.test\r\n\r\n").await.unwrap();
+    let (mut upstream, _) = listener.accept().await.unwrap();
+    read_until(&mut upstream, "\r\n\r\n").await;
+    drop(client);
+    let line = watched.next().await.line;
+    assert!(line.starts_with("GET shop.test/ -> - unanswered, in 0, out 0,"), "{line}");
+}
+
+#[tokio::test]
+async fn a_tunnel_is_told_when_it_ends_and_no_sooner() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut watched = Watched::start(Plan::new(&[listener.local_addr().unwrap()]), 1);
+    let Tunnel { mut client, mut upstream, .. } = tunnel(&watched.proxy, &listener, "tcp").await;
+    client.write_all(b"hello").await.unwrap();
+    read_until(&mut upstream, "hello").await;
+    upstream.write_all(b"you").await.unwrap();
+    read_until(&mut client, "you").await;
+    assert!(watched.told.try_recv().is_err(), "it is still open");
+    upstream.shutdown().await.unwrap();
+    read_to_end(&mut client).await;
+    drop(client);
+    let expected =
+        "GET shop.test/chat -> 101 complete, in 5, out 3, shop/web shop.test/, upstream asked";
+    assert_eq!(watched.next().await.line, expected);
+    assert_eq!(watched.rest().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_long_response_that_is_kept_without_its_snapshot_is_told_in_full() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut plan = Plan::new(&[listener.local_addr().unwrap()]);
+    plan.limits = Limits { long_exchange: Duration::ZERO, ..Limits::default() };
+    let mut watched = Watched::start(plan, 1);
+    let mut client = TcpStream::connect(watched.proxy.http()).await.unwrap();
+    let request = "GET /long?a=b HTTP/1.1\r\nhost: shop.test\r\nconnection: close\r\n\r\n";
+    client.write_all(request.as_bytes()).await.unwrap();
+    let (mut upstream, _) = listener.accept().await.unwrap();
+    read_until(&mut upstream, "\r\n\r\n").await;
+    upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhello").await.unwrap();
+    read_until(&mut client, "hello").await;
+    upstream.write_all(b" you").await.unwrap();
+    read_to_end(&mut client).await;
+    let expected =
+        "GET shop.test/long?a=b -> 200 complete, in 0, out 9, shop/web shop.test/, upstream asked";
+    assert_eq!(watched.next().await.line, expected);
+}
+
+#[tokio::test]
+async fn of_what_goes_well_a_part_is_told_and_of_what_does_not_all() {
+    let upstream = Upstream::echo().await;
+    let watched = Watched::start(Plan::new(&[upstream.address]), u32::MAX);
+    for _ in 0..5 {
+        watched.proxy.get("shop.test", "/", "").await;
+        watched.proxy.get("office.test", "/", "").await;
+    }
+    let lines = watched.rest().await;
+    assert_eq!(lines.len(), 5, "{lines:?}");
+    assert!(lines.iter().all(|line| line.contains("AddressNotAllowed")), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_costs_entries_and_no_request() {
+    let upstream = Upstream::echo().await;
+    let mut plan = Plan::new(&[upstream.address]);
+    plan.access_log = NonZeroU32::new(1);
+    let mut proxy = plan.start();
+    let _idle = proxy.dataplane.access_log();
+    let request = "GET / HTTP/1.1\r\nhost: nobody.test\r\n\r\n";
+    let last = "GET / HTTP/1.1\r\nhost: nobody.test\r\nconnection: close\r\n\r\n";
+    let (mut read, mut write) = TcpStream::connect(proxy.http()).await.unwrap().into_split();
+    let writing = tokio::spawn(async move {
+        write.write_all((request.repeat(9_999) + last).as_bytes()).await.unwrap();
+        write
+    });
+    let mut answers = String::new();
+    timeout(HANGS, read.read_to_string(&mut answers)).await.unwrap().unwrap();
+    drop(writing.await.unwrap());
+    assert_eq!(answers.matches("HTTP/1.1 404").count(), 10_000);
+    assert!(proxy.metric("whygate_access_log_dropped_total") > 1_000);
+    assert!(proxy.get("shop.test", "/", "").await.starts_with("HTTP/1.1 200 OK"));
+}
+
+#[tokio::test]
+async fn durations_are_counted_by_route_and_a_tunnel_until_it_begins() {
+    let upstream = Upstream::echo().await;
+    let proxy = Plan::new(&[upstream.address]).start();
+    for host in ["shop.test", "shop.test", "office.test", "nobody.test"] {
+        proxy.get(host, "/", "").await;
+    }
+    for (route, count) in [("shop/web shop.test/", 2), ("shop/web office.test/", 1), ("other", 1)] {
+        let name = format!("whygate_request_duration_seconds_count{{route=\"{route}\"}}");
+        proxy.metric_becomes(&name, count).await;
+        let all =
+            format!("whygate_request_duration_seconds_bucket{{le=\"+Inf\",route=\"{route}\"}}");
+        assert_eq!(proxy.metric(&all), count, "{all}");
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = Plan::new(&[listener.local_addr().unwrap()]).start();
+    let open = tunnel(&proxy, &listener, "tcp").await;
+    let name = "whygate_request_duration_seconds_count{route=\"shop/web shop.test/\"}";
+    proxy.metric_becomes(name, 1).await;
+    drop(open);
+}
