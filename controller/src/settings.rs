@@ -5,6 +5,7 @@ mod defaults;
 mod ingresses;
 mod limits;
 mod parse;
+mod traces;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -27,6 +28,7 @@ pub use ingresses::{IngressFlags, PostureFlag};
 pub use limits::LimitFlags;
 pub(crate) use parse::name;
 use parse::{client_address, from_one, listener, networks};
+pub use traces::{TraceContextFlag, TraceFlags};
 
 /// Flags of everything that serves traffic.
 #[derive(Args, Clone, Debug)]
@@ -109,6 +111,10 @@ pub struct ServeFlags {
     /// The access log
     #[command(flatten)]
     pub access_log: AccessLogFlags,
+
+    /// Traces
+    #[command(flatten)]
+    pub traces: TraceFlags,
 
     /// Limits of connections and requests
     #[command(flatten)]
@@ -221,6 +227,7 @@ impl ServeFlags {
             limits: self.limits.limits(),
             replica: replica(),
             access_log: self.access_log.one_in(),
+            traces: self.traces.settings(),
         })
     }
 

@@ -16,7 +16,7 @@ use crate::{
     denials::DenialSample,
     inputs::Inputs,
     metrics::{Rejected, Shared, ThreadCounts},
-    record::{AccessLog, Recorder},
+    record::{Listeners, Recorder},
     serve::serve,
     settings::Settings,
     worker::{Guest, Phase, Worker},
@@ -32,7 +32,7 @@ pub(crate) struct Equipment {
     pub(crate) counts: Arc<ThreadCounts>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) samples: mpsc::Sender<DenialSample>,
-    pub(crate) access_log: Option<AccessLog>,
+    pub(crate) listeners: Listeners,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) http: Vec<std::net::TcpListener>,
     pub(crate) https: Vec<std::net::TcpListener>,
@@ -42,8 +42,8 @@ pub(crate) struct Equipment {
 /// Serves until the process ends. Gives the number of requests that did not end in time.
 pub(crate) async fn run(equipment: Equipment) -> io::Result<usize> {
     let Equipment { mut phase, http, https, tls, .. } = equipment;
-    let Equipment { settings, inputs, counts, shared, samples, access_log, .. } = equipment;
-    let record = Recorder::new(Arc::clone(&counts), shared, samples, access_log);
+    let Equipment { settings, inputs, counts, shared, samples, listeners, .. } = equipment;
+    let record = Recorder::new(Arc::clone(&counts), shared, samples, listeners);
     let worker = Rc::new(Worker::new(settings, inputs, record));
     let (keeping, stopping) = (keep(&worker), CancellationToken::new());
     let listeners = http.into_iter().map(|socket| (socket, None));

@@ -22,6 +22,7 @@ use http::{Method, StatusCode, Version};
 use crate::{
     id::RequestId,
     metrics::{Count, ThreadCounts},
+    trace::Trace,
 };
 
 /// Most exchanges of one thread that wait; a further one is dropped and counted.
@@ -70,6 +71,8 @@ pub struct Refusal {
 pub struct Outcome {
     /// The request.
     pub id: RequestId,
+    /// The trace that it belongs to, if one is known.
+    pub trace: Option<Trace>,
     /// When the last byte of the request's head was there.
     pub at: SystemTime,
     /// From then to the end of the response's body, or of the tunnel.
@@ -298,6 +301,7 @@ mod tests {
     fn outcome() -> Outcome {
         Outcome {
             id: Ids::new(1).next(SystemTime::UNIX_EPOCH),
+            trace: None,
             at: SystemTime::UNIX_EPOCH,
             duration: Duration::ZERO,
             method: Method::GET,

@@ -24,6 +24,7 @@ use crate::{
     id::RequestId,
     ledger::{Key, SERIES_LIMIT, Shares},
     metrics::{Count, Shared},
+    trace::TraceId,
 };
 
 /// How many refusals of a series are sampled at once before it is one a second.
@@ -34,6 +35,8 @@ const BURST: u32 = 10;
 pub struct DenialSample {
     /// The request.
     pub id: RequestId,
+    /// The trace that it belongs to, if anybody asks.
+    pub trace: Option<TraceId>,
     /// When it was refused.
     pub at: SystemTime,
     /// What it is counted under.

@@ -256,7 +256,7 @@ impl Download {
         if let Some(failure) = self.upload.as_ref().and_then(|upload| upload.failure()) {
             if let Some(denial) = failure.denial(&self.case) {
                 let refused = Refused::Denied(denial);
-                self.worker.record.refused(self.case.id, &self.case.witness, &refused);
+                self.worker.record.refused(&self.case, &refused);
                 self.case.refused(refused);
             }
             return;
@@ -264,7 +264,7 @@ impl Download {
         let observed = format!("endpoint {} {what}", lease.address).into();
         let route = self.case.route().cloned();
         let unserved = Unserved { code, route, field: None, observed, remedy: None };
-        self.worker.record.unserved(self.case.id, &self.case.witness, &unserved);
+        self.worker.record.unserved(&self.case, &unserved);
         self.case.refused(Refused::Unserved(unserved));
     }
 }

@@ -51,9 +51,11 @@ pub(crate) async fn handle(
     let now = SystemTime::now();
     let (mut parts, body) = wire.into_parts();
     let wish = wish(&mut parts, &worker.ids);
+    let trace =
+        worker.tracer.read(&mut parts.headers, &worker.ids, || origin.is_trusted(&worker.settings));
     let has_body = !body.is_end_stream();
     let facts = facts::read(parts, origin.connection.clone(), &worker.settings);
-    let arrived = Arrived { at: now, began: flight.began, tls: origin.tls };
+    let arrived = Arrived { at: now, began: flight.began, tls: origin.tls, trace };
     let case = Rc::new(Case::new(worker.ids.next(now), facts.witness, arrived));
     let mut ending = Ending::new(&worker, &case, flight);
     let answered = match facts.request {
@@ -69,7 +71,7 @@ pub(crate) async fn handle(
         if has_body {
             origin.progress.leave_unread();
         }
-        worker.record.refused(case.id, &case.witness, &refused);
+        worker.record.refused(&case, &refused);
         let response = respond::refused(&refused, facts.form, case.id);
         case.refused(refused);
         response
@@ -115,7 +117,7 @@ async fn answer(
     }
     match decision {
         Decision::Forward(cleared) => {
-            worker.record.would_deny(case.id, &case.witness, &cleared);
+            worker.record.would_deny(case, &cleared);
             let unchosen = |_: &Refused| case.found(Found::Named(cleared.route().clone()));
             let target = fits(&cleared, &body).and_then(|()| target(&cleared));
             let (target, choice) = target
@@ -132,7 +134,7 @@ async fn answer(
             forward(worker, permit, choice, exchange).await
         }
         Decision::Moved(cleared) => {
-            worker.record.would_deny(case.id, &case.witness, &cleared);
+            worker.record.would_deny(case, &cleared);
             case.found(Found::Named(cleared.route().clone()));
             origin.progress.answered_early(&body);
             Ok(respond::moved(cleared.redirect()))

@@ -36,6 +36,7 @@ mod settings;
 mod threads;
 mod tls;
 mod tokens;
+mod trace;
 mod tunnel;
 mod upload;
 mod upstream;
@@ -53,4 +54,5 @@ pub use crate::{
     settings::{Limits, Settings},
     threads::{Addresses, Dataplane, StartError, Stopped},
     tls::{Certificate, Certificates},
+    trace::{SpanId, Trace, TraceId, TraceSettings, TraceSource},
 };

@@ -143,6 +143,7 @@ pub(crate) struct ThreadCounts {
     pub(crate) upstream_ejections: Count,
     pub(crate) samples_dropped: Count,
     pub(crate) access_log_dropped: Count,
+    pub(crate) spans_dropped: Count,
     pub(crate) tunnels: Count,
     pub(crate) revoked: Count,
     pub(crate) generation: Count,
@@ -325,7 +326,7 @@ type Read = fn(&ThreadCounts) -> &Count;
 
 impl Metrics {
     fn encode_plain(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let counters: [(&str, &str, Read); 11] = [
+        let counters: [(&str, &str, Read); 12] = [
             ("permits", "Requests that every check admitted", |counts| &counts.permits),
             ("upstream_requests", "Permits whose request reached an upstream", |counts| {
                 &counts.upstream_requests
@@ -360,6 +361,7 @@ impl Metrics {
             ("access_log_dropped", "Exchanges that the access log had no room for", |counts| {
                 &counts.access_log_dropped
             }),
+            ("spans_dropped", "Spans for which there was no room", |counts| &counts.spans_dropped),
             (
                 "exchanges_revoked",
                 "Tunnels and long responses closed because their requests would be refused now",

@@ -2,9 +2,9 @@
 
 use std::{cell::Cell, rc::Rc};
 
-use decision::canonical::Connection;
+use decision::{address::canonical, canonical::Connection, client::Remote};
 
-use crate::{forward::headers::Peer, progress::Progress, tunnel::Tunnel};
+use crate::{forward::headers::Peer, progress::Progress, settings::Settings, tunnel::Tunnel};
 
 /// What every request on a connection has in common.
 pub(crate) struct Origin {
@@ -15,4 +15,17 @@ pub(crate) struct Origin {
     pub(crate) progress: Rc<Progress>,
     /// What an HTTP/1.1 connection becomes once its last response was sent.
     pub(crate) tunnel: Cell<Option<Box<Tunnel>>>,
+}
+
+impl Origin {
+    /// Whether what the peer says of others is believed.
+    pub(crate) fn is_trusted(&self, settings: &Settings) -> bool {
+        let trusted = &settings.address_source.trusted_proxies;
+        match self.connection.remote {
+            Remote::Hidden { .. } => false,
+            Remote::Socket(peer) | Remote::Announced { client: peer, .. } => {
+                trusted.contains(canonical(peer.ip()))
+            }
+        }
+    }
 }

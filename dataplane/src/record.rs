@@ -27,6 +27,7 @@ use crate::{
     metrics::{RouteCounts, RouteKey, Shared, ThreadCounts},
     refused::{Refused, Unserved},
     routes::Routes,
+    trace::Trace,
 };
 
 /// Longest part of a request in a sample, in bytes.
@@ -41,6 +42,7 @@ pub(crate) struct Case {
     pub(crate) began: Instant,
     /// The version of TLS, unless it came in plain HTTP.
     tls: Option<&'static str>,
+    trace: Option<Trace>,
     found: OnceCell<Found>,
     manner: OnceCell<Manner>,
     status: Cell<Option<StatusCode>>,
@@ -58,6 +60,7 @@ pub(crate) struct Arrived {
     pub(crate) at: SystemTime,
     pub(crate) began: Instant,
     pub(crate) tls: Option<&'static str>,
+    pub(crate) trace: Option<Trace>,
 }
 
 /// How an exchange ended.
@@ -79,13 +82,14 @@ pub(crate) enum Found {
 
 impl Case {
     pub(crate) fn new(id: RequestId, witness: Witness, arrived: Arrived) -> Self {
-        let Arrived { at, began, tls } = arrived;
+        let Arrived { at, began, tls, trace } = arrived;
         Self {
             id,
             witness,
             at,
             began,
             tls,
+            trace,
             found: OnceCell::new(),
             manner: OnceCell::new(),
             status: Cell::new(None),
@@ -100,7 +104,8 @@ impl Case {
     /// The same without anything that a snapshot or a connection's buffers would be kept for.
     pub(crate) fn detached(&self) -> Self {
         let found = self.route().map(|name| Found::Named(Arc::clone(name)));
-        let arrived = Arrived { at: self.at, began: self.began, tls: self.tls };
+        let Self { at, began, tls, trace, .. } = *self;
+        let arrived = Arrived { at, began, tls, trace };
         Self {
             found: found.map_or_else(OnceCell::new, OnceCell::from),
             status: self.status.clone(),
@@ -173,10 +178,16 @@ impl Case {
         self.is_tunnel.get()
     }
 
+    fn target(&self) -> Target<'_> {
+        let witness = &self.witness;
+        Target { host: witness.host(), path: witness.path(), query: witness.query() }
+    }
+
     fn outcome(&self, ended: Ended) -> Outcome {
         let Ended { end, duration, sent, received } = ended;
         Outcome {
             id: self.id,
+            trace: self.trace,
             at: self.at,
             duration,
             method: self.witness.method.clone(),
@@ -214,6 +225,13 @@ fn refusal(refused: &Refused) -> Refusal {
     }
 }
 
+/// Where exchanges that have ended are told.
+#[derive(Default)]
+pub(crate) struct Listeners {
+    pub(crate) access_log: Option<AccessLog>,
+    pub(crate) spans: Option<AccessSender>,
+}
+
 /// Which exchanges go into the access log, and how they get there.
 pub(crate) struct AccessLog {
     pub(crate) sender: AccessSender,
@@ -238,7 +256,7 @@ pub(crate) struct Recorder {
     /// Requests without a route.
     others: Arc<RouteCounts>,
     samples: mpsc::Sender<DenialSample>,
-    access_log: Option<AccessLog>,
+    listeners: Listeners,
 }
 
 impl Recorder {
@@ -246,11 +264,11 @@ impl Recorder {
         counts: Arc<ThreadCounts>,
         shared: Arc<Shared>,
         samples: mpsc::Sender<DenialSample>,
-        access_log: Option<AccessLog>,
+        listeners: Listeners,
     ) -> Self {
         let denials = Denials::new(Arc::clone(&shared));
         let (_, others) = shared.routes.register_rest(RouteKey::Other, RouteKey::Other);
-        Self { counts, shared, denials, routes: RefCell::default(), others, samples, access_log }
+        Self { counts, shared, denials, routes: RefCell::default(), others, samples, listeners }
     }
 
     /// Counts an answer; gives where.
@@ -266,11 +284,16 @@ impl Recorder {
 
     /// Tells of an exchange that is over.
     pub(crate) fn ended(&self, case: &Case, ended: Ended) {
-        let Some(log) = &self.access_log else { return };
-        if log.has(case, ended.end) {
-            let witness = &case.witness;
-            let (host, path, query) = (witness.host(), witness.path(), witness.query());
-            log.sender.send(case.outcome(ended), Target { host, path, query });
+        let Listeners { access_log, spans } = &self.listeners;
+        if let Some(log) = access_log
+            && log.has(case, ended.end)
+        {
+            log.sender.send(case.outcome(ended), case.target());
+        }
+        if let Some(spans) = spans
+            && case.trace.is_some_and(|trace| trace.span.is_some())
+        {
+            spans.send(case.outcome(ended), case.target());
         }
     }
 
@@ -283,16 +306,16 @@ impl Recorder {
     }
 
     /// Counts a refusal, and offers it as a sample if its series has not had many lately.
-    pub(crate) fn refused(&self, id: RequestId, witness: &Witness, refused: &Refused) {
+    pub(crate) fn refused(&self, case: &Case, refused: &Refused) {
         let now = Instant::now();
         match refused {
             Refused::Denied(denial) => {
                 let shape = Shape::of_denial(denial);
                 if let Some(due) = self.denials.count(shape, now, || key_of(denial, false)) {
-                    self.offer_denial(id, witness, due, (**denial).clone());
+                    self.offer_denial(case, due, (**denial).clone());
                 }
             }
-            Refused::Unserved(unserved) => self.unserved(id, witness, unserved),
+            Refused::Unserved(unserved) => self.unserved(case, unserved),
         }
     }
 
@@ -300,7 +323,7 @@ impl Recorder {
     pub(crate) fn revoked(&self, case: &Case, refused: &Refused, what: &str, after: Duration) {
         let denial = match refused {
             Refused::Denied(denial) => denial,
-            Refused::Unserved(unserved) => return self.unserved(case.id, &case.witness, unserved),
+            Refused::Unserved(unserved) => return self.unserved(case, unserved),
         };
         let (shape, now) = (Shape::of_denial(denial), Instant::now());
         if let Some(due) = self.denials.count(shape, now, || key_of(denial, false)) {
@@ -309,13 +332,13 @@ impl Recorder {
                 after.as_secs(),
                 denial.operator_sentence()
             );
-            let sample = sample(case.id, &case.witness, due.key, observed, denial.remedy());
+            let sample = sample(case, due.key, observed, denial.remedy());
             self.offer(DenialSample { denial: Some(denial.clone()), ..sample }, due.count);
         }
     }
 
     /// Counts an answer that no policy gave: no route, or the upstream failed.
-    pub(crate) fn unserved(&self, id: RequestId, witness: &Witness, unserved: &Unserved) {
+    pub(crate) fn unserved(&self, case: &Case, unserved: &Unserved) {
         let Unserved { code, route, field, .. } = unserved;
         let shape = Shape::of_code(*code, route.as_deref(), field.as_ref());
         let key = || DenialKey {
@@ -329,25 +352,25 @@ impl Recorder {
         };
         if let Some(Due { key, count }) = self.denials.count(shape, Instant::now(), key) {
             let (observed, remedy) = (unserved.observed.to_string(), unserved.remedy());
-            self.offer(sample(id, witness, key, observed, remedy), count);
+            self.offer(sample(case, key, observed, remedy), count);
         }
     }
 
     /// Counts what rules in shadow would have refused.
-    pub(crate) fn would_deny(&self, id: RequestId, witness: &Witness, cleared: &Cleared) {
+    pub(crate) fn would_deny(&self, case: &Case, cleared: &Cleared) {
         let route = cleared.route();
         for failure in cleared.would_deny() {
             let key = || key_of(&denial_of(failure, route), true);
             let shape = Shape::of_shadow(failure, route);
             if let Some(due) = self.denials.count(shape, Instant::now(), key) {
-                self.offer_denial(id, witness, due, denial_of(failure, route));
+                self.offer_denial(case, due, denial_of(failure, route));
             }
         }
     }
 
-    fn offer_denial(&self, id: RequestId, witness: &Witness, due: Due, denial: Denial) {
+    fn offer_denial(&self, case: &Case, due: Due, denial: Denial) {
         let (observed, remedy) = (denial.operator_sentence(), denial.remedy());
-        let sample = sample(id, witness, due.key, observed, remedy);
+        let sample = sample(case, due.key, observed, remedy);
         self.offer(DenialSample { denial: Some(Box::new(denial)), ..sample }, due.count);
     }
 
@@ -356,6 +379,7 @@ impl Recorder {
         tracing::info!(
             target: "access", {
             request.id = %sample.id,
+            trace.id = sample.trace.map(tracing::field::display),
             request.method = sample.method,
             request.host = sample.host,
             request.path = sample.path,
@@ -399,15 +423,11 @@ fn others(denial: &Denial) -> Option<String> {
     (!told.is_empty()).then(|| told.join("; "))
 }
 
-fn sample(
-    id: RequestId,
-    witness: &Witness,
-    key: Arc<DenialKey>,
-    observed: String,
-    remedy: String,
-) -> DenialSample {
+fn sample(case: &Case, key: Arc<DenialKey>, observed: String, remedy: String) -> DenialSample {
+    let Case { id, witness, trace, .. } = case;
     DenialSample {
-        id,
+        id: *id,
+        trace: trace.map(|trace| trace.id),
         at: SystemTime::now(),
         key,
         observed,

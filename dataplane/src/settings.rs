@@ -8,6 +8,8 @@ use std::{
 
 use decision::{canonical::RequestLimits, client::AddressSource};
 
+use crate::trace::TraceSettings;
+
 /// Where to listen, with how many threads, and within which limits.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -26,6 +28,8 @@ pub struct Settings {
     /// Of how many exchanges that went well one is told by [`crate::Dataplane::access_log`]; refused
     /// and failed ones are told always. Default `None`: nothing is.
     pub access_log: Option<NonZeroU32>,
+    /// Which traces requests belong to, and which are told of. Default: everybody's, and none.
+    pub traces: TraceSettings,
     /// The port of `Location` when plain HTTP is redirected, and of `X-Forwarded-Port` under TLS.
     /// `None` means 443, which `Location` leaves out; 0 the first port of `https` as it was bound.
     pub redirect_port: Option<u16>,

@@ -20,9 +20,9 @@ use crate::{
     denial_key::DenialKey,
     denials::DenialSample,
     inputs::Inputs,
-    listen::{self, BindError, Listeners},
+    listen::{self, BindError},
     metrics::{Count, Metrics, Shared, ThreadCounts},
-    record::AccessLog,
+    record::{AccessLog, Listeners},
     settings::Settings,
     tls::{Resolver, server_config},
     worker::Phase,
@@ -65,6 +65,7 @@ pub struct Dataplane {
     phase: watch::Sender<Phase>,
     metrics: Metrics,
     access_log: Option<AccessReader>,
+    spans: Option<AccessReader>,
     threads: Vec<Thread>,
 }
 
@@ -101,7 +102,7 @@ impl Dataplane {
         let tls = TlsAcceptor::from(server_config(Arc::clone(&resolver))?);
         let counts: Vec<_> = (0..count).map(|_| Arc::default()).collect();
         let shared = Arc::new(Shared { threads: counts.clone(), ..Shared::default() });
-        let (mut access_log, access_reader) = access_log(&settings, &counts);
+        let (mut listeners, access_log, spans) = listeners(&settings, &counts);
         let (phase, follower) = watch::channel(Phase::Serving);
         let mut threads = Vec::with_capacity(count);
         for (number, counts) in counts.into_iter().enumerate() {
@@ -111,7 +112,7 @@ impl Dataplane {
                 counts,
                 shared: Arc::clone(&shared),
                 samples: samples.clone(),
-                access_log: access_log.pop(),
+                listeners: listeners.pop().unwrap_or_default(),
                 phase: follower.clone(),
                 http: take(&mut http),
                 https: take(&mut https),
@@ -121,7 +122,7 @@ impl Dataplane {
             threads.push(spawn(number, equipment, certificates)?);
         }
         let metrics = Metrics(shared);
-        Ok(Self { addresses, phase, metrics, access_log: access_reader, threads })
+        Ok(Self { addresses, phase, metrics, access_log, spans, threads })
     }
 
     /// The addresses that are really listened on.
@@ -143,6 +144,11 @@ impl Dataplane {
     /// one reader; what nobody reads is dropped and counted.
     pub fn access_log(&mut self) -> Option<AccessReader> {
         self.access_log.take()
+    }
+
+    /// The exchanges of traces that [`Settings::traces`] asks for, like [`Dataplane::access_log`].
+    pub fn spans(&mut self) -> Option<AccessReader> {
+        self.spans.take()
     }
 
     /// Goes on accepting, but asks every connection to end after its next response.
@@ -175,27 +181,39 @@ impl Dataplane {
     }
 }
 
-/// The access log's ends, if there is to be one.
-fn access_log(
+/// Where each thread tells of exchanges, and the ends of those who want to know.
+fn listeners(
     settings: &Settings,
     threads: &[Arc<ThreadCounts>],
-) -> (Vec<AccessLog>, Option<AccessReader>) {
-    let Some(one_in) = settings.access_log else { return (Vec::new(), None) };
-    let (senders, reader) = access::ways(threads, |counts| &counts.access_log_dropped);
-    let logs = senders.into_iter().map(|sender| AccessLog { sender, one_in }).collect();
-    (logs, Some(reader))
+) -> (Vec<Listeners>, Option<AccessReader>, Option<AccessReader>) {
+    let mut listeners: Vec<_> = threads.iter().map(|_| Listeners::default()).collect();
+    let access_log = settings.access_log.map(|one_in| {
+        let (senders, reader) = access::ways(threads, |counts| &counts.access_log_dropped);
+        for (listener, sender) in listeners.iter_mut().zip(senders) {
+            listener.access_log = Some(AccessLog { sender, one_in });
+        }
+        reader
+    });
+    let spans = settings.traces.one_in.map(|_| {
+        let (senders, reader) = access::ways(threads, |counts| &counts.spans_dropped);
+        for (listener, sender) in listeners.iter_mut().zip(senders) {
+            listener.spans = Some(sender);
+        }
+        reader
+    });
+    (listeners, access_log, spans)
 }
 
-fn bind(asked: &[SocketAddr], threads: usize) -> Result<Vec<Listeners>, BindError> {
+fn bind(asked: &[SocketAddr], threads: usize) -> Result<Vec<listen::Listeners>, BindError> {
     asked.iter().map(|address| listen::bind(*address, threads)).collect()
 }
 
-fn addresses(listeners: &[Listeners]) -> Vec<SocketAddr> {
+fn addresses(listeners: &[listen::Listeners]) -> Vec<SocketAddr> {
     listeners.iter().map(|listeners| listeners.address).collect()
 }
 
 /// One thread's socket of each address.
-fn take(listeners: &mut [Listeners]) -> Vec<std::net::TcpListener> {
+fn take(listeners: &mut [listen::Listeners]) -> Vec<std::net::TcpListener> {
     listeners.iter_mut().filter_map(|listeners| listeners.sockets.pop()).collect()
 }
 

@@ -19,6 +19,7 @@ use crate::{
     record::{Case, Recorder},
     settings::Settings,
     tokens::TokenCache,
+    trace::Tracer,
     upstream::Upstream,
 };
 
@@ -45,6 +46,7 @@ pub(crate) struct Worker {
     pub(crate) upstream: Upstream,
     pub(crate) record: Recorder,
     pub(crate) ids: Ids,
+    pub(crate) tracer: Tracer,
     pub(crate) tasks: TaskTracker,
     pub(crate) ongoing: Rc<Ongoing>,
     /// Where tunnels read to: none of them needs a buffer of its own while it is silent.
@@ -63,6 +65,7 @@ impl Worker {
             upstream: Upstream::new(Rc::clone(&settings), Arc::clone(&record.counts)),
             record,
             ids: Ids::new(settings.replica),
+            tracer: Tracer::new(settings.traces, settings.access_log.is_some()),
             tasks: TaskTracker::new(),
             ongoing: Rc::default(),
             room: RefCell::new(vec![0; ROOM].into()),

@@ -62,6 +62,9 @@
 - --access-log-queries
 {{- end }}
 {{- end }}
+{{- if ne $v.traces.context "trust" }}
+- --trace-context={{ $v.traces.context }}
+{{- end }}
 {{- range $name, $value := $v.limits }}
 {{- if not (kindIs "invalid" $value) }}
 - --{{ kebabcase $name }}={{ $value | int64 }}

@@ -52,6 +52,10 @@ struct Fields<'a> {
     target: &'static str,
     #[serde(rename = "request.id", serialize_with = "shown")]
     id: dataplane::RequestId,
+    #[serde(rename = "trace.id", skip_serializing_if = "Option::is_none")]
+    trace: Option<String>,
+    #[serde(rename = "span.id", skip_serializing_if = "Option::is_none")]
+    span: Option<String>,
     #[serde(rename = "request.method")]
     method: &'a str,
     #[serde(rename = "request.host")]
@@ -95,6 +99,8 @@ impl<'a> Fields<'a> {
             timestamp: timestamp(outcome.at),
             target: "access",
             id: outcome.id,
+            trace: outcome.trace.map(|trace| trace.id.to_string()),
+            span: outcome.trace.and_then(|trace| trace.span).map(|span| span.to_string()),
             method: outcome.method.as_str(),
             host,
             path,
@@ -155,7 +161,11 @@ impl Display for Entry<'_> {
         if let Some(tls) = outcome.tls {
             write!(f, " {tls}")?;
         }
-        write!(f, " id={}", outcome.id)
+        write!(f, " id={}", outcome.id)?;
+        match outcome.trace {
+            Some(trace) => write!(f, " trace={}", trace.id),
+            None => Ok(()),
+        }
     }
 }
 
@@ -211,6 +221,7 @@ mod tests {
     fn outcome() -> Outcome {
         Outcome {
             id: dataplane::RequestId::from(7),
+            trace: None,
             at: SystemTime::UNIX_EPOCH + Duration::from_micros(1_234_500),
             duration: Duration::from_nanos(1_234_567),
             method: Method::GET,

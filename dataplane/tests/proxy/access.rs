@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, thread, time::Duration};
 
-use dataplane::{Access, Limits};
+use dataplane::{Access, Limits, TraceSettings, TraceSource};
 use http::Version;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -268,4 +268,58 @@ async fn durations_are_counted_by_route_and_a_tunnel_until_it_begins() {
     let name = "whygate_request_duration_seconds_count{route=\"shop/web shop.test/\"}";
     proxy.metric_becomes(name, 1).await;
     drop(open);
+}
+
+const PARENT: &str = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0b1902b7-01\r\n";
+
+#[tokio::test]
+async fn a_trace_is_passed_on_as_it_came_unless_spans_are_told() {
+    let upstream = Upstream::echo().await;
+    let headers = format!("{PARENT}tracestate: a=b\r\n");
+    let proxy = Plan::new(&[upstream.address]).start();
+    let answer = proxy.get("shop.test", "/", &headers).await;
+    assert!(answer.contains(PARENT) && answer.contains("tracestate: a=b\r\n"), "{answer}");
+
+    let mut plan = Plan::new(&[upstream.address]);
+    plan.traces =
+        TraceSettings { source: TraceSource::Everybody, one_in: NonZeroU32::new(u32::MAX) };
+    let mut proxy = plan.start();
+    let mut reader = proxy.dataplane.spans().unwrap();
+    let answer = proxy.get("shop.test", "/", &headers).await;
+    let unsampled = proxy.get("shop.test", "/none", "").await;
+    assert!(unsampled.contains("traceparent: 00-") && unsampled.contains("-00\r\n"), "{unsampled}");
+    let mut spans = Vec::new();
+    reader.read(|access| spans.push((access.path.to_owned(), access.outcome.trace.unwrap())));
+    let [(path, trace)] = &spans[..] else { panic!("{spans:?}") };
+    assert_eq!(
+        (path.as_str(), trace.id.to_string().as_str()),
+        ("/", "4bf92f3577b34da6a3ce929d0e0e4736")
+    );
+    assert_eq!(trace.parent.unwrap().to_string(), "00f067aa0b1902b7");
+    let expected = format!("traceparent: 00-{}-{}-01\r\n", trace.id, trace.span.unwrap());
+    assert!(answer.contains(&expected) && answer.contains("tracestate: a=b\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_strangers_trace_ends_where_only_trusted_proxies_are_believed() {
+    let upstream = Upstream::echo().await;
+    for (trusted, passes) in [("203.0.113.0/24", false), ("127.0.0.0/8", true)] {
+        let mut plan = Plan::new(&[upstream.address]);
+        plan.traces.source = TraceSource::TrustedProxies;
+        plan.source.trusted_proxies = [trusted.parse().unwrap()].into_iter().collect();
+        let proxy = plan.start();
+        let answer = proxy.get("shop.test", "/", PARENT).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert_eq!(answer.contains("traceparent"), passes, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_with_its_trace() {
+    let mut plan = Plan::new(&[]);
+    plan.access_log = NonZeroU32::new(1);
+    let mut proxy = plan.start();
+    proxy.get("office.test", "/", PARENT).await;
+    let trace = proxy.samples.recv().await.unwrap().trace;
+    assert_eq!(trace.unwrap().to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
 }

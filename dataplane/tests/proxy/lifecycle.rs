@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use dataplane::{Certificates, Dataplane, EndpointTable, Inputs, Limits, Settings};
+use dataplane::{Certificates, Dataplane, EndpointTable, Inputs, Limits, Settings, TraceSettings};
 use decision::{
     client::AddressSource,
     refs::{Kind, ResourceRef},
@@ -305,6 +305,7 @@ async fn a_port_in_use_is_one_sentence_that_names_the_address() {
         replica: 0,
         redirect_port: None,
         access_log: None,
+        traces: TraceSettings::default(),
     };
     let inputs = Inputs {
         snapshot: watch::channel(Arc::<Snapshot>::default()).1,

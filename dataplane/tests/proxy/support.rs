@@ -11,7 +11,9 @@ use std::{
     time::Duration,
 };
 
-use dataplane::{Certificates, Dataplane, DenialSample, EndpointTable, Inputs, Limits, Settings};
+use dataplane::{
+    Certificates, Dataplane, DenialSample, EndpointTable, Inputs, Limits, Settings, TraceSettings,
+};
 use decision::{
     check::{
         Check, Demand,
@@ -61,6 +63,7 @@ pub(crate) struct Plan {
     pub(crate) redirect_port: Option<u16>,
     /// Of how many exchanges one is told.
     pub(crate) access_log: Option<NonZeroU32>,
+    pub(crate) traces: TraceSettings,
     /// What the routes of some hosts ask for.
     pub(crate) options: HashMap<&'static str, Arc<Options>>,
     /// How the endpoints of all routes are spoken to.
@@ -82,6 +85,7 @@ impl Plan {
             certificates: Certificates::default(),
             redirect_port: None,
             access_log: None,
+            traces: TraceSettings::default(),
             options: HashMap::new(),
             transport: Transport::default(),
         }
@@ -111,6 +115,7 @@ impl Plan {
             limits: self.limits,
             replica: 1,
             access_log: self.access_log,
+            traces: self.traces,
             redirect_port: self.redirect_port,
         };
         let dataplane = Dataplane::start(settings, inputs, sender).unwrap();
