@@ -8,21 +8,18 @@ use std::{
     io::{self, Write},
     os::fd::AsFd,
     path::{Path, PathBuf},
-    thread,
-    time::Duration,
 };
 
 use dataplane::AccessReader;
-use tokio::{sync::oneshot, time::timeout};
 
 use self::line::{Form, append};
-use crate::settings::{AccessLogFlags, AccessLogForm};
+use crate::{
+    following::Following,
+    settings::{AccessLogFlags, AccessLogForm},
+};
 
 /// How many bytes of lines are written at once.
 const BLOCK: usize = 64 * 1024;
-
-/// How long the last lines may take once the data plane has ended.
-const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Why there can be no access log.
 #[derive(Debug, thiserror::Error)]
@@ -40,9 +37,6 @@ pub enum OpenError {
     /// Standard output.
     #[error("--access-log: there is no standard output: {0}; name a file with --access-log-file")]
     Output(io::Error),
-    /// Its thread.
-    #[error("cannot start a thread for the access log: {0}")]
-    Thread(io::Error),
 }
 
 /// Where lines go, and what they look like.
@@ -72,18 +66,8 @@ impl Destination {
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn follow(self, reader: AccessReader) -> Result<AccessLog, OpenError> {
-        let (done, ended) = oneshot::channel();
-        let write = move || {
-            self.write(reader);
-            // Nobody waits for it any more if it took too long.
-            let _ = done.send(());
-        };
-        thread::Builder::new()
-            .name("access-log".to_owned())
-            .spawn(write)
-            .map_err(OpenError::Thread)?;
-        Ok(AccessLog { ended })
+    pub fn follow(self, reader: AccessReader) -> io::Result<Following> {
+        Following::start("access-log", move || self.write(reader))
     }
 
     fn write(self, mut reader: AccessReader) {
@@ -159,21 +143,6 @@ impl Lines {
             Some(_) | None => {}
         }
         self.fails = failed.is_some();
-    }
-}
-
-/// An access log that is being written.
-#[derive(Debug)]
-pub struct AccessLog {
-    ended: oneshot::Receiver<()>,
-}
-
-impl AccessLog {
-    /// Waits for the last lines, for a second at most. To be called when the data plane has ended.
-    pub async fn finish(self) {
-        if timeout(LAST_LINES, self.ended).await.is_err() {
-            tracing::warn!("The last lines of the access log were not written in time");
-        }
     }
 }
 

@@ -16,12 +16,13 @@ use tokio::{
 };
 
 use crate::{
-    access_log::{AccessLog, Destination, OpenError},
+    access_log::{Destination, OpenError},
     admin::{self, Admin, ListenError, Readiness},
     denials::{
         aggregate::Pace,
         collect::{Collector, Totals},
     },
+    following::Following,
     inspect::{Access, Inspect},
     pipeline::{Feed, HoldOff, Outcome, Pipeline},
     ready_file::{Ready, WriteError},
@@ -52,6 +53,9 @@ pub enum GatewayError {
     /// The access log.
     #[error(transparent)]
     AccessLog(#[from] OpenError),
+    /// A thread for what the data plane tells.
+    #[error("cannot start a thread: {0}")]
+    Follow(io::Error),
     /// Anything else in the data plane.
     #[error(transparent)]
     Start(StartError),
@@ -169,16 +173,27 @@ impl Gateway {
         let settings = self.settings.clone();
         let mut dataplane = Dataplane::start(settings, self.pipeline.inputs(), sender)
             .map_err(|error| explain(error, &self.settings))?;
-        let access_log = self.access_log.take().zip(dataplane.access_log());
-        let access_log =
-            access_log.map(|(destination, reader)| destination.follow(reader)).transpose()?;
+        let following = self.follow(&mut dataplane)?;
         let dataplane = Arc::new(dataplane);
         // Set once: there is one data plane.
         let _ = self.admin.dataplane.set(Arc::downgrade(&dataplane));
         let (outcome, metrics) = (self.pipeline.outcome(), dataplane.metrics());
         self.supervisor.keep("series", move || forget(outcome.clone(), metrics.clone()));
         let samples = Some(samples);
-        Ok(Some(Serving { gateway: self, dataplane, samples, inspect: None, access_log }))
+        Ok(Some(Serving { gateway: self, dataplane, samples, inspect: None, following }))
+    }
+
+    /// Follows what the data plane tells of exchanges that have ended.
+    fn follow(&mut self, dataplane: &mut Dataplane) -> Result<Vec<Following>, GatewayError> {
+        let mut following = Vec::new();
+        if let Some((file, reader)) = self.access_log.take().zip(dataplane.access_log()) {
+            following.push(file.follow(reader).map_err(GatewayError::Follow)?);
+        }
+        #[cfg(feature = "otlp")]
+        if let Some((to, reader)) = self.flags.traces.collector().zip(dataplane.spans()) {
+            following.push(crate::spans::follow(to, reader).map_err(GatewayError::Follow)?);
+        }
+        Ok(following)
     }
 }
 
@@ -278,7 +293,7 @@ pub struct Serving {
     dataplane: Arc<Dataplane>,
     samples: Option<mpsc::Receiver<DenialSample>>,
     inspect: Option<SocketAddr>,
-    access_log: Option<AccessLog>,
+    following: Vec<Following>,
 }
 
 impl fmt::Debug for Serving {
@@ -366,15 +381,15 @@ impl Serving {
         let grace = Duration::from_secs(flags.shutdown_grace_seconds);
         let signal = ending.as_str();
         tracing::info!(signal, delay = ?delay, grace = ?grace, "Shutting down; a second signal ends it at once");
-        let Self { mut gateway, dataplane, access_log, .. } = self;
+        let Self { mut gateway, dataplane, following, .. } = self;
         let drain = async {
             sleep(delay).await;
             let stopped = dataplane.stop(grace).await;
             if stopped.lost > 0 {
                 tracing::warn!(lost = stopped.lost, "Requests were cut off by the grace");
             }
-            if let Some(access_log) = access_log {
-                access_log.finish().await;
+            for following in following {
+                following.finish().await;
             }
             last().await;
         };

@@ -10,6 +10,7 @@ mod cause;
 pub mod cli;
 pub mod denials;
 pub mod expiry;
+pub mod following;
 pub mod gateway;
 pub mod inspect;
 pub mod leader;
@@ -22,5 +23,7 @@ pub mod pulse;
 pub mod ready_file;
 pub mod settings;
 pub mod source;
+#[cfg(feature = "otlp")]
+mod spans;
 pub mod status;
 pub mod supervise;

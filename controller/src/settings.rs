@@ -28,6 +28,8 @@ pub use ingresses::{IngressFlags, PostureFlag};
 pub use limits::LimitFlags;
 pub(crate) use parse::name;
 use parse::{client_address, from_one, listener, networks};
+#[cfg(feature = "otlp")]
+pub use traces::Collector;
 pub use traces::{TraceContextFlag, TraceFlags};
 
 /// Flags of everything that serves traffic.

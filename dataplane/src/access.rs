@@ -29,8 +29,6 @@ use crate::{
 const WAITING: usize = 8_192;
 /// Most bytes of their hosts and targets.
 const TEXT: usize = 2 * 1024 * 1024;
-/// How long exchanges gather before they are taken away.
-const GATHER: Duration = Duration::from_millis(20);
 
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -242,6 +240,8 @@ impl Drop for AccessSender {
 pub struct AccessReader {
     lanes: Vec<Arc<Lane>>,
     bell: Arc<Bell>,
+    /// How long exchanges gather before they are taken away.
+    gather: Duration,
     counts: Option<Arc<ThreadCounts>>,
     dropped: Dropped,
     /// Given to a thread in the place of its own, so that none is made anew.
@@ -254,7 +254,7 @@ impl AccessReader {
     /// Those of one thread come in the order in which they ended.
     pub fn read(&mut self, mut each: impl FnMut(Access<'_>)) -> bool {
         self.bell.wait();
-        thread::sleep(GATHER);
+        thread::sleep(self.gather);
         let mut is_open = false;
         for lane in &self.lanes {
             let mut waiting = lane.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -278,6 +278,7 @@ impl AccessReader {
 /// A way from each thread to one reader.
 pub(crate) fn ways(
     threads: &[Arc<ThreadCounts>],
+    gather: Duration,
     dropped: Dropped,
 ) -> (Vec<AccessSender>, AccessReader) {
     let bell = Arc::<Bell>::default();
@@ -290,7 +291,7 @@ pub(crate) fn ways(
     });
     let senders = senders.collect();
     let counts = threads.first().cloned();
-    (senders, AccessReader { lanes, bell, counts, dropped, spare: Batch::default() })
+    (senders, AccessReader { lanes, bell, gather, counts, dropped, spare: Batch::default() })
 }
 
 #[cfg(test)]
@@ -325,7 +326,7 @@ mod tests {
 
     fn two_threads() -> (Vec<AccessSender>, AccessReader, Vec<Arc<ThreadCounts>>) {
         let counts = vec![Arc::default(), Arc::default()];
-        let (senders, reader) = ways(&counts, |counts| &counts.access_log_dropped);
+        let (senders, reader) = ways(&counts, Duration::ZERO, |counts| &counts.access_log_dropped);
         (senders, reader, counts)
     }
 

@@ -181,6 +181,11 @@ impl Dataplane {
     }
 }
 
+/// How long lines of the access log gather.
+const LINES: Duration = Duration::from_millis(20);
+/// How long spans do: each time becomes a message.
+const SPANS: Duration = Duration::from_millis(200);
+
 /// Where each thread tells of exchanges, and the ends of those who want to know.
 fn listeners(
     settings: &Settings,
@@ -188,14 +193,14 @@ fn listeners(
 ) -> (Vec<Listeners>, Option<AccessReader>, Option<AccessReader>) {
     let mut listeners: Vec<_> = threads.iter().map(|_| Listeners::default()).collect();
     let access_log = settings.access_log.map(|one_in| {
-        let (senders, reader) = access::ways(threads, |counts| &counts.access_log_dropped);
+        let (senders, reader) = access::ways(threads, LINES, |counts| &counts.access_log_dropped);
         for (listener, sender) in listeners.iter_mut().zip(senders) {
             listener.access_log = Some(AccessLog { sender, one_in });
         }
         reader
     });
     let spans = settings.traces.one_in.map(|_| {
-        let (senders, reader) = access::ways(threads, |counts| &counts.spans_dropped);
+        let (senders, reader) = access::ways(threads, SPANS, |counts| &counts.spans_dropped);
         for (listener, sender) in listeners.iter_mut().zip(senders) {
             listener.spans = Some(sender);
         }
