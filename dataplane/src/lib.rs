@@ -3,7 +3,7 @@
 //! [`Dataplane::start`] binds the addresses and starts threads that share the newest inputs and
 //! read them; counters, caches and connections to upstreams each thread has for itself, so that on
 //! the path of an admitted request they write to nothing in common but the reference count of its
-//! route. [`Inputs`] are replaced while it runs; [`Dataplane::stop`] ends
+//! route, and of that one's name if the end of the request is told to somebody. [`Inputs`] are replaced while it runs; [`Dataplane::stop`] ends
 //! it without losing a request.
 
 mod accept;

@@ -80,6 +80,7 @@ async fn each_exchange_is_one_line_and_the_last_ones_are_written_before_the_end(
     }
     whygate.sigterm()?;
     assert!(whygate.wait(LONG).await?.success());
+    assert!(!whygate.output().contains("not passed on"), "{}", whygate.output());
     let all = lines(&file)?;
     assert_eq!(all.len(), 101);
     assert!(all.iter().skip(1).all(|line| line["denial.code"] == "RouteNotFound"), "{all:?}");

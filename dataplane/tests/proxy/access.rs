@@ -1,8 +1,9 @@
 //! What is told of exchanges once they have ended: one entry each, however they end.
 
-use std::{num::NonZeroU32, thread, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, thread, time::Duration};
 
 use dataplane::{Access, Limits, TraceSettings, TraceSource};
+use decision::policy::Enforcement;
 use http::Version;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -12,7 +13,8 @@ use tokio::{
 };
 
 use crate::{
-    support::{HANGS, Plan, Proxy, Upstream, read_to_end, read_until},
+    secure::{certificate, check_http2, connect, table},
+    support::{HANGS, Plan, Proxy, Upstream, read_to_end, read_until, require, snapshot},
     tunnels::{Tunnel, tunnel},
 };
 
@@ -23,6 +25,7 @@ struct Told {
     id: String,
     duration: Duration,
     first_byte: Option<Duration>,
+    spoken: (Version, Option<&'static str>),
 }
 
 impl Told {
@@ -45,11 +48,11 @@ impl Told {
             outcome.received,
             outcome.sent,
         );
-        assert!(outcome.client.is_loopback() && outcome.tls.is_none(), "{outcome:?}");
-        assert!(outcome.version == Version::HTTP_11 || outcome.version == Version::HTTP_2);
+        assert!(outcome.client.is_loopback(), "{outcome:?}");
         let (duration, first_byte) = (outcome.duration, outcome.first_byte);
         assert!(first_byte.is_none_or(|first_byte| first_byte <= duration), "{outcome:?}");
-        Self { line, id: outcome.id.to_string(), duration, first_byte }
+        let spoken = (outcome.version, outcome.tls);
+        Self { line, id: outcome.id.to_string(), duration, first_byte, spoken }
     }
 }
 
@@ -101,6 +104,7 @@ async fn an_exchange_is_told_once_with_its_sizes_and_its_endpoint() {
     let expected = "POST shop.test/b?token=x -> 404 complete, in 3, out 5, shop/web shop.test/, upstream asked";
     assert_eq!(told.line, expected);
     assert!(answer.contains(&told.id), "{answer} {told:?}");
+    assert_eq!(told.spoken, (Version::HTTP_11, None));
     assert!(told.first_byte.is_some() && told.duration > Duration::ZERO, "{told:?}");
     assert_eq!(watched.rest().await, Vec::<String>::new());
 }
@@ -191,6 +195,61 @@ async fn a_tunnel_is_told_when_it_ends_and_no_sooner() {
         "GET shop.test/chat -> 101 complete, in 5, out 3, shop/web shop.test/, upstream asked";
     assert_eq!(watched.next().await.line, expected);
     assert_eq!(watched.rest().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_tunnel_that_policies_close_is_told_with_the_rule_that_did() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut watched = Watched::start(Plan::new(&[listener.local_addr().unwrap()]), 1_000_000);
+    let Tunnel { mut client, upstream: _upstream, .. } =
+        tunnel(&watched.proxy, &listener, "tcp").await;
+    let closed = require("203.0.113.0/24", Enforcement::Enforce);
+    watched.proxy.snapshot.send_replace(Arc::new(snapshot(2, vec![("shop.test", closed)])));
+    read_to_end(&mut client).await;
+    drop(client);
+    let line = watched.next().await.line;
+    assert!(line.starts_with("GET shop.test/chat -> 101 cut-off, in 0, out 0, "), "{line}");
+    assert!(line.ends_with("AddressNotAllowed by AccessPolicy shop/office office"), "{line}");
+}
+
+#[tokio::test]
+async fn streams_of_http2_over_tls_are_told_one_by_one() {
+    let upstream = Upstream::echo().await;
+    let (key, der) = certificate("shop.test");
+    let mut plan = Plan::new(&[upstream.address]);
+    plan.certificates = table(&[("shop.test", &key)]);
+    let mut watched = Watched::start(plan, 1);
+    let address = watched.proxy.https();
+    check_http2(connect(address, "shop.test", &der, "h2").await.unwrap(), "https").await;
+    let mut sizes = Vec::new();
+    for _ in 0..20 {
+        let told = watched.next().await;
+        assert_eq!(told.spoken, (Version::HTTP_2, Some("TLSv1.3")));
+        let number = told.line.strip_prefix("POST shop.test/").unwrap().split_once(' ').unwrap().0;
+        let said = format!("/{number} -> 200 complete, in {number}, out ");
+        assert!(told.line.contains(&said), "{}", told.line);
+        sizes.push(number.parse::<u32>().unwrap());
+    }
+    sizes.sort_unstable();
+    assert_eq!(sizes, (0..20).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_response_of_unknown_length_and_one_without_a_body_are_complete() {
+    let upstream = Upstream::start(|request| {
+        let chunks = if request.starts_with("HEAD") { "" } else { "5\r\nhello\r\n0\r\n\r\n" };
+        format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{chunks}")
+    })
+    .await;
+    let mut watched = Watched::start(Plan::new(&[upstream.address]), 1);
+    for (method, bytes) in [("GET", 5), ("HEAD", 0)] {
+        let request =
+            format!("{method} / HTTP/1.1\r\nhost: shop.test\r\nconnection: close\r\n\r\n");
+        watched.proxy.raw(&request).await;
+        let line = watched.next().await.line;
+        let expected = format!("{method} shop.test/ -> 200 complete, in 0, out {bytes}, ");
+        assert!(line.starts_with(&expected), "{line}");
+    }
 }
 
 #[tokio::test]

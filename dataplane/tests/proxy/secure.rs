@@ -37,14 +37,14 @@ pub(crate) fn certificate(name: &str) -> (Arc<CertifiedKey>, CertificateDer<'sta
     (Arc::new(CertifiedKey::new(vec![der.clone()], key)), der)
 }
 
-fn table(entries: &[(&str, &Arc<CertifiedKey>)]) -> Certificates {
+pub(crate) fn table(entries: &[(&str, &Arc<CertifiedKey>)]) -> Certificates {
     let entry = |(host, key): &(&str, &Arc<CertifiedKey>)| {
         (HostPattern::parse(host).unwrap(), Certificate { key: Arc::clone(key), until: None })
     };
     Certificates::new(entries.iter().map(entry), None)
 }
 
-async fn connect(
+pub(crate) async fn connect(
     address: SocketAddr,
     name: &str,
     trusted: &CertificateDer<'static>,
@@ -170,7 +170,7 @@ async fn http2_is_spoken_on_plain_connections_by_prior_knowledge() {
     check_http2(TcpStream::connect(proxy.http()).await.unwrap(), "http").await;
 }
 
-async fn check_http2(
+pub(crate) async fn check_http2(
     stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     scheme: &str,
 ) {
