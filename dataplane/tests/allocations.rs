@@ -127,7 +127,6 @@ fn a_request_allocates_a_few_times_and_not_more_often_for_more_rules() {
     let open = ok("open.test");
     let ruled = ["one.test", "nine.test", "many.test"].map(ok);
     let refused = allocations(&proxy, "refused.test", "403 Forbidden");
-    println!("open {open}, 1, 9 and 400 rules {ruled:?}, refused {refused}");
     // Both with all that hyper does: 15 and 16 when this was written.
     assert!(open <= 17.0, "{open}");
     assert!(refused <= 18.0, "{refused}");
