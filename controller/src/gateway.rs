@@ -24,6 +24,7 @@ use crate::{
     },
     following::Following,
     inspect::{Access, Inspect},
+    names::{Lookup, LookupError, Names, pass_on_resources},
     pipeline::{Feed, HoldOff, Outcome, Pipeline},
     ready_file::{Ready, WriteError},
     settings::{ServeFlags, SettingsError, Surroundings},
@@ -59,6 +60,9 @@ pub enum GatewayError {
     /// Anything else in the data plane.
     #[error(transparent)]
     Start(StartError),
+    /// External names are served, and nobody can be asked for them.
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
     /// The ready file.
     #[error(transparent)]
     Ready(#[from] WriteError),
@@ -86,6 +90,8 @@ pub struct Gateway {
     pub admin: Admin,
     /// From resources to snapshots.
     pub pipeline: Pipeline,
+    /// Who asks for names that stand for endpoints, if such are served.
+    names: Option<Names>,
     admin_address: Option<SocketAddr>,
     access_log: Option<Destination>,
     signals: Signals,
@@ -124,6 +130,12 @@ impl Gateway {
         };
         let pipeline =
             Pipeline::new(flags.compile(place), hold_off, admin.compiles_hurried.clone());
+        let names = if flags.ingresses.allow_external_name {
+            let lookup = Lookup::new(&flags.names.dns_server)?;
+            Some(Names::new(lookup, flags.external_reach(place)))
+        } else {
+            None
+        };
         Ok(Self {
             flags,
             place,
@@ -133,6 +145,7 @@ impl Gateway {
             pipeline,
             admin_address,
             access_log,
+            names,
             signals,
         })
     }
@@ -144,12 +157,28 @@ impl Gateway {
 
     /// Connects the source: from now on its resources become snapshots.
     pub fn connect(&mut self, feed: &Feed) {
+        let feed = &self.with_names(feed);
         let (line, source) = (self.pipeline.clone(), feed.clone());
         self.supervisor.keep("configuration", move || line.clone().configure(source.clone()));
         let (line, source) = (self.pipeline.clone(), feed.clone());
         self.supervisor.keep("endpoints", move || line.clone().place_endpoints(source.clone()));
         let (outcome, admin) = (self.pipeline.outcome(), self.admin.clone());
         self.supervisor.keep("measures", move || measure(outcome.clone(), admin.clone()));
+    }
+
+    /// The same feed, which says something also when other names lead nowhere.
+    fn with_names(&mut self, feed: &Feed) -> Feed {
+        let Some(names) = &self.names else { return feed.clone() };
+        let (line, names) = (self.pipeline.clone(), names.clone());
+        let known = line.names.clone();
+        let follow = move || names.clone().follow(line.outcome(), line.names.clone());
+        self.supervisor.keep("names", follow);
+        let (sender, resources) = watch::channel(None);
+        let (source, slices) = (feed.resources.clone(), feed.slices.clone());
+        self.supervisor.keep("resources and names", move || {
+            pass_on_resources(source.clone(), known.problems.subscribe(), sender.clone())
+        });
+        Feed { resources, slices }
     }
 
     /// Waits until everything was listed once and compiled, then binds the listeners.
@@ -162,7 +191,12 @@ impl Gateway {
         let settings = self.flags.compile(self.place);
         let readiness = self.admin.readiness.clone();
         tokio::select! {
-            ready = prepared(self.pipeline.clone(), readiness, settings, self.place) => ready?,
+            ready = prepared(self.pipeline.clone(), readiness, settings, self.place) => {
+                ready?;
+                if let Some(names) = &self.names {
+                    names.settled().await;
+                }
+            }
             _ = self.signals.wait() => {
                 self.supervisor.stop().await;
                 return Ok(None);

@@ -15,6 +15,7 @@ pub mod gateway;
 pub mod inspect;
 pub mod leader;
 pub mod log;
+pub mod names;
 pub mod output;
 pub mod pages;
 pub mod pipeline;

@@ -3,14 +3,20 @@
 //! Endpoints have a short line of their own below: they change far more often than routes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use compile::{Before, Compiled, Finding, IngressSummary, Resources, Status, finding::Reason};
+use compile::{
+    Before, Compiled, Finding, IngressSummary, Resources, Status,
+    finding::Reason,
+    settings::{ExternalNames, NameProblems},
+};
 use dataplane::{Certificate, Certificates, EndpointTable, Inputs};
-use decision::{refs::ResourceRef, snapshot::Snapshot};
+use decision::{
+    endpoint::EndpointAddress, refs::ResourceRef, route::ServicePort, snapshot::Snapshot,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use prometheus_client::metrics::counter::Counter;
@@ -32,6 +38,18 @@ pub struct Feed {
     pub slices: watch::Receiver<Option<Arc<Slices>>>,
 }
 
+/// Where the ports lead that a name of the DNS stands for.
+pub type NamedEndpoints = HashMap<ServicePort, Arc<[EndpointAddress]>>;
+
+/// What is known of the names that stand for endpoints; nothing if such are not served.
+#[derive(Clone, Debug, Default)]
+pub struct KnownNames {
+    /// Where they lead.
+    pub endpoints: watch::Sender<Arc<NamedEndpoints>>,
+    /// What is wrong with them.
+    pub problems: watch::Sender<Arc<NameProblems>>,
+}
+
 /// What became of the newest resources.
 #[derive(Debug)]
 pub struct Outcome {
@@ -49,6 +67,8 @@ pub struct Outcome {
     pub expiries: BTreeMap<ResourceRef, Timestamp>,
     /// How many routes there are.
     pub routes: usize,
+    /// The ports that a name of the DNS stands for.
+    pub external_names: BTreeMap<ServicePort, Arc<str>>,
     /// How long compiling took.
     pub took: Duration,
     /// What the next compilation has to know.
@@ -65,8 +85,9 @@ impl Outcome {
         let begun = Instant::now();
         let first = Before::default();
         let known = before.map_or(&first, |before| &before.next);
-        let Compiled { snapshot, certificates, findings, statuses, ingresses, routes, next } =
-            compile::compile(&resources, settings, known);
+        let compiled = compile::compile(&resources, settings, known);
+        let Compiled { snapshot, certificates, findings, statuses, ingresses, next, .. } = compiled;
+        let (routes, external_names) = (compiled.routes, compiled.external_names);
         let outcome = Self {
             resources,
             snapshot: Arc::new(snapshot),
@@ -75,6 +96,7 @@ impl Outcome {
             ingresses,
             expiries: certificates.expiries(),
             routes,
+            external_names,
             took: begun.elapsed(),
             next,
         };
@@ -159,6 +181,8 @@ pub struct Pipeline {
     endpoints: watch::Sender<Arc<EndpointTable>>,
     outcome: watch::Sender<Option<Arc<Outcome>>>,
     endpoints_known: watch::Sender<bool>,
+    /// What is known of the names that stand for endpoints.
+    pub names: KnownNames,
 }
 
 impl Pipeline {
@@ -174,6 +198,7 @@ impl Pipeline {
             endpoints: watch::Sender::default(),
             outcome: watch::Sender::new(None),
             endpoints_known: watch::Sender::new(false),
+            names: KnownNames::default(),
         }
     }
 
@@ -241,6 +266,7 @@ impl Pipeline {
     /// If the source is gone.
     pub async fn place_endpoints(self, feed: Feed) -> Result<(), PipelineError> {
         let Feed { mut resources, mut slices } = feed;
+        let mut named = self.names.endpoints.subscribe();
         resources.mark_changed();
         // A table is built in no time: there is nothing to rest from.
         let at_once = Instant::now();
@@ -248,12 +274,14 @@ impl Pipeline {
             tokio::select! {
                 settled = HoldOff::ENDPOINTS.settle(&mut resources, None, at_once) => settled?,
                 settled = HoldOff::ENDPOINTS.settle(&mut slices, None, at_once) => settled?,
+                settled = HoldOff::ENDPOINTS.settle(&mut named, None, at_once) => settled?,
             }
             let (Some(resources), Some(slices)) = (newest(&mut resources), newest(&mut slices))
             else {
                 continue;
             };
-            let table = spawn_blocking(move || table(&resources, &slices)).await?;
+            let named = named.borrow_and_update().clone();
+            let table = spawn_blocking(move || table(&resources, &slices, &named)).await?;
             if **self.endpoints.borrow() != table {
                 bury(self.endpoints.send_replace(Arc::new(table)));
             }
@@ -267,9 +295,19 @@ impl Pipeline {
         resources: Arc<Resources>,
         before: Option<Arc<Outcome>>,
     ) -> Result<(Outcome, Certificates), PipelineError> {
-        let settings = Arc::clone(&self.settings);
+        let settings = self.settings();
         let work = move || Outcome::of(resources, &settings, before.as_deref());
         Ok(spawn_blocking(work).await?)
+    }
+
+    /// The settings, with what is known of names by now.
+    fn settings(&self) -> Arc<compile::Settings> {
+        let mut settings = Arc::clone(&self.settings);
+        if let ExternalNames::Allowed(_) = settings.external_names {
+            let problems = Arc::clone(&self.names.problems.borrow());
+            Arc::make_mut(&mut settings).external_names = ExternalNames::Allowed(problems);
+        }
+        settings
     }
 
     /// Puts a snapshot into force.
@@ -308,9 +346,13 @@ fn table_of(certificates: compile::Certificates) -> Certificates {
 }
 
 /// Where the ports of the Services lead.
-fn table(resources: &Resources, slices: &Slices) -> EndpointTable {
+fn table(resources: &Resources, slices: &Slices, named: &NamedEndpoints) -> EndpointTable {
     let endpoints = compile::endpoints(&resources.services, slices);
-    EndpointTable(endpoints.into_iter().map(|(port, list)| (port, list.into())).collect())
+    let of_slices = endpoints
+        .into_iter()
+        .map(|(port, list)| (port, list.into_iter().map(EndpointAddress::of_slice).collect()));
+    let of_names = named.iter().map(|(port, list)| (port.clone(), Arc::clone(list)));
+    EndpointTable(of_names.chain(of_slices).collect())
 }
 
 /// How often it is looked at whether something that was replaced is still in use.

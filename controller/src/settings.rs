@@ -4,6 +4,7 @@ mod access_log;
 mod defaults;
 mod ingresses;
 mod limits;
+mod names;
 mod parse;
 mod traces;
 
@@ -18,6 +19,7 @@ use clap::{Args, ValueEnum};
 use decision::{
     address::{NetworkSet, parse_network},
     client::AddressSource,
+    endpoint::ExternalReach,
     host::HostPattern,
 };
 use ipnet::IpNet;
@@ -26,6 +28,7 @@ pub use access_log::{AccessLogFlags, AccessLogForm};
 pub(crate) use defaults::say_default;
 pub use ingresses::{IngressFlags, PostureFlag};
 pub use limits::LimitFlags;
+pub use names::NameFlags;
 pub(crate) use parse::name;
 use parse::{client_address, from_one, listener, networks};
 #[cfg(feature = "otlp")]
@@ -77,6 +80,10 @@ pub struct ServeFlags {
     /// Which Ingresses are ours, and how they are served
     #[command(flatten)]
     pub ingresses: IngressFlags,
+
+    /// Where names of the DNS may lead
+    #[command(flatten)]
+    pub names: NameFlags,
 
     /// How long repeats of a refusal are counted before they are told
     #[arg(long, value_name = "SECONDS", env = "WHYGATE_DENIAL_WINDOW_SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600), help_heading = "Refusals")]
@@ -258,6 +265,21 @@ impl ServeFlags {
             trusted_proxies: NetworkSet::new(trusted),
             infrastructure: NetworkSet::new(infrastructure),
         })
+    }
+
+    /// Where names of the DNS may lead.
+    pub fn external_reach(&self, place: Surroundings) -> ExternalReach {
+        let set = |networks: Option<&Networks>| {
+            NetworkSet::new(networks.map(|networks| networks.0.clone()).unwrap_or_default())
+        };
+        // Where the API server is, whatever network that is in.
+        let server = std::env::var("KUBERNETES_SERVICE_HOST").ok();
+        ExternalReach {
+            opened: set(self.names.external_name_cidrs.as_ref()),
+            own: set(self.infrastructure_cidrs.as_ref()),
+            closed: server.and_then(|server| server.parse().ok()).into_iter().collect(),
+            loopback: place != Surroundings::Cluster,
+        }
     }
 
     /// What manifests mean here.

@@ -92,7 +92,7 @@ pub(crate) async fn forward(
                 parts.headers.append(header::SET_COOKIE, cookie);
             }
             let trailers = lease.is_multiplexed() && origin.progress.is_multiplexed();
-            case.asked(lease.address);
+            case.asked(lease.address.socket());
             let source = Source { incoming, lease, upload, standing, trailers };
             let download = Download::new(source, Rc::clone(worker), Rc::clone(case), waits);
             Ok(downstream(parts.status, parts.headers, download))
@@ -177,7 +177,7 @@ fn failed(
             None => Ok(respond::to_nobody()),
         };
     }
-    case.asked(error.address());
+    case.asked(error.address().socket());
     let (code, route) = (error.code(), case.route().cloned());
     let observed = error.to_string().into();
     let remedy = error.remedy().map(Into::into);

@@ -1,8 +1,8 @@
 //! What changes while the process runs: snapshot, endpoints, certificates.
 
-use std::{cell::RefCell, collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
-use decision::{route::ServicePort, snapshot::Snapshot};
+use decision::{endpoint::EndpointAddress, route::ServicePort, snapshot::Snapshot};
 use tokio::sync::watch;
 
 use crate::tls::Certificates;
@@ -20,7 +20,7 @@ pub struct Inputs {
 
 /// The ready endpoints of every Service port.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EndpointTable(pub HashMap<ServicePort, Arc<[SocketAddr]>>);
+pub struct EndpointTable(pub HashMap<ServicePort, Arc<[EndpointAddress]>>);
 
 /// One thread's own reference to the newest value of an input.
 ///

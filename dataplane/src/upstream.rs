@@ -7,10 +7,11 @@ mod pool;
 mod sender;
 mod transport;
 
-use std::{error::Error, fmt, io, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, time::Duration};
+use std::{error::Error, fmt, io, pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use decision::{
     code::Code,
+    endpoint::EndpointAddress,
     transport::{HttpVersion, Transport},
 };
 use http::{Request, Response, StatusCode};
@@ -34,33 +35,33 @@ use crate::{
 pub(crate) enum UpstreamError {
     /// No connection could be opened.
     #[error("endpoint {address} cannot be connected to: {source}")]
-    Connect { address: SocketAddr, source: io::Error },
+    Connect { address: EndpointAddress, source: io::Error },
     /// It did not accept in time.
     #[error("endpoint {address} did not accept a connection within {limit:?}")]
-    ConnectTimeout { address: SocketAddr, limit: Duration },
+    ConnectTimeout { address: EndpointAddress, limit: Duration },
     /// As many requests as it may have are there, and as many wait.
     #[error(
         "endpoint {address} has {limit} requests of a data thread already and had no room in time for another"
     )]
-    Full { address: SocketAddr, limit: usize },
+    Full { address: EndpointAddress, limit: usize },
     /// TLS could not be agreed on, or whom it speaks for cannot be trusted.
     #[error("endpoint {address} is not trusted as `{name}` over TLS: {source}")]
-    Tls { address: SocketAddr, name: Arc<str>, source: io::Error },
+    Tls { address: EndpointAddress, name: Arc<str>, source: io::Error },
     /// It closed the connection before its answer's head was complete.
     #[error("endpoint {address} broke the connection before it answered: {source}")]
-    Reset { address: SocketAddr, source: hyper::Error },
+    Reset { address: EndpointAddress, source: hyper::Error },
     /// It sent something else than HTTP.
     #[error("endpoint {address} sent what is no {} response: {source}", spoken(*http))]
-    Malformed { address: SocketAddr, http: HttpVersion, source: hyper::Error },
+    Malformed { address: EndpointAddress, http: HttpVersion, source: hyper::Error },
     /// It switched to a protocol that nobody asked for.
     #[error("endpoint {address} switched to a protocol that was not asked for")]
-    Switched { address: SocketAddr },
+    Switched { address: EndpointAddress },
     /// It accepted a request for a WebSocket on a stream of HTTP/2, but without switching to it.
     #[error("endpoint {address} answered {status} to a WebSocket, without switching to it")]
-    NotSwitched { address: SocketAddr, status: StatusCode },
+    NotSwitched { address: EndpointAddress, status: StatusCode },
     /// It said nothing.
     #[error("endpoint {address} sent no answer within {limit:?}")]
-    Timeout { address: SocketAddr, limit: Duration },
+    Timeout { address: EndpointAddress, limit: Duration },
 }
 
 impl UpstreamError {
@@ -79,7 +80,7 @@ impl UpstreamError {
     }
 
     /// The endpoint.
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> EndpointAddress {
         match self {
             Self::Connect { address, .. }
             | Self::ConnectTimeout { address, .. }
@@ -141,8 +142,8 @@ fn spoken(http: HttpVersion) -> &'static str {
 /// Where a request goes first, and where it may go if nothing could be sent there.
 #[derive(Clone, Debug)]
 pub(crate) struct Choice {
-    pub(crate) first: SocketAddr,
-    pub(crate) second: Option<SocketAddr>,
+    pub(crate) first: EndpointAddress,
+    pub(crate) second: Option<EndpointAddress>,
     /// How either is spoken to.
     pub(crate) transport: Transport,
     /// What was asked for.
@@ -218,7 +219,7 @@ impl Upstream {
 }
 
 async fn first_byte(
-    (address, http): (SocketAddr, HttpVersion),
+    (address, http): (EndpointAddress, HttpVersion),
     mut sent: std::pin::Pin<&mut impl Future<Output = Sent>>,
     upload: Option<&Upload>,
     limit: Duration,
@@ -247,7 +248,7 @@ struct Unanswered {
 
 impl Unanswered {
     fn new(
-        address: SocketAddr,
+        address: EndpointAddress,
         http: HttpVersion,
         mut error: TrySendError<Request<RequestBody>>,
     ) -> Self {

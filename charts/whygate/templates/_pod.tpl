@@ -32,6 +32,12 @@
 {{- with $v.defaultTlsSecret }}
 - --default-tls-secret={{ . }}
 {{- end }}
+{{- if $v.externalNames.allow }}
+- --allow-external-name
+{{- with $v.externalNames.cidrs }}
+- --external-name-cidrs={{ join "," . }}
+{{- end }}
+{{- end }}
 {{- if ne $v.clientAddress.source "peer" }}
 - --client-address={{ $v.clientAddress.source }}
 - --trusted-proxies={{ join "," $v.clientAddress.trustedProxies }}

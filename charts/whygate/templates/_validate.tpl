@@ -23,6 +23,9 @@
 {{- if and (eq $v.clientAddress.source "peer") $v.clientAddress.trustedProxies -}}
 {{- $problems = append $problems "clientAddress.trustedProxies has no effect with clientAddress.source peer; say what they send: proxy-protocol or header:NAME" -}}
 {{- end -}}
+{{- if and $v.externalNames.cidrs (not $v.externalNames.allow) -}}
+{{- $problems = append $problems "externalNames.cidrs has no effect without externalNames.allow; set it to true" -}}
+{{- end -}}
 {{- if and (eq $v.rbac.scope "namespaces") (not $v.watchNamespaces) -}}
 {{- $problems = append $problems "rbac.scope namespaces needs watchNamespaces: without a ClusterRole only named namespaces can be read" -}}
 {{- end -}}

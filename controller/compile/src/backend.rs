@@ -12,8 +12,10 @@ use k8s_openapi::api::{
 };
 
 use crate::{
+    external,
     finding::{Effect, Findings, Problem, Reason, capitalised},
     index::{Index, missing_right},
+    settings::ExternalNames,
     transport::{Protocol, Wish},
 };
 
@@ -42,9 +44,19 @@ pub(crate) fn backend(
             }
         });
     };
-    Ok(match port(&ingress.namespace, &field, service, index) {
-        Ok((port, protocol)) => {
-            let transport = wish.transport(ingress, &port, protocol, index)?;
+    let target = port(&ingress.namespace, &field, service, index);
+    let target = target.and_then(|target| match target.problem(&field, index) {
+        Some((problem, true)) => Err(problem),
+        Some((problem, false)) => {
+            findings.add(ingress, Reason::BackendMissing, Effect::Warns, problem);
+            Ok(target)
+        }
+        None => Ok(target),
+    });
+    Ok(match target {
+        Ok(Target { port, protocol, external }) => {
+            let named = external.as_ref();
+            let transport = wish.transport(ingress, (&port, named), protocol, index)?;
             Backend::Service(port, transport)
         }
         Err(problem) => {
@@ -58,12 +70,34 @@ pub(crate) fn backend(
     })
 }
 
+/// Where a backend leads.
+struct Target {
+    port: ServicePort,
+    /// What the port says of itself.
+    protocol: Option<Protocol>,
+    /// The name of the DNS that stands for endpoints.
+    external: Option<Arc<str>>,
+}
+
+impl Target {
+    /// What is wrong with where it leads, and whether nothing can be forwarded.
+    fn problem(&self, field: &impl Fn() -> String, index: &Index<'_>) -> Option<(Problem, bool)> {
+        let ExternalNames::Allowed(problems) = index.external_names else { return None };
+        let name = self.external.as_ref()?;
+        let problem = problems.get(name)?;
+        Some((
+            external::problem(&format!("{}.service", field()), &self.port, name, problem),
+            problem.closes,
+        ))
+    }
+}
+
 fn port(
     namespace: &Arc<str>,
     field: &impl Fn() -> String,
     backend: &IngressServiceBackend,
     index: &Index<'_>,
-) -> Result<(ServicePort, Option<Protocol>), Problem> {
+) -> Result<Target, Problem> {
     let name = backend.name.as_str();
     let (resource, service) = index.services.get(&(namespace, name)).ok_or_else(|| {
         let field = format!("{}.service.name", field());
@@ -75,16 +109,40 @@ fn port(
         let message = format!("Service `{namespace}/{name}` does not exist");
         Problem::new(field, message, "Create the Service, or correct the name.")
     })?;
-    if type_of(service) == Some("ExternalName") {
-        let message =
-            format!("Service `{namespace}/{name}` is of type ExternalName, which is not served");
-        let remedy = "Name a Service that has endpoints.";
-        return Err(Problem::new(format!("{}.service.name", field()), message, remedy));
-    }
-    let number = number(namespace, field, backend, service)?;
+    let external = external_name(namespace, field, service, index)?;
+    let number = external.as_ref().and_then(|_| external::number(service, backend));
+    let number = match number {
+        Some(number) => number,
+        None => number_of(namespace, field, backend, service)?,
+    };
     let port = ServicePort { service: resource.clone(), port: number };
     let protocol = protocol(service, number);
-    Ok((port, protocol))
+    Ok(Target { port, protocol, external })
+}
+
+/// The name of a Service that is one, if such are served.
+fn external_name(
+    namespace: &str,
+    field: &impl Fn() -> String,
+    service: &Service,
+    index: &Index<'_>,
+) -> Result<Option<Arc<str>>, Problem> {
+    if !external::is_external(service) {
+        return Ok(None);
+    }
+    let name = service.metadata.name.as_deref().unwrap_or_default();
+    let field = || format!("{}.service.name", field());
+    if let ExternalNames::Refused = index.external_names {
+        let message =
+            format!("Service `{namespace}/{name}` is of type ExternalName, which is not served");
+        let remedy =
+            "Name a Service that has endpoints, or give the program `--allow-external-name`.";
+        return Err(Problem::new(field(), message, remedy));
+    }
+    external::name(service).map(Some).map_err(|(wrong, remedy)| {
+        let message = format!("Service `{namespace}/{name}` leads nowhere: {wrong}");
+        Problem::new(field(), message, remedy)
+    })
 }
 
 /// What `appProtocol` of a port says; names that are not known say nothing.
@@ -94,7 +152,7 @@ fn protocol(service: &Service, number: u16) -> Option<Protocol> {
     Protocol::of_port(port.app_protocol.as_deref()?)
 }
 
-fn number(
+fn number_of(
     namespace: &str,
     field: &impl Fn() -> String,
     backend: &IngressServiceBackend,
@@ -124,8 +182,4 @@ fn number(
         };
         Problem::new(format!("{}.service.port", field()), message, remedy)
     })
-}
-
-fn type_of(service: &Service) -> Option<&str> {
-    service.spec.as_ref().and_then(|spec| spec.type_.as_deref())
 }

@@ -16,7 +16,7 @@ use k8s_openapi::api::{
     discovery::v1::{Endpoint, EndpointPort, EndpointSlice},
 };
 
-use crate::metadata::place;
+use crate::{external::is_external, metadata::place};
 
 /// The label by which an `EndpointSlice` names its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -28,7 +28,8 @@ type Name<'a> = (&'a str, &'a str);
 /// An endpoint counts if it is ready (`ready` left out means ready) and not terminating. If there is
 /// none, those count that are about to end but still serve, as with kube-proxy. Ports of
 /// slices are matched by the name of the Service's port, and lead to the slice's own number.
-/// Slices of type `FQDN` are left out. A port without any endpoint has an empty list.
+/// Slices of type `FQDN`, and Services of type `ExternalName` with slices of whomever, are left out.
+/// A port without any endpoint has an empty list.
 pub fn endpoints(
     services: &[Arc<Service>],
     slices: &[Arc<EndpointSlice>],
@@ -42,7 +43,7 @@ pub fn endpoints(
         }
     }
     let mut table = HashMap::new();
-    for service in services {
+    for service in services.iter().filter(|service| !is_external(service)) {
         let name = place(&service.metadata);
         let slices = by_service.get(&name).map(Vec::as_slice).unwrap_or_default();
         for (port, port_name) in ports(service) {

@@ -18,7 +18,7 @@ use crate::{
     finding::{Effect, Findings, Problem, Reason, capitalised},
     metadata::{place, reference},
     resources::{KnownNamespaces, Object, Resources, SecretReach},
-    settings::Settings,
+    settings::{ExternalNames, Settings},
     surplus::{self, Surplus},
 };
 
@@ -33,6 +33,7 @@ pub(crate) struct Index<'a> {
     namespaces: HashMap<&'a str, &'a Arc<Namespace>>,
     unreadable: BTreeSet<(Kind, Option<&'a str>)>,
     secret_reach: &'a SecretReach,
+    pub(crate) external_names: &'a ExternalNames,
     lost: BTreeMap<&'a str, &'a str>,
     every_namespace_is_known: bool,
     surplus: BTreeMap<Kind, Surplus<'a>>,
@@ -44,7 +45,7 @@ impl<'a> Index<'a> {
         self.classes.contains_key(name)
     }
 
-    pub(crate) fn new(resources: &'a Resources, settings: &Settings) -> Self {
+    pub(crate) fn new(resources: &'a Resources, settings: &'a Settings) -> Self {
         let unreadable = &resources.unreadable;
         let mut lost: Vec<_> = resources.lost.iter().collect();
         lost.sort();
@@ -76,6 +77,7 @@ impl<'a> Index<'a> {
                 .map(|list| (list.kind, list.namespace.as_deref()))
                 .collect(),
             secret_reach: &resources.secret_reach,
+            external_names: &settings.external_names,
             lost: lost.map(|lost| (lost.namespace.as_str(), lost.place.as_str())).collect(),
             every_namespace_is_known,
             surplus,

@@ -13,6 +13,7 @@ mod challenge;
 pub mod class;
 pub mod conditions;
 pub mod endpoints;
+mod external;
 pub mod finding;
 mod foreign;
 mod index;
@@ -34,7 +35,9 @@ mod surplus;
 mod transport;
 mod withdrawn;
 
-use decision::{protection::Posture, refs::ResourceRef, snapshot::Snapshot};
+use std::{collections::BTreeMap, sync::Arc};
+
+use decision::{protection::Posture, refs::ResourceRef, route::ServicePort, snapshot::Snapshot};
 
 pub use crate::{
     certificate::Certificates, conditions::Status, endpoints::endpoints, finding::Finding,
@@ -57,6 +60,8 @@ pub struct Compiled {
     pub ingresses: Vec<IngressSummary>,
     /// How many routes the snapshot has.
     pub routes: usize,
+    /// The ports that lead to a name of the DNS, whatever is wrong with it, and the name of each.
+    pub external_names: BTreeMap<ServicePort, Arc<str>>,
     /// What the next compilation has to know.
     pub next: Before,
 }
@@ -111,6 +116,7 @@ pub fn compile(resources: &Resources, settings: &Settings, before: &Before) -> C
     let ingresses = ingress::select(resources, &undecodable, &index, settings, &mut findings);
     let by_name = attach::by_name(&ingresses);
     let owners = owners::owners(&ingresses, settings);
+    let external_names = external::names(&ingresses, &index);
     let plans = Plans::read(&resources.access_plans, &resources.unreadable, &index, &mut findings);
     let policies = &resources.access_policies;
     let mut policies: Vec<_> = policies
@@ -152,6 +158,7 @@ pub fn compile(resources: &Resources, settings: &Settings, before: &Before) -> C
         statuses,
         ingresses: summaries,
         routes,
+        external_names,
         next,
     }
 }

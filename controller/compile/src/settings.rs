@@ -1,6 +1,6 @@
 //! What the process was told, as far as compiling depends on it.
 
-use std::num::NonZeroUsize;
+use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc};
 
 use decision::host::HostPattern;
 
@@ -40,6 +40,32 @@ pub struct Settings {
     /// name are refused, those plans and subscriptions open nothing, and those Secrets count as
     /// missing.
     pub max_objects_per_namespace: NonZeroUsize,
+    /// Whether Services of type `ExternalName` are served. Default refused.
+    pub external_names: ExternalNames,
+}
+
+/// Whether Services of type `ExternalName` are served.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ExternalNames {
+    /// They are backends that are missing.
+    #[default]
+    Refused,
+    /// They are, but for the names that something is wrong with.
+    Allowed(Arc<NameProblems>),
+}
+
+/// What is known of names that something is wrong with.
+pub type NameProblems = BTreeMap<Arc<str>, NameProblem>;
+
+/// What is wrong with where a name leads. Its words stay the same as long as nothing changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameProblem {
+    /// What is wrong, after "it leads to `NAME`, which": without a period.
+    pub message: String,
+    /// What to do: whole sentences.
+    pub remedy: String,
+    /// Whether nothing can be forwarded; otherwise an earlier answer is still in use.
+    pub closes: bool,
 }
 
 /// What happens with routes without a policy.
@@ -63,6 +89,7 @@ impl Default for Settings {
             default_tls_secret: None,
             namespaces_are_known: false,
             max_objects_per_namespace: MAX_OBJECTS_PER_NAMESPACE,
+            external_names: ExternalNames::Refused,
         }
     }
 }

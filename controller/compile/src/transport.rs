@@ -127,7 +127,7 @@ impl Wish {
     pub(crate) fn transport(
         &self,
         ingress: &ResourceRef,
-        port: &ServicePort,
+        (port, external): (&ServicePort, Option<&Arc<str>>),
         of_port: Option<Protocol>,
         index: &Index<'_>,
     ) -> Result<Transport, Problem> {
@@ -153,7 +153,8 @@ impl Wish {
             Some(name) => Roots::Given(Arc::new(authorities(ingress, name, index)?)),
             None => Roots::Machine,
         };
-        let default = || format!("{}.{}.svc", port.service.name, port.service.namespace).into();
+        let of_service = || format!("{}.{}.svc", port.service.name, port.service.namespace).into();
+        let default = || external.map_or_else(of_service, Arc::clone);
         let server_name = self.server_name.clone().unwrap_or_else(default);
         Ok(Transport { http, tls: Some(Arc::new(Tls { server_name, roots })) })
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
-use compile::{Finding, IngressSummary, Protection, finding::Effect};
+use compile::{Finding, IngressSummary, Protection, Resources, finding::Effect};
 use decision::refs::{Kind, ResourceRef};
 use jiff::Timestamp;
 use tokio::sync::{Mutex, watch};
@@ -74,8 +74,8 @@ fn times(count: u64, first: Timestamp, last: Timestamp) -> String {
 pub struct Shown {
     /// The findings that stand, each with the line that says that it has cleared.
     findings: BTreeMap<String, String>,
-    /// Whether there were manifests before.
-    again: bool,
+    /// The resources that it was about.
+    of: Option<Arc<Resources>>,
 }
 
 /// Prints findings when they appear and when they clear, and what a directory holds whenever it was
@@ -111,10 +111,12 @@ impl Shown {
         let cleared = self.findings.iter().filter(|(line, _)| !standing.contains_key(*line));
         let good = styled("Cleared", Style::Good);
         lines.extend(cleared.map(|(_, short)| format!("{good}  {short}")));
-        if self.again {
+        // The same ones are compiled again when names of the DNS lead somewhere else.
+        let again = self.of.as_ref().is_some_and(|of| !Arc::ptr_eq(of, &outcome.resources));
+        if again {
             lines.push(format!("Read again: {}", counts(&outcome.ingresses, outcome.routes)));
         }
-        *self = Self { findings: standing, again: true };
+        *self = Self { findings: standing, of: Some(Arc::clone(&outcome.resources)) };
         lines
     }
 }

@@ -1,10 +1,10 @@
 //! Which Ingresses are ours and what their routes are without a policy: the flags that decide what
 //! manifests mean, wherever they are read.
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, sync::Arc};
 
 use clap::{Args, ValueEnum};
-use compile::settings::{CONTROLLER, MAX_OBJECTS_PER_NAMESPACE};
+use compile::settings::{CONTROLLER, ExternalNames, MAX_OBJECTS_PER_NAMESPACE};
 
 use super::{
     Name, Owner, Surroundings, name,
@@ -45,6 +45,11 @@ pub struct IngressFlags {
     /// what they would have protected is refused
     #[arg(long, value_name = "N", env = "WHYGATE_MAX_OBJECTS_PER_NAMESPACE", value_parser = from_one::<NonZeroUsize>, default_value_t = MAX_OBJECTS_PER_NAMESPACE)]
     pub max_objects_per_namespace: NonZeroUsize,
+
+    /// Serve Services of type `ExternalName`: their names are asked for in the DNS, and may lead to
+    /// public addresses
+    #[arg(long, env = "WHYGATE_ALLOW_EXTERNAL_NAME")]
+    pub allow_external_name: bool,
 }
 
 /// The value of `--default-posture`.
@@ -78,6 +83,11 @@ impl IngressFlags {
                 .map(|secret| (secret.namespace, secret.name)),
             namespaces_are_known: place != Surroundings::Cluster,
             max_objects_per_namespace: self.max_objects_per_namespace,
+            external_names: if self.allow_external_name {
+                ExternalNames::Allowed(Arc::default())
+            } else {
+                ExternalNames::Refused
+            },
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod code;
 pub mod decide;
 pub mod denial;
 pub mod disclosure;
+pub mod endpoint;
 pub mod escape;
 mod headline;
 pub mod host;

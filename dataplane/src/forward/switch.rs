@@ -77,7 +77,7 @@ pub(super) fn switch(
         return Err(UpstreamError::Switched { address: lease.address });
     };
     headers::of_response(&mut parts.headers, false, parts.status);
-    case.asked(lease.address);
+    case.asked(lease.address.socket());
     case.first_byte(origin.progress.progressed());
     let is_websocket = protocol.as_bytes().eq_ignore_ascii_case(WEBSOCKET);
     case.becomes_tunnel();

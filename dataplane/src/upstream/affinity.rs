@@ -3,12 +3,13 @@
 use std::{
     fmt::Write,
     hash::{DefaultHasher, Hash, Hasher},
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
 };
 
 use decision::{
     canonical::{CanonicalRequest, Scheme},
     client::ClientAddress,
+    endpoint::EndpointAddress,
     options::Affinity as Wish,
     route::ServicePort,
 };
@@ -56,7 +57,7 @@ impl Affinity {
     }
 
     /// The endpoint of several. Whoever of the others comes or goes does not change it.
-    pub(super) fn pick(&self, addresses: &[SocketAddr]) -> Option<SocketAddr> {
+    pub(super) fn pick(&self, addresses: &[EndpointAddress]) -> Option<EndpointAddress> {
         let mut addresses = addresses.iter().copied();
         match self.key {
             Key::Cookie(told) => {
@@ -69,7 +70,7 @@ impl Affinity {
     }
 
     /// What the client has to be told so that it gets this endpoint again, if it does not know.
-    pub(crate) fn cookie(&self, address: SocketAddr) -> Option<HeaderValue> {
+    pub(crate) fn cookie(&self, address: EndpointAddress) -> Option<HeaderValue> {
         let Key::Cookie(told) = self.key else { return None };
         let mark = self.mark(address);
         if told == Some(mark) {
@@ -84,7 +85,7 @@ impl Affinity {
     }
 
     /// What stands for an endpoint in a cookie: nobody reads its address there.
-    fn mark(&self, address: SocketAddr) -> u64 {
+    fn mark(&self, address: EndpointAddress) -> u64 {
         hash(&("endpoint", self.service, address))
     }
 }
@@ -123,10 +124,14 @@ fn hash(value: &(impl Hash + ?Sized)) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
-    fn addresses(count: u8) -> Vec<SocketAddr> {
-        (0..count).map(|last| SocketAddr::from(([10, 0, 0, last], 80))).collect()
+    fn addresses(count: u8) -> Vec<EndpointAddress> {
+        (0..count)
+            .map(|last| EndpointAddress::of_slice(SocketAddr::from(([10, 0, 0, last], 80))))
+            .collect()
     }
 
     fn common(key: u64) -> Affinity {

@@ -1,8 +1,6 @@
 //! Which endpoint a request goes to.
 
-use std::net::SocketAddr;
-
-use decision::transport::Transport;
+use decision::{endpoint::EndpointAddress, transport::Transport};
 use tokio::time::Instant;
 
 use super::{Affinity, Choice, Upstream, UpstreamError, pool::Endpoint};
@@ -13,7 +11,7 @@ impl Upstream {
     /// this thread.
     pub(crate) fn choose(
         &self,
-        addresses: &[SocketAddr],
+        addresses: &[EndpointAddress],
         transport: &Transport,
         affinity: Option<Affinity>,
         ids: &Ids,
@@ -32,10 +30,10 @@ impl Upstream {
 
     fn pick(
         &self,
-        addresses: &[SocketAddr],
+        addresses: &[EndpointAddress],
         affinity: Option<&Affinity>,
         ids: &Ids,
-    ) -> Option<(SocketAddr, Option<SocketAddr>)> {
+    ) -> Option<(EndpointAddress, Option<EndpointAddress>)> {
         match affinity.and_then(|affinity| affinity.pick(addresses)) {
             Some(first) => Some((first, None)),
             None => self.lighter(addresses, ids),
@@ -45,9 +43,9 @@ impl Upstream {
     /// Two different ones, if there are two; the one with fewer requests first.
     fn lighter(
         &self,
-        addresses: &[SocketAddr],
+        addresses: &[EndpointAddress],
         ids: &Ids,
-    ) -> Option<(SocketAddr, Option<SocketAddr>)> {
+    ) -> Option<(EndpointAddress, Option<EndpointAddress>)> {
         let count = addresses.len();
         let one = ids.below(count);
         let first = *addresses.get(one)?;
@@ -61,12 +59,12 @@ impl Upstream {
         Some((first, Some(second)))
     }
 
-    fn in_flight(&self, address: SocketAddr) -> usize {
+    fn in_flight(&self, address: EndpointAddress) -> usize {
         self.endpoints.borrow().get(&address).map_or(0, |endpoint| endpoint.in_flight.get())
     }
 
     /// Those that are not ejected, and of those that come back a part. At least half of all.
-    fn sound(&self, addresses: &[SocketAddr], ids: &Ids) -> Vec<SocketAddr> {
+    fn sound(&self, addresses: &[EndpointAddress], ids: &Ids) -> Vec<EndpointAddress> {
         let (endpoints, now) = (self.endpoints.borrow(), Instant::now());
         let (mut sound, mut ejected) = (Vec::with_capacity(addresses.len()), Vec::new());
         for address in addresses {

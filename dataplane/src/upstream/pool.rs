@@ -3,13 +3,15 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
-use decision::transport::{HttpVersion, Transport};
+use decision::{
+    endpoint::EndpointAddress,
+    transport::{HttpVersion, Transport},
+};
 use foldhash::fast::RandomState;
 use hyper::{
     client::conn::{http1, http2},
@@ -60,14 +62,14 @@ pub(crate) struct Upstream {
     one: http1::Builder,
     many: http2::Builder<LocalExecutor>,
     tls: Configurations,
-    pub(super) endpoints: RefCell<HashMap<SocketAddr, Rc<Endpoint>, RandomState>>,
+    pub(super) endpoints: RefCell<HashMap<EndpointAddress, Rc<Endpoint>, RandomState>>,
     /// How many of them were ejected lately.
     pub(super) ejected: Cell<usize>,
     tasks: TaskTracker,
 }
 
 pub(super) struct Endpoint {
-    pub(super) address: SocketAddr,
+    pub(super) address: EndpointAddress,
     pub(super) in_flight: Cell<usize>,
     pub(super) health: Health,
     /// How many of the requests became tunnels, which need no room.
@@ -107,7 +109,7 @@ struct Shared {
 /// kept.
 pub(crate) struct Lease {
     pub(crate) sender: Sender,
-    pub(crate) address: SocketAddr,
+    pub(crate) address: EndpointAddress,
     keep: usize,
     in_use: InUse,
 }
@@ -198,7 +200,7 @@ impl Upstream {
     }
 
     /// The connections to an endpoint that are spoken on like this.
-    pub(super) fn line(&self, address: SocketAddr, transport: &Transport) -> Rc<Line> {
+    pub(super) fn line(&self, address: EndpointAddress, transport: &Transport) -> Rc<Line> {
         let mut endpoints = self.endpoints.borrow_mut();
         let endpoint = endpoints.entry(address).or_insert_with(|| {
             Rc::new(Endpoint {
@@ -295,7 +297,7 @@ impl Upstream {
     async fn connect(&self, line: &Line, limit: Duration) -> Result<Sender, UpstreamError> {
         let (address, due) = (line.endpoint.address, Instant::now() + limit);
         let late = |_| UpstreamError::ConnectTimeout { address, limit };
-        let stream = timeout_at(due, TcpStream::connect(address)).await.map_err(late)?;
+        let stream = timeout_at(due, TcpStream::connect(address.socket())).await.map_err(late)?;
         let stream = stream.and_then(|stream| stream.set_nodelay(true).map(|()| stream));
         let stream = stream.map_err(|source| UpstreamError::Connect { address, source })?;
         let Transport { http, tls } = &line.transport;

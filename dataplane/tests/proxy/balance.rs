@@ -15,7 +15,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::{HANGS, Plan, Proxy, Upstream, read_until};
+use crate::support::{HANGS, Plan, Proxy, Upstream, endpoints, read_until};
 
 type Sender = http2::SendRequest<Empty<Bytes>>;
 
@@ -164,7 +164,7 @@ async fn no_more_than_half_of_the_endpoints_are_left_alone() {
     }
     let upstream = Upstream::echo().await;
     let table = dataplane::EndpointTable(
-        [(crate::support::service(), addresses.into_iter().chain([upstream.address]).collect())]
+        [(crate::support::service(), endpoints(addresses.into_iter().chain([upstream.address])))]
             .into(),
     );
     proxy.endpoints.send_replace(table.into());
@@ -213,7 +213,7 @@ async fn a_cookie_leads_its_client_back_until_its_endpoint_is_gone() {
     let left = upstreams.iter().enumerate();
     let left = left.filter(|(number, _)| number.to_string() != body(&first));
     let left: Vec<_> = left.map(|(_, upstream)| upstream.address).collect();
-    let table = dataplane::EndpointTable([(crate::support::service(), left.into())].into());
+    let table = dataplane::EndpointTable([(crate::support::service(), endpoints(left))].into());
     proxy.endpoints.send_replace(table.into());
     let moved = proxy.get("shop.test", "/", &sent).await;
     assert_ne!(body(&moved), body(&first));

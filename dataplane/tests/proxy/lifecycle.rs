@@ -18,7 +18,8 @@ use tokio::{
 };
 
 use crate::support::{
-    HANGS, Plan, Proxy, Upstream, raw, read_to_end, read_until, require_method, snapshot_of,
+    HANGS, Plan, Proxy, Upstream, endpoints, raw, read_to_end, read_until, require_method,
+    snapshot_of,
 };
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: shop.test\r\n\r\n";
@@ -163,7 +164,7 @@ async fn two_backends() -> (Proxy, [Upstream; 2]) {
     let (reading, writing) = (named("GET").await, named("POST").await);
     let proxy = Plan::new(&[]).start();
     let table = [(Method::GET, &reading), (Method::POST, &writing)]
-        .map(|(method, upstream)| (backend_of(&method), Arc::from([upstream.address])));
+        .map(|(method, upstream)| (backend_of(&method), endpoints([upstream.address])));
     proxy.endpoints.send_replace(Arc::new(EndpointTable(table.into())));
     proxy.snapshot.send_replace(generation(2));
     timeout(HANGS, proxy.dataplane.metrics().reached(2)).await.unwrap();

@@ -6,7 +6,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::support::{Plan, Upstream, read_to_end, read_until};
+use crate::support::{Plan, Upstream, endpoints, read_to_end, read_until};
 
 #[tokio::test]
 async fn an_open_route_is_served_with_bodies_both_ways() {
@@ -245,7 +245,7 @@ async fn a_request_that_goes_round_in_circles_is_stopped() {
     let circle = proxy.http();
     proxy.endpoints.send_modify(|table| {
         let table = std::sync::Arc::make_mut(table);
-        table.0.values_mut().for_each(|addresses| *addresses = [circle].into());
+        table.0.values_mut().for_each(|addresses| *addresses = endpoints([circle]));
     });
     let answer = proxy.get("shop.test", "/", "").await;
     assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");

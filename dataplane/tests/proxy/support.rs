@@ -23,6 +23,7 @@ use decision::{
     },
     client::AddressSource,
     disclosure::OnDeny,
+    endpoint::EndpointAddress,
     host::HostPattern,
     options::Options,
     policy::{Alternative, Attachment, Enforcement, Policy, Rule},
@@ -101,7 +102,7 @@ impl Plan {
         let wishes = (&self.options, &self.transport);
         let snapshot = snapshot_with(1, at_service(self.routes), wishes);
         let (snapshot, snapshots) = watch::channel(Arc::new(snapshot));
-        let table = EndpointTable(HashMap::from([(service(), self.upstreams.into())]));
+        let table = EndpointTable(HashMap::from([(service(), endpoints(self.upstreams))]));
         let (endpoints, tables) = watch::channel(Arc::new(table));
         let (certificates, keys) = watch::channel(Arc::new(self.certificates));
         let inputs = Inputs { snapshot: snapshots, endpoints: tables, certificates: keys };
@@ -199,6 +200,11 @@ pub(crate) async fn read_until(stream: &mut TcpStream, end: &str) -> String {
         answer.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
     }
     answer
+}
+
+/// Endpoints as slices name them.
+pub(crate) fn endpoints(addresses: impl IntoIterator<Item = SocketAddr>) -> Arc<[EndpointAddress]> {
+    addresses.into_iter().map(EndpointAddress::of_slice).collect()
 }
 
 pub(crate) fn service() -> ServicePort {

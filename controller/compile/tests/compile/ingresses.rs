@@ -1,6 +1,9 @@
 //! Classes, hosts, paths and backends.
 
-use compile::Settings;
+use compile::{
+    Settings,
+    settings::{ExternalNames, NameProblem, NameProblems},
+};
 
 use crate::world::{
     SERVICES, World, aged, api, check, check_findings, check_with, ingress, rule, settings,
@@ -86,13 +89,58 @@ fn a_backend_that_does_not_exist_is_told_and_leads_nowhere() {
     assert_eq!(remedies, ["Name one of its ports: 80, 8080."; 2]);
 }
 
+/// An Ingress whose Service is a name.
+fn external(name: &str) -> String {
+    let spec = format!("spec: {{ type: ExternalName, externalName: {name}, ports");
+    api().replacen("spec: { ports", &spec, 1)
+}
+
+/// The same, served, with what is known of names.
+fn served(text: &str, problems: NameProblems) -> World {
+    let external_names = ExternalNames::Allowed(problems.into());
+    World::with(text, &Settings { external_names, ..settings() })
+}
+
 #[test]
-fn a_service_with_an_external_name_is_not_served() {
-    let text = api().replacen(
-        "spec: { ports",
-        "spec: { type: ExternalName, externalName: evil.example, ports",
-        1,
-    );
+fn a_name_stands_for_endpoints_and_its_problem_is_that_of_its_routes() {
+    let request = "GET api.example.com/";
+    let world = served(&external("api.partner.example"), NameProblems::new());
+    assert_eq!((world.ask(request).as_str(), world.findings().len()), ("shop/api:80", 0));
+    let names: Vec<_> = world.compiled.external_names.iter().collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+    let is = |(port, name): &(_, _)| format!("{port} {name}") == "shop/api:80 api.partner.example";
+    assert!(names.iter().all(is), "{names:?}");
+    let field = "Ingress shop/api at spec.rules[0].http.paths[0].backend.service.name";
+    for (closes, expected) in [(true, "BackendMissing: "), (false, "shop/api:80")] {
+        let problem = NameProblem {
+            message: "does not exist in the DNS".to_owned(),
+            remedy: "Correct `externalName`.".to_owned(),
+            closes,
+        };
+        let problems = NameProblems::from([("api.partner.example".into(), problem)]);
+        let world = served(&external("api.partner.example"), problems);
+        let told =
+            "Service `shop/api` leads to `api.partner.example`, which does not exist in the DNS";
+        let answer = world.ask(request);
+        assert!(answer.starts_with(expected), "{answer}");
+        assert!(!closes || answer.ends_with(told), "{answer}");
+        assert_eq!(world.findings(), [format!("{field}: {told}")]);
+        assert_eq!(world.compiled.external_names.len(), 1, "it is asked for again");
+    }
+    for name in ["169.254.169.254", "kubernetes.default.svc.cluster.local"] {
+        let world = served(&external(name), NameProblems::new());
+        let answer = world.ask(request);
+        let expected = format!(
+            "BackendMissing: Service `shop/api` leads nowhere: its `externalName` `{name}` is "
+        );
+        assert!(answer.starts_with(&expected), "{answer}");
+        assert!(world.compiled.external_names.is_empty());
+    }
+}
+
+#[test]
+fn a_service_with_an_external_name_is_not_served_unless_a_flag_says_so() {
+    let text = external("evil.example");
     check(
         &text,
         &[(
