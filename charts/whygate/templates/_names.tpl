@@ -85,6 +85,17 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end -}}
 {{- end -}}
 
+{{/* The namespaces whose ConfigMaps may be read, as JSON; nothing if it is all of them. */}}
+{{- define "whygate.configMapNamespaces" -}}
+{{- if eq .Values.configMaps.scope "namespaces" -}}
+{{- toJson .Values.configMaps.namespaces -}}
+{{- else if eq .Values.configMaps.scope "none" -}}
+[]
+{{- else if .Values.watchNamespaces -}}
+{{- toJson .Values.watchNamespaces -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Where the Ingress of `helm test` lives: somewhere we watch. */}}
 {{- define "whygate.testNamespace" -}}
 {{- if .Values.test.namespace -}}

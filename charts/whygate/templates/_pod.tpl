@@ -21,6 +21,11 @@
 {{- if eq $v.secrets.scope "namespaces" }}
 - --secret-namespaces={{ $v.secrets.namespaces | join "," | default "none" }}
 {{- end }}
+{{- if eq $v.configMaps.scope "cluster" }}
+- --config-map-namespaces=all
+{{- else if $v.configMaps.namespaces }}
+- --config-map-namespaces={{ join "," $v.configMaps.namespaces }}
+{{- end }}
 - --default-posture={{ $v.defaultPosture }}
 {{- with $v.hostNamespaces }}
 {{- $owners := list }}

@@ -30,6 +30,13 @@
   verbs: [list, watch]
 {{- end -}}
 
+{{/* ConfigMaps, where they are asked for: selected by label in a request, but not in a right. */}}
+{{- define "whygate.configMapRules" -}}
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [list, watch]
+{{- end -}}
+
 {{/* What lies outside of namespaces. */}}
 {{- define "whygate.clusterRules" -}}
 - apiGroups: [""]

@@ -32,7 +32,18 @@
 {{- if and (eq $v.secrets.scope "cluster") $v.secrets.namespaces -}}
 {{- $problems = append $problems "secrets.namespaces has no effect with secrets.scope cluster; set secrets.scope to namespaces" -}}
 {{- end -}}
+{{- if and (ne $v.configMaps.scope "namespaces") $v.configMaps.namespaces -}}
+{{- $problems = append $problems (printf "configMaps.namespaces has no effect with configMaps.scope %s; set configMaps.scope to namespaces" $v.configMaps.scope) -}}
+{{- end -}}
+{{- if and (eq $v.configMaps.scope "namespaces") (not $v.configMaps.namespaces) -}}
+{{- $problems = append $problems "configMaps.scope namespaces names none; set configMaps.namespaces, or the scope to none" -}}
+{{- end -}}
 {{- if $v.watchNamespaces -}}
+{{- range $v.configMaps.namespaces -}}
+{{- if not (has . $v.watchNamespaces) -}}
+{{- $problems = append $problems (printf "configMaps.namespaces names %s, which watchNamespaces does not; add it there" .) -}}
+{{- end -}}
+{{- end -}}
 {{- range $v.secrets.namespaces -}}
 {{- if not (has . $v.watchNamespaces) -}}
 {{- $problems = append $problems (printf "secrets.namespaces names %s, which watchNamespaces does not; add it there" .) -}}

@@ -8,7 +8,7 @@ use std::{
 use decision::refs::{Kind, ResourceRef};
 use k8s_openapi::{
     api::{
-        core::v1::{Namespace, Secret, Service},
+        core::v1::{ConfigMap, Namespace, Secret, Service},
         networking::v1::IngressClass,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -17,7 +17,7 @@ use k8s_openapi::{
 use crate::{
     finding::{Effect, Findings, Problem, Reason, capitalised},
     metadata::{place, reference},
-    resources::{KnownNamespaces, Object, Resources, SecretReach},
+    resources::{KnownNamespaces, NamespaceReach, Object, Resources},
     settings::{ExternalNames, Settings},
     surplus::{self, Surplus},
 };
@@ -29,10 +29,12 @@ pub(crate) struct Index<'a> {
     /// Services with their names, which all routes to them share.
     pub(crate) services: HashMap<(&'a str, &'a str), (ResourceRef, &'a Arc<Service>)>,
     pub(crate) secrets: Named<'a, Secret>,
+    pub(crate) config_maps: Named<'a, ConfigMap>,
     pub(crate) classes: BTreeMap<&'a str, &'a Arc<IngressClass>>,
     namespaces: HashMap<&'a str, &'a Arc<Namespace>>,
     unreadable: BTreeSet<(Kind, Option<&'a str>)>,
-    secret_reach: &'a SecretReach,
+    secret_reach: &'a NamespaceReach,
+    config_map_reach: &'a NamespaceReach,
     pub(crate) external_names: &'a ExternalNames,
     lost: BTreeMap<&'a str, &'a str>,
     every_namespace_is_known: bool,
@@ -60,6 +62,7 @@ impl<'a> Index<'a> {
         Self {
             services: resources.services.iter().map(service).collect(),
             secrets,
+            config_maps: named(&resources.config_maps, |it| &it.metadata),
             classes: resources
                 .ingress_classes
                 .iter()
@@ -77,6 +80,7 @@ impl<'a> Index<'a> {
                 .map(|list| (list.kind, list.namespace.as_deref()))
                 .collect(),
             secret_reach: &resources.secret_reach,
+            config_map_reach: &resources.config_map_reach,
             external_names: &settings.external_names,
             lost: lost.map(|lost| (lost.namespace.as_str(), lost.place.as_str())).collect(),
             every_namespace_is_known,
@@ -135,16 +139,30 @@ impl<'a> Index<'a> {
     /// Why nothing can be said of a Secret of a namespace that is not among those that were read,
     /// and the remedy; nothing if it is not there.
     pub(crate) fn unread_secret(&self, namespace: &str) -> Option<(String, String)> {
-        let right = missing_right(Kind::Secret, namespace);
-        if let SecretReach::Named { flag, namespaces } = self.secret_reach
+        self.unread((Kind::Secret, "Secrets"), self.secret_reach, namespace)
+    }
+
+    /// The same for a `ConfigMap`.
+    pub(crate) fn unread_config_map(&self, namespace: &str) -> Option<(String, String)> {
+        self.unread((Kind::ConfigMap, "ConfigMaps"), self.config_map_reach, namespace)
+    }
+
+    fn unread(
+        &self,
+        (kind, plural): (Kind, &str),
+        reach: &NamespaceReach,
+        namespace: &str,
+    ) -> Option<(String, String)> {
+        let right = missing_right(kind, namespace);
+        if let NamespaceReach::Named { flag, namespaces } = reach
             && !namespaces.iter().any(|named| named == namespace)
         {
             let problem = format!(
-                "Secrets of namespace `{namespace}` are not read, because `{flag}` does not name it"
+                "{plural} of namespace `{namespace}` are not read, because `{flag}` does not name it"
             );
             return Some((problem, format!("Name `{namespace}` in `{flag}`, and {right}.")));
         }
-        self.is_unreadable(Kind::Secret, namespace)
+        self.is_unreadable(kind, namespace)
             .then(|| ("it may not be read".to_owned(), format!("{}.", capitalised(&right))))
     }
 }
@@ -178,6 +196,7 @@ fn unreadable(kind: Kind, namespace: &str) -> Option<String> {
         | Kind::AccessPlan
         | Kind::Service
         | Kind::Secret
+        | Kind::ConfigMap
         | Kind::IngressClass
         | Kind::Namespace
         | Kind::EndpointSlice => None,
@@ -194,6 +213,7 @@ pub(crate) fn missing_right(kind: Kind, namespace: &str) -> String {
         Kind::AccessSubscription => "`accesssubscriptions` of API group whygate.dev",
         Kind::Service => "`services` of the core API group",
         Kind::Secret => "`secrets` of the core API group",
+        Kind::ConfigMap => "`configmaps` of the core API group",
         Kind::Namespace => "`namespaces` of the core API group",
         Kind::EndpointSlice => "`endpointslices` of API group discovery.k8s.io",
     };

@@ -259,6 +259,7 @@ impl Manifests {
             Decoded::Namespace(namespace) => resources.namespaces.push(namespace),
             Decoded::Service(service) => resources.services.push(service),
             Decoded::Secret(secret) => resources.secrets.push(secret),
+            Decoded::ConfigMap(map) => resources.config_maps.push(map),
             Decoded::Slice(slice) => self.endpoint_slices.push(slice),
         }
     }

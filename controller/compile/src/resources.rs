@@ -5,7 +5,7 @@ use std::sync::Arc;
 use decision::refs::Kind;
 use k8s_openapi::{
     api::{
-        core::v1::{Namespace, Secret, Service},
+        core::v1::{ConfigMap, Namespace, Secret, Service},
         networking::v1::{Ingress, IngressClass},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -29,6 +29,8 @@ pub struct Resources {
     pub services: Vec<Arc<Service>>,
     /// Secrets of type `kubernetes.io/tls`, and those with the label `whygate.dev/use`.
     pub secrets: Vec<Arc<Secret>>,
+    /// `ConfigMaps` with the label `whygate.dev/use`.
+    pub config_maps: Vec<Arc<ConfigMap>>,
     /// `AccessPolicies`, decodable or not.
     pub access_policies: Vec<Arc<Object>>,
     /// `AccessPlans`, decodable or not.
@@ -36,7 +38,9 @@ pub struct Resources {
     /// `AccessSubscriptions`, decodable or not.
     pub access_subscriptions: Vec<Arc<Object>>,
     /// Whose Secrets are read at all.
-    pub secret_reach: SecretReach,
+    pub secret_reach: NamespaceReach,
+    /// Whose `ConfigMaps` are.
+    pub config_map_reach: NamespaceReach,
     /// What could not be listed; routes that need it are closed.
     pub unreadable: Vec<Unreadable>,
     /// Manifests that cannot be read and may hold a policy.
@@ -55,9 +59,9 @@ pub struct Object {
     pub value: Value,
 }
 
-/// The namespaces whose Secrets are read. Of others nobody knows which there are.
+/// The namespaces whose objects of a kind are read. Of others nobody knows which there are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum SecretReach {
+pub enum NamespaceReach {
     /// All of them. The default.
     #[default]
     Everywhere,
@@ -65,7 +69,7 @@ pub enum SecretReach {
     Named {
         /// The flag, with its hyphens.
         flag: &'static str,
-        /// What it names; nothing if no Secret is read.
+        /// What it names; nothing if no object of the kind is read.
         namespaces: Vec<String>,
     },
 }

@@ -8,7 +8,7 @@ use decision::{
     route::ServicePort,
     transport::{Authorities, HttpVersion, Roots, Tls, Transport},
 };
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
@@ -83,8 +83,8 @@ impl Protocol {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wish {
     protocol: Option<Protocol>,
-    /// The Secret with the authorities.
-    authority: Option<String>,
+    /// Kind and name of the object with the authorities.
+    authority: Option<(Kind, String)>,
     server_name: Option<Arc<str>>,
 }
 
@@ -106,17 +106,28 @@ pub(crate) fn read(annotations: &BTreeMap<String, String>, problems: &mut Vec<Pr
     );
     let authority = value(
         AUTHORITY,
-        &|text| text.strip_prefix("secret/").is_some_and(|name| Host::parse(name).is_ok()),
-        "Write `secret/NAME`: a Secret of this namespace with PEM certificates under `ca.crt`.",
+        &|text| authority_of(text).is_some(),
+        "Write `secret/NAME` or `configmap/NAME`: an object of this namespace with PEM certificates under `ca.crt`.",
     );
     let is_name = |text: &str| !text.starts_with('[') && Host::parse(text).is_ok();
     let remedy = "Write the DNS name that the certificate of the endpoints has.";
     let server_name = value(SERVER_NAME, &is_name, remedy);
     Wish {
         protocol: protocol.and_then(|text| Protocol::parse(&text)),
-        authority: authority.and_then(|text| text.strip_prefix("secret/").map(str::to_owned)),
+        authority: authority.and_then(|text| authority_of(&text)),
         server_name: server_name.map(|name| name.to_ascii_lowercase().into()),
     }
+}
+
+/// Kind and name of an object that may hold authorities.
+fn authority_of(text: &str) -> Option<(Kind, String)> {
+    let (kind, name) = text.split_once('/')?;
+    let kind = match kind {
+        "secret" => Kind::Secret,
+        "configmap" => Kind::ConfigMap,
+        _ => return None,
+    };
+    Host::parse(name).is_ok().then(|| (kind, name.to_owned()))
 }
 
 impl Wish {
@@ -160,37 +171,27 @@ impl Wish {
     }
 }
 
-/// Reads the certificates of a Secret; each of them must be able to vouch for others.
+/// Reads the certificates of an object; each of them must be able to vouch for others.
 fn authorities(
     ingress: &ResourceRef,
-    name: &str,
+    (kind, name): &(Kind, String),
     index: &Index<'_>,
 ) -> Result<Authorities, Problem> {
-    let namespace = &ingress.namespace;
-    let resource = ResourceRef::new(Kind::Secret, Arc::clone(namespace), name);
+    let resource = ResourceRef::new(*kind, Arc::clone(&ingress.namespace), name.as_str());
     let problem = |problem: String, remedy: String| {
         Problem::new(annotation_path(AUTHORITY), format!("{resource}: {problem}"), remedy)
     };
-    let found = index.secrets.get(&(&**namespace, name));
-    let for_us = |secret: &Secret| is_labelled(secret) || secret.type_.as_deref() == Some(TLS_TYPE);
-    let Some(secret) = found.filter(|secret| for_us(secret)) else {
-        if let Some((unread, remedy)) = index.unread_secret(namespace) {
-            return Err(problem(unread, remedy));
-        }
-        let remedy = format!(
-            "Create it with the label `{USE_LABEL}: ca`; without the label it is not read."
-        );
-        return Err(problem(
-            format!("it does not exist, or it has no label `{USE_LABEL}`"),
-            remedy,
-        ));
+    let text = if *kind == Kind::ConfigMap {
+        in_config_map(&resource, index)
+    } else {
+        in_secret(&resource, index)
     };
+    let text = text.map_err(|(wrong, remedy)| problem(wrong, remedy))?;
     let remedy =
         || format!("Put the authority's certificates there under `{CERTIFICATES}`, in PEM.");
-    let data = secret.data.as_ref().and_then(|data| data.get(CERTIFICATES));
-    let data = data.ok_or_else(|| problem(format!("it has no key `{CERTIFICATES}`"), remedy()))?;
+    let text = text.ok_or_else(|| problem(format!("it has no key `{CERTIFICATES}`"), remedy()))?;
     let mut certificates = Vec::new();
-    for (position, certificate) in CertificateDer::pem_slice_iter(&data.0).enumerate() {
+    for (position, certificate) in CertificateDer::pem_slice_iter(text).enumerate() {
         let at = format!("certificate {} of `{CERTIFICATES}`", position.saturating_add(1));
         let certificate = certificate
             .map_err(|error| problem(format!("{at} cannot be read: {error}"), remedy()))?;
@@ -204,6 +205,39 @@ fn authorities(
         return Err(problem(format!("`{CERTIFICATES}` holds no certificate"), remedy()));
     }
     Ok(Authorities::new(resource.clone(), certificates))
+}
+
+/// What an object holds under our key, if it has that; or what is wrong with it, and the remedy.
+type Held<'a> = Result<Option<&'a [u8]>, (String, String)>;
+
+fn in_secret<'a>(resource: &ResourceRef, index: &Index<'a>) -> Held<'a> {
+    let found = index.secrets.get(&(&*resource.namespace, &*resource.name)).copied();
+    let for_us =
+        |secret: &&Arc<Secret>| is_labelled(secret) || secret.type_.as_deref() == Some(TLS_TYPE);
+    let Some(secret) = found.filter(for_us) else {
+        return Err(index.unread_secret(&resource.namespace).unwrap_or_else(absent));
+    };
+    let data = secret.data.as_ref().and_then(|data| data.get(CERTIFICATES));
+    Ok(data.map(|data| data.0.as_slice()))
+}
+
+fn in_config_map<'a>(resource: &ResourceRef, index: &Index<'a>) -> Held<'a> {
+    let found = index.config_maps.get(&(&*resource.namespace, &*resource.name)).copied();
+    let for_us = |map: &&Arc<ConfigMap>| {
+        map.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(USE_LABEL))
+    };
+    let Some(map) = found.filter(for_us) else {
+        return Err(index.unread_config_map(&resource.namespace).unwrap_or_else(absent));
+    };
+    let data = map.data.as_ref().and_then(|data| data.get(CERTIFICATES));
+    Ok(data.map(String::as_bytes))
+}
+
+fn absent() -> (String, String) {
+    (
+        format!("it does not exist, or it has no label `{USE_LABEL}`"),
+        format!("Create it with the label `{USE_LABEL}: ca`; without the label it is not read."),
+    )
 }
 
 /// Whether a certificate may vouch for others (RFC 5280 section 4.2.1.9).

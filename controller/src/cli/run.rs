@@ -72,6 +72,17 @@ pub(super) struct Run {
     )]
     secret_namespaces: Option<Vec<String>>,
 
+    /// Read `ConfigMaps` of these namespaces, those with the label `whygate.dev/use`; `all` reads
+    /// those of all that are watched. Default: none
+    #[arg(
+        long,
+        value_name = "NS,…|all",
+        env = "WHYGATE_CONFIG_MAP_NAMESPACES",
+        value_delimiter = ',',
+        help_heading = "Cluster"
+    )]
+    config_map_namespaces: Vec<String>,
+
     /// Read nothing that has no namespace: neither `IngressClasses` nor Namespaces nor the
     /// definitions of our kinds. For a release with Roles alone; needs --watch-namespace. What these
     /// objects say about postures and classes has no effect then, and the removal of a definition is
@@ -203,9 +214,12 @@ impl Run {
         let secrets = self.secret_namespaces.as_ref().map(|names| {
             if names.iter().any(|name| name == "none") { Vec::new() } else { names.clone() }
         });
+        let config_maps = self.config_map_namespaces.clone();
+        let all_config_maps = config_maps.iter().any(|name| name == "all");
         Reach {
             namespaces: self.watch_namespace.clone(),
             secrets,
+            config_maps: (!all_config_maps).then_some(config_maps),
             without_cluster: self.without_cluster_policies,
         }
     }

@@ -12,13 +12,13 @@ use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
 use compile::{
     Resources,
     keys::USE_LABEL,
-    resources::{KnownNamespaces, SecretReach, Unreadable},
+    resources::{KnownNamespaces, NamespaceReach, Unreadable},
 };
 use decision::refs::{Kind, ResourceRef};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
-        core::v1::{Namespace, Secret, Service},
+        core::v1::{ConfigMap, Namespace, Secret, Service},
         discovery::v1::EndpointSlice,
         networking::v1::{Ingress, IngressClass},
     },
@@ -72,6 +72,8 @@ pub struct Reach {
     pub namespaces: Vec<String>,
     /// The namespaces whose Secrets are read, if not those that are watched.
     pub secrets: Option<Vec<String>>,
+    /// The namespaces whose `ConfigMaps` are read; nothing for all that are watched.
+    pub config_maps: Option<Vec<String>>,
     /// Nothing that has no namespace is read: neither `IngressClasses` nor Namespaces nor the
     /// definitions of our kinds. Every watched namespace counts as known.
     pub without_cluster: bool,
@@ -79,14 +81,23 @@ pub struct Reach {
 
 impl Reach {
     /// What it means for Secrets.
-    fn of_secrets(&self) -> SecretReach {
-        let named = |flag, namespaces: &Vec<String>| SecretReach::Named {
+    fn of_secrets(&self) -> NamespaceReach {
+        self.of(self.secrets.as_ref(), "--secret-namespaces")
+    }
+
+    /// What it means for `ConfigMaps`.
+    fn of_config_maps(&self) -> NamespaceReach {
+        self.of(self.config_maps.as_ref(), "--config-map-namespaces")
+    }
+
+    fn of(&self, given: Option<&Vec<String>>, flag: &'static str) -> NamespaceReach {
+        let named = |flag, namespaces: &Vec<String>| NamespaceReach::Named {
             flag,
             namespaces: namespaces.clone(),
         };
-        match &self.secrets {
-            Some(namespaces) => named("--secret-namespaces", namespaces),
-            None if self.namespaces.is_empty() => SecretReach::Everywhere,
+        match given {
+            Some(namespaces) => named(flag, namespaces),
+            None if self.namespaces.is_empty() => NamespaceReach::Everywhere,
             None => named("--watch-namespace", &self.namespaces),
         }
     }
@@ -127,6 +138,7 @@ pub struct Cluster {
     known_namespaces: Vec<Arc<Slot<Namespace>>>,
     services: Vec<Arc<Slot<Service>>>,
     secrets: Vec<Arc<Slot<Secret>>>,
+    config_maps: Vec<Arc<Slot<ConfigMap>>>,
     slices: Vec<Arc<Slot<EndpointSlice>>>,
     ours: Vec<(Kind, Vec<Arc<Slot<Raw>>>)>,
 }
@@ -151,6 +163,7 @@ impl Cluster {
             known_namespaces: Vec::new(),
             services: Vec::new(),
             secrets: Vec::new(),
+            config_maps: Vec::new(),
             slices: Vec::new(),
             ours: Vec::new(),
         }
@@ -161,7 +174,7 @@ impl Cluster {
     pub fn start(mut self, supervisor: &mut Supervisor) -> (Feed, Arc<Self>) {
         // Everything else is listed after the Ingresses: what was there before an Ingress that we
         // see, its policy above all, is seen, too. Two watches have no common order of their own.
-        let Reach { namespaces, secrets, without_cluster } = self.reach.clone();
+        let Reach { namespaces, secrets, config_maps, without_cluster } = self.reach.clone();
         let watched = Places::of(&namespaces);
         self.ingresses = self.everywhere(&watched, "ingresses", &config(), supervisor);
         if !without_cluster {
@@ -175,6 +188,8 @@ impl Cluster {
         self.secrets =
             self.everywhere(&places, "secrets of type kubernetes.io/tls", &tls, supervisor);
         self.secrets.extend(self.everywhere(&places, "secrets in use", &used, supervisor));
+        let places = config_maps.map_or(watched.clone(), Places::These);
+        self.config_maps = self.everywhere(&places, "configmaps in use", &used, supervisor);
         let any = config().any_semantic();
         self.slices = self.everywhere(&watched, "endpointslices", &any, supervisor);
         for (kind, plural) in OURS {
@@ -315,6 +330,7 @@ impl Cluster {
             && self.known_namespaces.iter().all(|slot| slot.is_settled())
             && self.services.iter().all(|slot| slot.is_settled())
             && self.secrets.iter().all(|slot| slot.is_settled())
+            && self.config_maps.iter().all(|slot| slot.is_settled())
             && self.ours.iter().flat_map(|(_, slots)| slots).all(|slot| slot.is_settled())
     }
 
@@ -331,6 +347,7 @@ impl Cluster {
             namespaces: objects(&self.known_namespaces),
             services: objects(&self.services),
             secrets: objects(&self.secrets),
+            config_maps: objects(&self.config_maps),
             access_policies: ours(Kind::AccessPolicy),
             access_plans: ours(Kind::AccessPlan),
             access_subscriptions: ours(Kind::AccessSubscription),
@@ -340,6 +357,7 @@ impl Cluster {
                 KnownNamespaces::Listed
             },
             secret_reach: self.reach.of_secrets(),
+            config_map_reach: self.reach.of_config_maps(),
             unreadable: self.unreadable(),
             ..Resources::default()
         }
@@ -361,6 +379,9 @@ impl Cluster {
         }
         for slot in &self.secrets {
             add(Kind::Secret, slot.forbidden());
+        }
+        for slot in &self.config_maps {
+            add(Kind::ConfigMap, slot.forbidden());
         }
         for (kind, slots) in &self.ours {
             for slot in slots {
@@ -389,14 +410,15 @@ mod tests {
         let reach = |namespaces: &[&str], secrets: Option<&[&str]>| {
             let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect();
             let (namespaces, secrets) = (owned(namespaces), secrets.map(owned));
-            Reach { namespaces, secrets, without_cluster: false }.of_secrets()
+            let config_maps = Some(Vec::new());
+            Reach { namespaces, secrets, config_maps, without_cluster: false }.of_secrets()
         };
         let named =
-            |flag, name: &str| SecretReach::Named { flag, namespaces: vec![name.to_owned()] };
-        assert_eq!(reach(&[], None), SecretReach::Everywhere);
+            |flag, name: &str| NamespaceReach::Named { flag, namespaces: vec![name.to_owned()] };
+        assert_eq!(reach(&[], None), NamespaceReach::Everywhere);
         assert_eq!(reach(&["shop"], None), named("--watch-namespace", "shop"));
         assert_eq!(reach(&["shop", "zoo"], Some(&["zoo"])), named("--secret-namespaces", "zoo"));
-        let nothing = SecretReach::Named { flag: "--secret-namespaces", namespaces: Vec::new() };
+        let nothing = NamespaceReach::Named { flag: "--secret-namespaces", namespaces: Vec::new() };
         assert_eq!(reach(&[], Some(&[])), nothing);
     }
 }

@@ -21,6 +21,8 @@ pub enum Kind {
     Service,
     /// Core Secret.
     Secret,
+    /// Core `ConfigMap`.
+    ConfigMap,
     /// Core Namespace (cluster-scoped).
     Namespace,
     /// `discovery.k8s.io/v1` `EndpointSlice`.
@@ -38,6 +40,7 @@ impl Kind {
             Self::AccessSubscription => "AccessSubscription",
             Self::Service => "Service",
             Self::Secret => "Secret",
+            Self::ConfigMap => "ConfigMap",
             Self::Namespace => "Namespace",
             Self::EndpointSlice => "EndpointSlice",
         }

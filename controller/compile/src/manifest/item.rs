@@ -7,7 +7,7 @@ use decision::refs::{Kind, ResourceRef};
 use k8s_openapi::{
     ByteString,
     api::{
-        core::v1::{Namespace, Secret, Service},
+        core::v1::{ConfigMap, Namespace, Secret, Service},
         discovery::v1::EndpointSlice,
         networking::v1::{Ingress, IngressClass},
     },
@@ -69,6 +69,7 @@ pub(super) enum Decoded {
     Namespace(Arc<Namespace>),
     Service(Arc<Service>),
     Secret(Arc<Secret>),
+    ConfigMap(Arc<ConfigMap>),
     Slice(Arc<EndpointSlice>),
 }
 
@@ -165,6 +166,9 @@ fn decode(kind: Kind, metadata: ObjectMeta, value: Value) -> Result<Decoded, Str
             // What the decoder says quotes the value, and that may be the secret.
             let fault = |_| "`data` holds base64, `stringData` texts".to_owned();
             typed(value, complete).map(Decoded::Secret).map_err(fault)
+        }
+        Kind::ConfigMap => {
+            typed(value, |one: &mut ConfigMap| one.metadata = metadata).map(Decoded::ConfigMap)
         }
         Kind::EndpointSlice => {
             typed(value, |one: &mut EndpointSlice| one.metadata = metadata).map(Decoded::Slice)

@@ -6,7 +6,7 @@ use decision::refs::Kind;
 pub(super) const GROUP: &str = "whygate.dev/";
 
 /// The kinds that are read, with their only version.
-const KINDS: [(&str, Kind); 9] = [
+const KINDS: [(&str, Kind); 10] = [
     ("networking.k8s.io/v1", Kind::Ingress),
     ("networking.k8s.io/v1", Kind::IngressClass),
     ("whygate.dev/v1alpha1", Kind::AccessPolicy),
@@ -14,6 +14,7 @@ const KINDS: [(&str, Kind); 9] = [
     ("whygate.dev/v1alpha1", Kind::AccessSubscription),
     ("v1", Kind::Service),
     ("v1", Kind::Secret),
+    ("v1", Kind::ConfigMap),
     ("v1", Kind::Namespace),
     ("discovery.k8s.io/v1", Kind::EndpointSlice),
 ];
@@ -103,6 +104,7 @@ pub(super) fn is_namespaced(kind: Kind) -> bool {
         | Kind::AccessSubscription
         | Kind::Service
         | Kind::Secret
+        | Kind::ConfigMap
         | Kind::EndpointSlice => true,
     }
 }

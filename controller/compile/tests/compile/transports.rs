@@ -1,6 +1,6 @@
 //! How endpoints are spoken to: what the ports of Services and the annotations of Ingresses come to.
 
-use compile::{Before, resources::SecretReach};
+use compile::{Before, resources::NamespaceReach};
 use decision::{
     host::Host,
     route::Backend,
@@ -110,6 +110,45 @@ fn the_authorities_of_a_secret_are_the_only_ones_that_count() {
     assert_ne!(other, found);
 }
 
+/// The same as a `ConfigMap`.
+fn config_map(labels: &str, key: &str, text: &str) -> String {
+    secret(labels, key, text)
+        .replace("kind: Secret", "kind: ConfigMap")
+        .replace("stringData:", "data:")
+}
+
+#[test]
+fn a_config_map_holds_authorities_as_a_secret_does() {
+    let trusting = [("upstream-protocol", "https"), ("upstream-ca", "configmap/authority")];
+    let authority = certificate(true);
+    let found = transport(&world("", &trusting, &config_map(USED, "ca.crt", &authority)));
+    let same = transport(&world("", &TRUSTING, &secret(USED, "ca.crt", &authority)));
+    assert_eq!(found, same, "it counts what they are, not where they stand");
+    for (map, problem) in [
+        (secret(USED, "ca.crt", &authority), "it does not exist, or it has no label"),
+        (config_map("", "ca.crt", &authority), "it does not exist, or it has no label"),
+        (config_map(USED, "ca.pem", &authority), "it has no key `ca.crt`"),
+        (config_map(USED, "ca.crt", &certificate(false)), "certificate 1 of `ca.crt` is not one"),
+    ] {
+        let world = world("", &trusting, &map);
+        let expected = format!(
+            "Ingress shop/api at metadata.annotations['whygate.dev/upstream-ca']: ConfigMap shop/authority: {problem}"
+        );
+        let found = world.findings();
+        assert!(found.len() == 1 && found.iter().all(|it| it.starts_with(&expected)), "{found:#?}");
+        assert_eq!(world.ask(REQUEST), "RouteInvalid", "{problem}");
+    }
+    let mut world = world("", &trusting, &config_map(USED, "ca.crt", &authority));
+    let flag = "--config-map-namespaces";
+    world.manifests.resources.config_maps.clear();
+    world.manifests.resources.config_map_reach =
+        NamespaceReach::Named { flag, namespaces: Vec::new() };
+    world.compile_after(&Before::default());
+    let unread = "ConfigMap shop/authority: ConfigMaps of namespace `shop` are not read, because `--config-map-namespaces` does not name it";
+    let findings = world.findings();
+    assert!(findings.iter().any(|it| it.ends_with(unread)), "{findings:#?}");
+}
+
 #[test]
 fn authorities_that_are_none_close_the_route() {
     let authority = certificate(true);
@@ -142,7 +181,8 @@ fn what_cannot_be_read_or_would_not_be_kept_closes_the_route() {
         (vec![("upstream-protocol", "")], "upstream-protocol"),
         (vec![https, ("upstream-ca", "authority")], "upstream-ca"),
         (vec![https, ("upstream-ca", "secret/../x")], "upstream-ca"),
-        (vec![https, ("upstream-ca", "configmap/x")], "upstream-ca"),
+        (vec![https, ("upstream-ca", "configmap/")], "upstream-ca"),
+        (vec![https, ("upstream-ca", "ConfigMap/x")], "upstream-ca"),
         (vec![https, ("upstream-server-name", "not a name")], "upstream-server-name"),
         (vec![https, ("upstream-server-name", "[::1]")], "upstream-server-name"),
         (vec![("upstream-ca", "secret/authority")], "upstream-ca"),
@@ -162,7 +202,7 @@ fn what_cannot_be_read_or_would_not_be_kept_closes_the_route() {
 fn authorities_that_nobody_looks_for_are_not_called_missing() {
     let mut world = world("", &TRUSTING, "");
     let flag = "--secret-namespaces";
-    world.manifests.resources.secret_reach = SecretReach::Named { flag, namespaces: Vec::new() };
+    world.manifests.resources.secret_reach = NamespaceReach::Named { flag, namespaces: Vec::new() };
     world.compile_after(&Before::default());
     let unread = "Secret shop/authority: Secrets of namespace `shop` are not read, because `--secret-namespaces` does not name it";
     let findings = world.findings();

@@ -3,7 +3,7 @@
 use compile::{
     Before, Settings,
     finding::{Effect, Reason},
-    resources::{SecretReach, Unreadable},
+    resources::{NamespaceReach, Unreadable},
 };
 use decision::refs::Kind;
 
@@ -92,7 +92,8 @@ fn a_secret_that_nobody_looks_for_is_not_called_missing() {
     let tls = "tls: [{ hosts: [api.example.com], secretName: a }], rules: [";
     let keys = "  require: [{ name: a, jwt: { provider: k } }]\n  jwtProviders: [{ name: k, issuer: i, audiences: [a], jwks: { secretRef: { name: keys } } }]";
     let mut world = World::of(&(api().replace("rules: [", tls) + &policy("jwt", keys)));
-    let named = |flag, name: &str| SecretReach::Named { flag, namespaces: vec![name.to_owned()] };
+    let named =
+        |flag, name: &str| NamespaceReach::Named { flag, namespaces: vec![name.to_owned()] };
     let mut told = |reach| {
         world.manifests.resources.secret_reach = reach;
         world.compile_after(&Before::default());
@@ -114,7 +115,7 @@ fn a_secret_that_nobody_looks_for_is_not_called_missing() {
             assert!(!text.contains("does not exist"), "{text}");
         }
     }
-    for reach in [SecretReach::Everywhere, named("--secret-namespaces", "shop")] {
+    for reach in [NamespaceReach::Everywhere, named("--secret-namespaces", "shop")] {
         let missing = told(reach);
         assert!(missing.iter().all(|it| it.contains("it does not exist")), "{missing:#?}");
         assert_eq!(missing.len(), 2, "{missing:#?}");
