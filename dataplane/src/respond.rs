@@ -20,6 +20,9 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("whygate-reque
 /// Names the code of a refusal, where policies let the client know it.
 const DENIAL_CODE: HeaderName = HeaderName::from_static("whygate-denial-code");
 
+/// When an endpoint may have room again (RFC 9110 section 10.2.3): as soon as a client can say it.
+const SOON: HeaderValue = HeaderValue::from_static("1");
+
 impl Refused {
     /// What the client may know of it.
     fn told(&self) -> Told<'_> {
@@ -67,6 +70,9 @@ pub(crate) fn refused(refused: &Refused, form: Form, id: RequestId) -> Response<
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(code) = told.code {
         headers.insert(DENIAL_CODE, HeaderValue::from_static(code.as_str()));
+    }
+    if told.code == Some(Code::UpstreamOverloaded) {
+        headers.insert(header::RETRY_AFTER, SOON);
     }
     if let Refused::Denied(denial) = refused
         && let Some(challenge) = denial.challenge()

@@ -85,9 +85,9 @@ pub struct Limits {
     /// From the last byte of the request to the response's head; beyond it `UpstreamTimeout`.
     /// Default 60 s.
     pub upstream_first_byte: Duration,
-    /// Most requests of one thread at once for one endpoint over HTTP/1.1, each of which has a
-    /// connection. As many more wait for as long as a connection may take; then, or beyond that,
-    /// `UpstreamConnectFailed`. Default 1,024.
+    /// Most requests of one thread at once for one endpoint; over HTTP/1.1 each has a connection. As
+    /// many more wait for as long as a connection may take; then, or beyond that,
+    /// `UpstreamOverloaded`. Default 1,024.
     pub upstream_connections: usize,
     /// How long an upstream connection is kept for the next request. Default 60 s.
     pub upstream_idle: Duration,

@@ -15,6 +15,7 @@ use decision::{
     transport::{HttpVersion, Transport},
 };
 use http::{Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::{body::Incoming, client::conn::TrySendError};
 use tokio::time::{Instant, timeout_at};
 
@@ -67,10 +68,10 @@ pub(crate) enum UpstreamError {
 impl UpstreamError {
     pub(crate) fn code(&self) -> Code {
         match self {
-            Self::Connect { .. }
-            | Self::ConnectTimeout { .. }
-            | Self::Full { .. }
-            | Self::Tls { .. } => Code::UpstreamConnectFailed,
+            Self::Connect { .. } | Self::ConnectTimeout { .. } | Self::Tls { .. } => {
+                Code::UpstreamConnectFailed
+            }
+            Self::Full { .. } => Code::UpstreamOverloaded,
             Self::Reset { .. } => Code::UpstreamReset,
             Self::Malformed { .. } | Self::Switched { .. } | Self::NotSwitched { .. } => {
                 Code::UpstreamMalformed
@@ -103,10 +104,8 @@ impl UpstreamError {
             Self::Malformed { http: HttpVersion::Two, .. } => Some(
                 "Check that the endpoints speak HTTP/2, or correct `appProtocol` of the Service's port or `whygate.dev/upstream-protocol`.",
             ),
-            Self::Full { .. } => Some(
-                "Run more endpoints, look at why they take so long, or raise `--upstream-connection-limit-count`.",
-            ),
-            Self::Connect { .. }
+            Self::Full { .. }
+            | Self::Connect { .. }
             | Self::ConnectTimeout { .. }
             | Self::Reset { .. }
             | Self::Malformed { .. }
@@ -166,8 +165,9 @@ impl Answer {
 impl Upstream {
     /// Sends a permitted request and waits for the answer's head.
     ///
-    /// What was not sent is tried once more: on the other endpoint if a connection cannot be
-    /// opened, on a new connection if a kept one turns out to be closed.
+    /// What was not sent, or not taken, is tried once more: on the other endpoint if a connection
+    /// cannot be opened or a stream is refused, on a new connection if a kept one turns out to be
+    /// closed.
     pub(crate) async fn send(
         &self,
         _: Used,
@@ -194,13 +194,18 @@ impl Upstream {
                 }
             };
             fate.ended = Ended::Sent;
+            let spare = (http == HttpVersion::Two && !fresh).then(|| copy(&request)).flatten();
             let sent = pin!(lease.sender.try_send_request(request));
             match first_byte((address, http), sent, upload, waits.first_byte).await {
                 Ok(response) => {
                     self.note(&endpoint, Ok(()));
                     return Ok(Answer { response, lease });
                 }
-                Err(Unanswered { error, unsent }) => {
+                Err(Unanswered { error, unsent, refused }) => {
+                    let unsent = unsent.or_else(|| spare.filter(|_| refused));
+                    if refused && let Some(second) = other.take() {
+                        address = second;
+                    }
                     let client_failed = upload.is_some_and(|upload| upload.failure().is_some());
                     if !client_failed && (fresh || unsent.is_none()) {
                         self.note(&endpoint, Err(&error));
@@ -233,7 +238,7 @@ async fn first_byte(
                 due = upload.map_or(due, |upload| upload.answer_due(limit));
                 if due <= Instant::now() {
                     let error = UpstreamError::Timeout { address, limit };
-                    return Err(Unanswered { error, unsent: None });
+                    return Err(Unanswered { error, unsent: None, refused: false });
                 }
             }
         }
@@ -244,6 +249,8 @@ struct Unanswered {
     error: UpstreamError,
     /// The request, if not a byte of it was sent.
     unsent: Option<Request<RequestBody>>,
+    /// Whether the endpoint says that it did nothing with it.
+    refused: bool,
 }
 
 impl Unanswered {
@@ -254,13 +261,37 @@ impl Unanswered {
     ) -> Self {
         let unsent = error.take_message();
         let source = error.into_error();
+        let refused = was_refused(&source);
         let error = if source.is_parse() || speaks_no_http2(&source) {
             UpstreamError::Malformed { address, http, source }
         } else {
             UpstreamError::Reset { address, source }
         };
-        Self { error, unsent }
+        Self { error, unsent, refused }
     }
+}
+
+/// The same request once more, if it has no body: then nothing of it can be used up.
+fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    request.body().is_end_stream().then(|| {
+        let mut copy = Request::new(RequestBody::none());
+        *copy.method_mut() = request.method().clone();
+        *copy.uri_mut() = request.uri().clone();
+        *copy.version_mut() = request.version();
+        *copy.headers_mut() = request.headers().clone();
+        copy
+    })
+}
+
+/// Whether the endpoint refused the stream, or ended the connection before it looked at it: then
+/// any request may be sent again (RFC 9113 section 8.7).
+fn was_refused(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| {
+        let refused = cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM);
+        // Those that it did look at end in other ways.
+        cause.is_remote() && (refused || cause.is_go_away())
+    })
 }
 
 /// Whether we found out that what came is no HTTP/2.

@@ -83,7 +83,7 @@ fn every_code_is_expected_by_some_test() -> anyhow::Result<()> {
 
 /// What no manifest and well-framed request alone can bring about, and the file and the test that
 /// do: with an upstream that fails, a body that stops, bytes of their own.
-const BEHIND_THE_CORPUS: [(Code, &str, &str); 8] = [
+const BEHIND_THE_CORPUS: [(Code, &str, &str); 9] = [
     (
         Code::BodyTooLarge,
         "dataplane/tests/proxy/options/limits.rs",
@@ -105,6 +105,11 @@ const BEHIND_THE_CORPUS: [(Code, &str, &str); 8] = [
         "a_body_that_stops_is_a_408_and_its_upstream_connection_is_not_used_again",
     ),
     (Code::UpstreamConnectFailed, FAULTS, "each_way_of_an_upstream_to_fail_has_its_code"),
+    (
+        Code::UpstreamOverloaded,
+        "dataplane/tests/proxy/balance.rs",
+        "a_full_endpoint_lets_as_many_wait_and_no_more",
+    ),
     (Code::UpstreamReset, FAULTS, "each_way_of_an_upstream_to_fail_has_its_code"),
     (Code::UpstreamTimeout, FAULTS, "a_silent_upstream_is_not_waited_for"),
     (Code::UpstreamMalformed, FAULTS, "each_way_of_an_upstream_to_fail_has_its_code"),

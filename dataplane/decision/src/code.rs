@@ -268,8 +268,8 @@ codes! {
     }
     BackendMissing SERVICE_UNAVAILABLE Us {
         client: "The service behind this route is not set up.",
-        meaning: "The Service or the port that the Ingress names does not exist, or is of a type that cannot be proxied to.",
-        remedy: "Create the Service, or correct `backend.service` of the rule that the message names.",
+        meaning: "The Service or the port that the Ingress names does not exist, or is of a type that is not proxied to, or its external name leads nowhere or to an address that it must not lead to.",
+        remedy: "Create the Service, or correct `backend.service` of the rule that the message names; of an external name look at the finding.",
     }
     NoEndpoints SERVICE_UNAVAILABLE Upstream {
         client: "The service behind this route is not available.",
@@ -280,6 +280,11 @@ codes! {
         client: "The service behind this route could not be reached.",
         meaning: "No connection to the endpoint could be opened: refused, unreachable, timed out, or not to be trusted over TLS.",
         remedy: "Check that the pod listens on the port of the Service and that no NetworkPolicy forbids the gateway.",
+    }
+    UpstreamOverloaded SERVICE_UNAVAILABLE Upstream {
+        client: "The service behind this route has too much to do at the moment.",
+        meaning: "The endpoint has as many requests of a data thread as `--upstream-connection-limit-count` allows, and as many wait already, or it had no room within the time that a connection may take to open. The answer says `Retry-After: 1`.",
+        remedy: "Run more endpoints, look at why they take so long, or raise `--upstream-connection-limit-count`.",
     }
     UpstreamReset BAD_GATEWAY Upstream {
         client: "The service behind this route broke the connection.",

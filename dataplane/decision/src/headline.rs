@@ -66,6 +66,7 @@ pub(crate) fn stage(code: Code) -> Stage {
         | Code::BackendMissing
         | Code::NoEndpoints
         | Code::UpstreamConnectFailed
+        | Code::UpstreamOverloaded
         | Code::UpstreamReset
         | Code::UpstreamTimeout
         | Code::UpstreamMalformed => Stage::BeforeRules,

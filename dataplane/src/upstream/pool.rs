@@ -237,7 +237,7 @@ impl Upstream {
     ) -> Result<Lease, UpstreamError> {
         let (address, http) = (line.endpoint.address, line.transport.http);
         let limit = self.settings.limits.upstream_connections;
-        if http == HttpVersion::One && line.endpoint.is_full(limit) {
+        if line.endpoint.is_full(limit) {
             // Boxed: rare, and every request would be larger.
             Box::pin(self.wait_for_room(&line.endpoint, limit, connect)).await?;
         }

@@ -56,7 +56,8 @@ async fn a_full_endpoint_lets_as_many_wait_and_no_more() {
     let second = tokio::spawn(ask(sender.clone(), "/second"));
     proxy.metric_becomes("whygate_upstream_waits_total", 1).await;
     let third = ask(sender.clone(), "/third").await;
-    assert_eq!((third.status().as_u16(), code(&third)), (502, Some("UpstreamConnectFailed")));
+    assert_eq!((third.status().as_u16(), code(&third)), (503, Some("UpstreamOverloaded")));
+    assert_eq!(third.headers().get("retry-after").unwrap(), "1");
     let sample = proxy.samples.recv().await.unwrap();
     assert!(sample.observed.contains("had no room"), "{sample:?}");
     assert!(sample.remedy.contains("--upstream-connection-limit-count"), "{sample:?}");
