@@ -6,7 +6,7 @@ pub(crate) mod switch;
 use std::rc::Rc;
 
 use decision::{
-    canonical::Line, options::cors::Cors, standing::Standing, time::Timestamp,
+    canonical::Line, host::Host, options::cors::Cors, standing::Standing, time::Timestamp,
     transport::HttpVersion,
 };
 use http::{
@@ -61,7 +61,8 @@ pub(crate) async fn forward(
         *request.uri_mut() = Uri::from(target);
     }
     if http == HttpVersion::Two {
-        multiplex(&mut request, standing.line(), choice.transport.tls.is_some());
+        let host = host_of(case).unwrap_or(&standing.line().host);
+        multiplex(&mut request, host, choice.transport.tls.is_some());
     }
     match worker.upstream.send(used, choice, request, upload.as_deref(), waits).await {
         Ok(answer) if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
@@ -128,6 +129,9 @@ fn head(
     }
     let port = worker.settings.redirect_port;
     headers::of_request(&mut headers, line, &origin.peer, case.id, port);
+    if let Some(host) = host_of(case) {
+        headers::tell_host(&mut headers, host);
+    }
     headers::frame(&mut headers, &line.method, &body);
     if let Some(protocol) = upgrade {
         headers::switch(&mut headers, protocol);
@@ -140,10 +144,15 @@ fn head(
     request
 }
 
+/// The host that the upstream is told, if its route asks for another than the client's.
+fn host_of(case: &Case) -> Option<&Host> {
+    case.options()?.upstream_host.as_ref()
+}
+
 /// Makes a request one of HTTP/2 (RFC 9113 section 8.3.1).
-fn multiplex(request: &mut Request<RequestBody>, line: &Line, encrypted: bool) {
+fn multiplex(request: &mut Request<RequestBody>, host: &Host, encrypted: bool) {
     let scheme = if encrypted { Scheme::HTTPS } else { Scheme::HTTP };
-    let target = Uri::builder().scheme(scheme).authority(line.host.as_str());
+    let target = Uri::builder().scheme(scheme).authority(host.as_str());
     let path = request.uri().path_and_query().cloned();
     let path = path.unwrap_or(PathAndQuery::from_static("/"));
     // A canonical host is an authority, and a target goes with any.

@@ -13,6 +13,7 @@ mod redirect;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use decision::{
+    host::Host,
     options::{Affinity, BodyLimit, Options, Timeouts, headers::Message},
     refs::ResourceRef,
 };
@@ -34,6 +35,7 @@ const CONNECT_TIMEOUT: &str = "whygate.dev/connect-timeout";
 const FIRST_BYTE_TIMEOUT: &str = "whygate.dev/first-byte-timeout";
 const IDLE_TIMEOUT: &str = "whygate.dev/idle-timeout";
 const BODY_LIMIT: &str = "whygate.dev/body-limit";
+const UPSTREAM_HOST: &str = "whygate.dev/upstream-host";
 const AFFINITY: &str = "whygate.dev/affinity";
 
 const HSTS: &str = "whygate.dev/hsts";
@@ -66,6 +68,7 @@ const KEYS: &[&str] = &[
     RESPONSE_HEADERS.add,
     HSTS,
     AFFINITY,
+    UPSTREAM_HOST,
 ];
 
 /// Reads the options of an Ingress, `None` if it has none, and what is wrong with them.
@@ -87,6 +90,7 @@ pub(crate) fn read(
         redirect: redirect(&mut reader),
         cors: cors(&mut reader),
         affinity: reader.read(AFFINITY, affinity),
+        upstream_host: reader.read(UPSTREAM_HOST, host),
     };
     (Some(Arc::new(options)), reader.into_problems())
 }
@@ -112,6 +116,13 @@ fn affinity(text: &str) -> Result<Affinity, Wrong> {
             Wrong::new(format!("`{text}` is nothing to tell clients by"), remedy)
         }),
     }
+}
+
+fn host(text: &str) -> Result<Host, Wrong> {
+    Host::parse(text).map_err(|_| {
+        let remedy = "Write a name without a port, as in `api.example.com`.";
+        Wrong::new(format!("`{text}` is not a host"), remedy)
+    })
 }
 
 fn body_limit(reader: &mut Reader<'_>) -> Option<BodyLimit> {

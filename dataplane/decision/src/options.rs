@@ -11,6 +11,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::{
+    host::Host,
     options::{cors::Cors, headers::HeaderEdits, rewrite::Rewrite},
     refs::FieldRef,
 };
@@ -36,6 +37,8 @@ pub struct Options {
     pub cors: Option<Cors>,
     /// By what a client gets the same endpoint again. `None`, the default: by nothing.
     pub affinity: Option<Affinity>,
+    /// The host that upstreams are told in the place of the one that was judged.
+    pub upstream_host: Option<Host>,
 }
 
 /// By what requests belong together that should get the same endpoint, as long as it is there.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use decision::{
     canonical::{Line, Scheme, strip_named_by_connection},
+    host::Host,
     spelling::remove_where,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
@@ -51,6 +52,11 @@ fn join_cookies(headers: &mut HeaderMap) {
     if let Ok(joined) = joined {
         headers.insert(header::COOKIE, joined);
     }
+}
+
+/// Tells the upstream another host than the client's, which stays in `X-Forwarded-Host`.
+pub(super) fn tell_host(headers: &mut HeaderMap, host: &Host) {
+    headers.insert(header::HOST, text(host.as_str()));
 }
 
 /// Adds what the upstream learns from us. Whatever a client wrote under these names is gone already,

@@ -164,3 +164,16 @@ fn affinity_is_by_cookie_by_address_or_by_a_header() {
         check_closed(&[("affinity", text)], "affinity", "is nothing to tell clients by");
     }
 }
+
+#[test]
+fn another_host_for_upstreams_is_a_host_and_nothing_more() {
+    let host = options(&[("upstream-host", "API.partner.example.")]).upstream_host.clone();
+    assert_eq!(host.as_ref().map(Host::as_str), Some("api.partner.example"));
+    for text in ["", "a b", "a.example:80", "https://a.example", "*.a.example", "a\r\nx: y"] {
+        let world = annotated(&[("upstream-host", text)]);
+        let findings = world.findings();
+        let field = "Ingress shop/api at metadata.annotations['whygate.dev/upstream-host']: ";
+        assert!(findings.iter().any(|it| it.starts_with(field)), "{text}: {findings:#?}");
+        assert_eq!(world.ask(REQUEST), "RouteInvalid", "{text}");
+    }
+}

@@ -1,8 +1,11 @@
 //! Header fields that routes set, add and take away.
 
-use decision::options::{
-    Options,
-    headers::{HeaderEdits, Message},
+use decision::{
+    host::Host,
+    options::{
+        Options,
+        headers::{HeaderEdits, Message},
+    },
 };
 use http::{HeaderName, HeaderValue};
 
@@ -86,4 +89,16 @@ async fn answers_are_edited_and_refusals_keep_their_fields() {
     proxy.endpoints.send_replace(std::sync::Arc::default());
     let refused = proxy.get("shop.test", "/", "").await;
     assert!(refused.starts_with("HTTP/1.1 503") && count(&refused, "x-team") == 0, "{refused}");
+}
+
+#[tokio::test]
+async fn an_upstream_is_told_the_host_of_its_route_and_the_clients_beside_it() {
+    let upstream = Upstream::echo().await;
+    let upstream_host = Host::parse("api.partner.example").ok();
+    let options = Options { upstream_host, ..Options::default() };
+    let proxy = Plan::new(&[upstream.address]).with(options).start();
+    let answer = proxy.get("shop.test", "/", "x-forwarded-host: evil.test\r\n").await;
+    assert!(answer.contains("host: api.partner.example\r\n"), "{answer}");
+    assert!(answer.contains("x-forwarded-host: shop.test\r\n"), "{answer}");
+    assert!(!answer.contains("evil"), "{answer}");
 }
