@@ -42,7 +42,7 @@ const EVERYWHERE: [Right; 5] = [
 
 /// What it needs in each namespace that it watches.
 const IN_EACH_NAMESPACE: [Right; 8] = [
-    ("", "services secrets", "get list watch"),
+    ("", "services secrets configmaps", "get list watch"),
     ("", "events", "get create update patch"),
     ("discovery.k8s.io", "endpointslices", "get list watch"),
     ("coordination.k8s.io", "leases", "get list create update patch delete"),

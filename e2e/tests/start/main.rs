@@ -23,6 +23,7 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep, timeout};
 
 use rights::{
+    a_config_map_that_may_not_be_read_is_told_and_counts_once_it_may,
     a_namespace_whose_policies_may_not_be_listed_is_closed_and_no_other,
     secrets_that_may_not_be_listed_close_what_needs_them_and_nothing_else,
     subscriptions_that_may_not_be_listed_close_what_asks_for_them_and_nothing_else,
@@ -43,6 +44,7 @@ e2e::suite!(
         a_namespace_whose_policies_may_not_be_listed_is_closed_and_no_other,
         secrets_that_may_not_be_listed_close_what_needs_them_and_nothing_else,
         subscriptions_that_may_not_be_listed_close_what_asks_for_them_and_nothing_else,
+        a_config_map_that_may_not_be_read_is_told_and_counts_once_it_may,
         a_right_to_tell_that_is_missing_is_named_with_its_verb_and_stops_nothing,
     ],
 );

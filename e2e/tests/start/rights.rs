@@ -225,6 +225,44 @@ pub(crate) async fn subscriptions_that_may_not_be_listed_close_what_asks_for_the
     shop.until(whygate, OFFICE, "/", (401, "KeyMissing")).await.map(drop)
 }
 
+pub(crate) async fn a_config_map_that_may_not_be_read_is_told_and_counts_once_it_may()
+-> anyhow::Result<()> {
+    const MAPS: &str = "maps";
+
+    let cluster = shared().await?;
+    let kubeconfig = cluster.account_without_namespaces(MAPS)?;
+    cluster.server.apply(&manifests::namespace(MAPS))?;
+    cluster.grant(MAPS, MAPS, Some("configmaps"))?;
+    let flags =
+        ["--infrastructure-cidrs=none", "--watch-namespace=maps", "--config-map-namespaces=maps"];
+    let whygate = Whygate::run(&kubeconfig, &flags).await?;
+    let shop = Shop::open(&cluster.server, MAPS, 36).await?;
+    let trusting = "annotations: { whygate.dev/upstream-protocol: https, whygate.dev/upstream-ca: configmap/trusted }";
+    cluster.server.apply(&shop.ingress(None).replace("annotations: {  }", trusting))?;
+    shop.until(&whygate, OFFICE, "/", (503, "RouteInvalid")).await?;
+    whygate.line(LONG, "configmaps in use in namespace `maps`").await?;
+    let told = "ConfigMap maps/trusted: it may not be read";
+    eventually(LONG, "an Event on the Ingress tells of the ConfigMap", async || {
+        let events = cluster.server.api().await?.events(MAPS, "Ingress").await?;
+        ensure!(events.iter().any(|event| event.message.contains(told)), "{events:?}");
+        Ok(())
+    })
+    .await?;
+
+    cluster.grant(MAPS, MAPS, None)?;
+    let map = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": { "name": "trusted", "namespace": MAPS, "labels": { "whygate.dev/use": "ca" } },
+        "data": { "ca.crt": Authority::new("maps")?.pem() },
+    });
+    cluster.server.apply(&format!("{map}\n"))?;
+    // The upstream speaks no TLS: nothing is forwarded to it, but now it is asked.
+    shop.until(&whygate, OFFICE, "/", (502, "UpstreamConnectFailed")).await?;
+    ensure!(shop.upstream.requests() == 0, "a request passed without trust");
+    Ok(())
+}
+
 /// Waits until a GET with this header is answered with this status and code.
 async fn showing(
     (name, value): (&str, String),
