@@ -1,6 +1,7 @@
 //! One connection of a client: which protocol it speaks, how long it may wait, how it ends.
 
 mod announced;
+pub(crate) mod cork;
 mod stream;
 
 use std::{
@@ -33,7 +34,10 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use self::stream::{Stream, tell_protocol};
+use self::{
+    cork::{Cork, Corked},
+    stream::{Stream, tell_protocol},
+};
 use crate::{
     download::ResponseBody,
     forward::headers::Peer,
@@ -144,15 +148,15 @@ async fn converse(
     let origin = Rc::new(Origin { connection, peer, tls, progress, tunnel });
     let progress = &origin.progress;
     let requests = Requests { worker: Rc::clone(worker), origin: Rc::clone(&origin) };
-    let io = TokioIo::new(stream);
     let ended = if multiplexed {
         progress.multiplexed();
-        let executor = LocalExecutor(Rc::clone(worker));
-        let mut connection = Box::pin(http2(worker, executor).serve_connection(io, requests));
-        let farewell = http2::Connection::graceful_shutdown;
-        attend(connection.as_mut(), farewell, progress, worker).await?
+        let (executor, cork) = (LocalExecutor(Rc::clone(worker)), Cork::new(stream));
+        let io = TokioIo::new(cork.clone());
+        let connection = http2(worker, executor).serve_connection(io, requests);
+        let mut connection = Corked::new(connection, cork);
+        attend(Pin::new(&mut connection), say_farewell, progress, worker).await?
     } else {
-        let mut connection = http1(worker).serve_connection(io, requests);
+        let mut connection = http1(worker).serve_connection(TokioIo::new(stream), requests);
         let pinned = Pin::new(&mut connection);
         let farewell = http1::Connection::graceful_shutdown;
         let ended = attend(pinned, farewell, progress, worker).await?;
@@ -170,6 +174,13 @@ async fn converse(
         ended
     };
     ended.map_err(|error| rejected(&error))
+}
+
+/// HTTP/2 as it is served.
+type Multiplexed = http2::Connection<TokioIo<Cork<Stream>>, Requests, LocalExecutor>;
+
+fn say_farewell(mut connection: Pin<&mut Corked<Multiplexed, Stream>>) {
+    connection.connection().graceful_shutdown();
 }
 
 fn http1(worker: &Worker) -> http1::Builder {
