@@ -112,7 +112,10 @@ async fn accept(
             Ok((socket, peer)) => admit(&worker, socket, peer, tls.clone()),
             // The connection was gone before it was accepted.
             Err(error) if is_about_the_connection(&error) => {}
-            Err(_) => sleep(OUT_OF_DESCRIPTORS).await,
+            Err(_) => {
+                worker.make_room();
+                sleep(OUT_OF_DESCRIPTORS).await;
+            }
         }
     }
     let Ok(listener) = listener.into_std() else { return };

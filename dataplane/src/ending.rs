@@ -32,6 +32,10 @@ impl Ending {
 
     /// The client gets an answer, the body of which is still to come.
     pub(crate) fn answered(&mut self, status: StatusCode) {
+        // Whoever makes requests only to break them off earns nothing by it.
+        if status != StatusCode::BAD_REQUEST {
+            self.flight.answered();
+        }
         self.counts = Some(self.worker.record.answered(&self.case, status));
         self.end = End::CutOff;
     }

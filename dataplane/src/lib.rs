@@ -16,6 +16,7 @@ mod download;
 mod ending;
 mod facts;
 mod forward;
+mod frames;
 mod handle;
 mod id;
 mod inputs;

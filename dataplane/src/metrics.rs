@@ -79,7 +79,8 @@ impl Counter for Count {
 /// Why a connection ended, or a request was refused, before any code of ours saw the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rejected {
-    /// More connections than `connections`.
+    /// More connections than `connections`, or than there are descriptors for: this one, or one that
+    /// rested and made room.
     TooManyConnections,
     /// The TLS handshake was not complete within `handshake`.
     HandshakeTimeout,
@@ -97,10 +98,12 @@ pub(crate) enum Rejected {
     Malformed,
     /// A trusted proxy did not begin with a PROXY header that can be read.
     ProxyHeader,
+    /// Frames of HTTP/2 that brought nothing forward, more than anybody needs.
+    Flood,
 }
 
 impl Rejected {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::TooManyConnections,
         Self::HandshakeTimeout,
         Self::FirstByteTimeout,
@@ -110,6 +113,7 @@ impl Rejected {
         Self::HeadersTooLarge,
         Self::Malformed,
         Self::ProxyHeader,
+        Self::Flood,
     ];
 
     fn as_str(self) -> &'static str {
@@ -123,6 +127,7 @@ impl Rejected {
             Self::HeadersTooLarge => "headers-too-large",
             Self::Malformed => "malformed",
             Self::ProxyHeader => "proxy-header",
+            Self::Flood => "flood",
         }
     }
 }

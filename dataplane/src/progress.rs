@@ -18,6 +18,24 @@ use crate::{
 /// How long an HTTP/2 connection may take to end once it was asked to and nothing runs on it.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// How long a connection rests before it may be closed to make room: clients that ask one request
+/// after the other keep theirs.
+const RESTED: Duration = Duration::from_millis(100);
+
+/// Most frames of an HTTP/2 client that carry no part of a body and bring nothing forward.
+const FRAMES: u32 = 400;
+/// How many more it may send each second,
+const FRAMES_A_SECOND: u32 = 25;
+/// for each request that was answered (its head, its windows, its end),
+const FRAMES_AN_ANSWER: u32 = 8;
+/// and for each piece of a response, of at most 64 KiB: clients open two windows every 4 KiB.
+const FRAMES_A_PIECE: u32 = 64;
+/// How many a request counts for that is broken off before it is answered: work was thrown away.
+const FRAMES_A_CANCELLED: u32 = 8;
+/// What is earned is kept up to this: a whole download may lie in the system's buffers, and the
+/// windows for it are opened when all of it is sent.
+const FRAMES_EARNED: u32 = 10_000;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waiting {
     /// For the end of the TLS handshake.
@@ -71,6 +89,11 @@ pub(crate) struct Progress {
     /// How long the requests in flight may stand still, if a route of theirs allows more than usual.
     allowed: Cell<Duration>,
     stopping: Cell<Option<Instant>>,
+    /// How many frames may still come that bring nothing forward, and when time last added to them.
+    frames: Cell<u32>,
+    frames_since: Cell<Instant>,
+    /// Why it has to end now, whatever it does.
+    cut: Cell<Option<Rejected>>,
 }
 
 impl Progress {
@@ -87,6 +110,9 @@ impl Progress {
             unread: Cell::new(false),
             allowed: Cell::new(Duration::ZERO),
             stopping: Cell::new(None),
+            frames: Cell::new(FRAMES),
+            frames_since: Cell::new(now),
+            cut: Cell::new(None),
         }
     }
 
@@ -129,6 +155,42 @@ impl Progress {
         if begins && !(self.multiplexed.get() && waiting == Waiting::Idle) {
             self.wait_for(Waiting::Head);
         }
+    }
+
+    /// An HTTP/2 client sent so many frames that carry no part of a body, or did what counts for them.
+    pub(crate) fn frames_arrived(&self, count: u32) {
+        let left = self.frames.get().saturating_sub(count);
+        self.frames.set(left);
+        if left > 0 {
+            return;
+        }
+        let now = Instant::now();
+        let elapsed = now.duration_since(self.frames_since.replace(now));
+        let due = u128::from(FRAMES_A_SECOND) * elapsed.as_millis() / 1000;
+        self.frames.set(u32::try_from(due).unwrap_or(FRAMES).min(FRAMES));
+        if self.frames.get() == 0 {
+            self.cut(Rejected::Flood);
+        }
+    }
+
+    fn allow_frames(&self, count: u32) {
+        self.frames.set(self.frames.get().saturating_add(count).min(FRAMES_EARNED));
+    }
+
+    /// Ends it as soon as its task looks. HTTP/2 is told, but not waited for.
+    fn cut(&self, why: Rejected) {
+        self.cut.set(Some(why));
+    }
+
+    /// Why it was ended at once, if it was.
+    pub(crate) fn is_cut(&self) -> Option<Rejected> {
+        self.cut.get()
+    }
+
+    /// Whether nothing runs on it that somebody waits for, and nothing has for a while.
+    fn rests(&self, now: Instant) -> bool {
+        let rests = self.waiting.get() != Waiting::Requests && self.cut.get().is_none();
+        rests && now.duration_since(self.since.get()) >= RESTED
     }
 
     /// A byte of a body moved, or a response began; gives when.
@@ -203,6 +265,10 @@ impl Progress {
 
     /// What is due now.
     pub(crate) fn due(&self, limits: &Limits) -> Due {
+        if let Some(why) = self.cut.get() {
+            let tell = self.multiplexed.get() && !self.told.replace(true);
+            return if tell { Due::Farewell } else { Due::Close(Close::Rejected(why)) };
+        }
         let now = Instant::now();
         if self.farewell_is_due(now, limits) {
             self.told.set(true);
@@ -257,6 +323,7 @@ pub(crate) struct InFlight {
     pub(crate) began: Instant,
     /// Set by whoever has looked at the clock for it.
     ended: Cell<Option<Instant>>,
+    answered: Cell<bool>,
 }
 
 impl InFlight {
@@ -265,12 +332,21 @@ impl InFlight {
         progress.requests.set(progress.requests.get() + 1);
         progress.wait_since(Waiting::Requests, began);
         counts.requests_in_flight.add();
-        let ended = Cell::new(None);
-        Self { progress: Rc::clone(progress), counts: Arc::clone(counts), began, ended }
+        let (progress, counts) = (Rc::clone(progress), Arc::clone(counts));
+        let (ended, answered) = (Cell::new(None), Cell::new(false));
+        Self { progress, counts, began, ended, answered }
     }
 
+    /// Its response is on its way.
+    pub(crate) fn answered(&self) {
+        self.answered.set(true);
+        self.progress.allow_frames(FRAMES_AN_ANSWER);
+    }
+
+    /// A piece of its response is on its way.
     pub(crate) fn progressed(&self) {
         self.progress.progressed();
+        self.progress.allow_frames(FRAMES_A_PIECE);
     }
 
     /// How long it took, if it is over now.
@@ -284,6 +360,9 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.counts.requests_in_flight.subtract();
+        if !self.answered.get() && self.progress.multiplexed.get() {
+            self.progress.frames_arrived(FRAMES_A_CANCELLED);
+        }
         let left = self.progress.requests.get().saturating_sub(1);
         self.progress.requests.set(left);
         if left == 0 {
@@ -302,7 +381,9 @@ impl OpenTunnel {
     pub(crate) fn new(progress: &Rc<Progress>, counts: &Arc<ThreadCounts>) -> Self {
         progress.tunnels.set(progress.tunnels.get() + 1);
         counts.tunnels.add();
-        Self(InFlight::new(progress, counts))
+        let flight = InFlight::new(progress, counts);
+        flight.answered();
+        Self(flight)
     }
 
     pub(crate) fn progressed(&self) {
@@ -337,6 +418,23 @@ impl Open {
             what(progress);
             waker.wake_by_ref();
         }
+    }
+
+    /// Ends connections on which no request is being served, as many as `count`, those that have
+    /// waited longest first. Gives how many there were.
+    pub(crate) fn make_room(&self, count: usize) -> usize {
+        let (open, now) = (self.0.borrow(), Instant::now());
+        let mut resting: Vec<_> =
+            open.values().filter(|(_, progress)| progress.rests(now)).collect();
+        if count < resting.len() {
+            resting.select_nth_unstable_by_key(count, |(_, progress)| progress.since.get());
+            resting.truncate(count);
+        }
+        for (waker, progress) in &resting {
+            progress.cut(Rejected::TooManyConnections);
+            waker.wake_by_ref();
+        }
+        resting.len()
     }
 
     /// Its address: unique as long as it is in the table, which holds a reference.
@@ -408,6 +506,60 @@ mod tests {
         assert_eq!(progress.due(&limits), Due::Farewell);
         tokio::time::advance(FAREWELL).await;
         assert_eq!(progress.due(&limits), Due::Close(Close::Rested));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn frames_that_bring_nothing_forward_are_few_and_http2_is_told_when_they_are_not() {
+        let (limits, counts) = (Limits::default(), Arc::default());
+        let progress = Rc::new(Progress::new(Instant::now(), seconds(1800)));
+        progress.multiplexed();
+        for _ in 0..10 * FRAMES {
+            let flight = InFlight::new(&progress, &counts);
+            progress.frames_arrived(FRAMES_AN_ANSWER);
+            flight.answered();
+        }
+        assert_eq!(progress.is_cut(), None, "what requests bring with them is not too much");
+        let flight = InFlight::new(&progress, &counts);
+        (0..100).for_each(|_| flight.progressed());
+        progress.frames_arrived(100 * FRAMES_A_PIECE);
+        assert_eq!(progress.is_cut(), None, "nor is opening windows once all was sent");
+        for _ in 0..10 * FRAMES {
+            tokio::time::advance(Duration::from_secs(1) / FRAMES_A_SECOND).await;
+            progress.frames_arrived(1);
+        }
+        assert_eq!(progress.is_cut(), None, "nor is what comes now and then");
+        drop(flight);
+        while progress.is_cut().is_none() {
+            drop(InFlight::new(&progress, &counts));
+        }
+        assert_eq!(progress.due(&limits), Due::Farewell);
+        assert_eq!(progress.due(&limits), Due::Close(Close::Rejected(Rejected::Flood)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn room_is_made_by_those_who_have_waited_longest_and_by_none_that_is_served() {
+        let (open, counts) = (Open::default(), Arc::default());
+        let connections: Vec<_> =
+            (0..4).map(|_| Rc::new(Progress::new(Instant::now(), seconds(1800)))).collect();
+        for progress in &connections {
+            open.insert(std::task::Waker::noop().clone(), progress);
+        }
+        let _served = InFlight::new(&connections[0], &counts);
+        for progress in [&connections[2], &connections[1], &connections[3]] {
+            tokio::time::advance(seconds(1)).await;
+            drop(InFlight::new(progress, &counts));
+        }
+        let just = Rc::new(Progress::new(Instant::now(), seconds(1800)));
+        open.insert(std::task::Waker::noop().clone(), &just);
+        tokio::time::advance(RESTED / 2).await;
+        drop(InFlight::new(&connections[3], &counts));
+        tokio::time::advance(RESTED / 2).await;
+        assert_eq!(open.make_room(1), 1);
+        let cut = || connections.iter().map(|one| one.is_cut().is_some()).collect::<Vec<_>>();
+        assert_eq!(cut(), [false, false, true, false]);
+        assert_eq!(open.make_room(5), 2);
+        assert_eq!(cut(), [false, true, true, false]);
+        assert_eq!(just.is_cut(), Some(Rejected::TooManyConnections));
     }
 
     #[tokio::test(start_paused = true)]

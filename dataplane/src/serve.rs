@@ -75,7 +75,11 @@ pub(crate) async fn serve(
             Some(tls) => serve_tls(worker, socket, remote, progress, tls).await,
         }
     };
-    if let Err(Close::Rejected(rejected)) = served.await {
+    let ended = match served.await {
+        Err(Close::Rejected(rejected)) => Some(rejected),
+        Err(Close::Rested) | Ok(()) => None,
+    };
+    if let Some(rejected) = progress.is_cut().or(ended) {
         worker.record.counts.rejected(rejected);
     }
 }

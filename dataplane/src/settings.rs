@@ -48,7 +48,8 @@ pub struct Limits {
     pub header_count: usize,
     /// Most requests at once on an HTTP/2 connection. Default 32.
     pub streams: NonZeroU32,
-    /// Most connections of clients on one thread; a further one is closed at once. Default 20,000.
+    /// Most connections of clients on one thread. For a further one, one that rests is closed, the
+    /// longest first; if none rests, the further one is. Default 20,000.
     pub connections: usize,
     /// From accepting a connection to the end of its TLS handshake. Default 5 s.
     pub handshake: Duration,

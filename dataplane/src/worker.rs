@@ -33,6 +33,13 @@ pub(crate) enum Phase {
     Stopping(Duration),
 }
 
+/// How many resting connections are closed at once to make room for others, one of so many, and at
+/// least some: looking for them takes time that grows with the number of connections.
+const LEAVING_SHARE: u64 = 64;
+const LEAVING: u64 = 8;
+/// How long nobody looks again when there were fewer.
+const LEAVING_PAUSE: Duration = Duration::from_millis(10);
+
 /// How much of a tunnel is read at once.
 const ROOM: usize = 64 * 1024;
 
@@ -52,6 +59,10 @@ pub(crate) struct Worker {
     /// Where tunnels read to: none of them needs a buffer of its own while it is silent.
     pub(crate) room: RefCell<Box<[u8]>>,
     open: Open,
+    /// Connections beyond the limit that may come in the place of some that are about to go.
+    room_for: Cell<usize>,
+    /// When such were sought and too few were found.
+    room_sought: Cell<Option<Instant>>,
     phase: Cell<Phase>,
 }
 
@@ -70,6 +81,8 @@ impl Worker {
             ongoing: Rc::default(),
             room: RefCell::new(vec![0; ROOM].into()),
             open: Open::default(),
+            room_for: Cell::new(0),
+            room_sought: Cell::new(None),
             phase: Cell::new(Phase::Serving),
             settings,
         }
@@ -92,6 +105,29 @@ impl Worker {
         self.ongoing.wake();
     }
 
+    /// Whether a connection may come in the place of one that rested longest and is closed now.
+    fn replaces(&self) -> bool {
+        if self.room_for.get() == 0 {
+            self.make_room();
+        }
+        let room = self.room_for.get();
+        self.room_for.set(room.saturating_sub(1));
+        room > 0
+    }
+
+    /// Closes some of the connections that have rested longest.
+    pub(crate) fn make_room(&self) {
+        let now = Instant::now();
+        if self.room_sought.get().is_some_and(|sought| now < sought + LEAVING_PAUSE) {
+            return;
+        }
+        let share = self.record.counts.connections.value() / LEAVING_SHARE;
+        let wanted = usize::try_from(share.max(LEAVING)).unwrap_or(usize::MAX);
+        let made = self.open.make_room(wanted);
+        self.room_for.set(made);
+        self.room_sought.set((made < wanted).then_some(now));
+    }
+
     /// What judging an admitted request again takes.
     pub(crate) fn bench(&self) -> Bench<'_> {
         Bench { snapshot: &self.snapshot, tokens: &self.tokens, record: &self.record }
@@ -110,11 +146,13 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// Takes a connection in, unless there are too many.
+    /// Takes a connection in; if there are too many, in the place of one that rests.
     pub(crate) fn admit(worker: &Rc<Worker>) -> Option<Self> {
         let (counts, limits) = (&worker.record.counts, &worker.settings.limits);
         let open = usize::try_from(counts.connections.value()).unwrap_or(usize::MAX);
-        if open >= limits.connections {
+        if open < limits.connections {
+            worker.room_for.set(0);
+        } else if !worker.replaces() {
             return None;
         }
         counts.connections.add();

@@ -26,7 +26,8 @@ pub struct LimitFlags {
     /// Most requests at once on an HTTP/2 connection [default: 32]
     #[arg(long, value_name = "COUNT", env = "WHYGATE_STREAM_LIMIT_COUNT", value_parser = from_one::<NonZeroU32>)]
     pub stream_limit_count: Option<NonZeroU32>,
-    /// Most connections of clients on one data thread [default: 20000]
+    /// Most connections of clients on one data thread; for more, those that rest longest are closed
+    /// [default: 20000]
     #[arg(long, value_name = "COUNT", env = "WHYGATE_CONNECTION_LIMIT_COUNT")]
     pub connection_limit_count: Option<usize>,
     /// From accepting a connection to the end of its TLS handshake [default: 5]

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use crate::progress::Progress;
+use crate::{frames::Frames, progress::Progress};
 
 /// What an HTTP/2 client sends first (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -26,6 +26,8 @@ pub(crate) struct Stream {
     /// What was read before it was known which protocol it is.
     ahead: Bytes,
     progress: Rc<Progress>,
+    /// Of HTTP/2.
+    frames: Frames,
 }
 
 enum Socket {
@@ -35,11 +37,12 @@ enum Socket {
 
 impl Stream {
     pub(crate) fn plain(socket: TcpStream, ahead: Bytes, progress: Rc<Progress>) -> Self {
-        Self { socket: Socket::Plain(socket), ahead, progress }
+        Self { socket: Socket::Plain(socket), ahead, progress, frames: Frames::new() }
     }
 
     pub(crate) fn tls(socket: TlsStream<TcpStream>, progress: Rc<Progress>) -> Self {
-        Self { socket: Socket::Tls(Box::new(socket)), ahead: Bytes::new(), progress }
+        let socket = Socket::Tls(Box::new(socket));
+        Self { socket, ahead: Bytes::new(), progress, frames: Frames::new() }
     }
 }
 
@@ -52,6 +55,28 @@ impl Stream {
             Some(ProtocolVersion::TLSv1_2) => Some("TLSv1.2"),
             _ => Some("TLS"),
         }
+    }
+
+    fn poll_bytes(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let length = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(self.ahead.get(..length).unwrap_or_default());
+            self.ahead.advance(length);
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        let polled = match &mut self.socket {
+            Socket::Plain(socket) => Pin::new(socket).poll_read(context, buffer),
+            Socket::Tls(socket) => Pin::new(socket).poll_read(context, buffer),
+        };
+        if buffer.filled().len() > before {
+            self.progress.bytes_arrived();
+        }
+        polled
     }
 
     /// The same connection, of which these bytes were read already.
@@ -110,19 +135,16 @@ impl AsyncRead for Stream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.ahead.is_empty() {
-            let length = this.ahead.len().min(buffer.remaining());
-            buffer.put_slice(this.ahead.get(..length).unwrap_or_default());
-            this.ahead.advance(length);
-            return Poll::Ready(Ok(()));
+        // Its task looks next, and closes it.
+        if this.progress.is_cut().is_some() {
+            return Poll::Pending;
         }
         let before = buffer.filled().len();
-        let polled = match &mut this.socket {
-            Socket::Plain(socket) => Pin::new(socket).poll_read(context, buffer),
-            Socket::Tls(socket) => Pin::new(socket).poll_read(context, buffer),
-        };
-        if buffer.filled().len() > before {
-            this.progress.bytes_arrived();
+        let polled = this.poll_bytes(context, buffer);
+        if this.progress.is_multiplexed()
+            && let Some(arrived) = buffer.filled().get(before..)
+        {
+            this.progress.frames_arrived(this.frames.pass(arrived));
         }
         polled
     }

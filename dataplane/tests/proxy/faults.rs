@@ -5,12 +5,12 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use dataplane::{EndpointTable, Limits};
 use decision::{protection::Posture, uncovered::OpenBy};
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     time::timeout,
 };
 
-use crate::support::{Plan, Proxy, Upstream, read_to_end, read_until};
+use crate::support::{HANGS, Plan, Proxy, Upstream, read_to_end, read_until};
 
 const SHORT: Duration = Duration::from_millis(80);
 
@@ -281,6 +281,50 @@ async fn clients_beyond_the_limit_are_turned_away() {
         assert!(open.len() < 1_000);
     }
     assert!(proxy.metric("whygate_connections") <= 2);
+}
+
+#[tokio::test]
+async fn a_newcomer_takes_the_place_of_a_connection_that_rests() {
+    let upstream = Upstream::echo().await;
+    let first_byte = Duration::from_hours(1);
+    let limits = Limits { connections: 1, first_byte, ..Limits::default() };
+    let proxy = impatient(&[upstream.address], limits);
+    let request = "GET / HTTP/1.1\r\nhost: shop.test\r\nconnection: close\r\n\r\n";
+    let mut resting = TcpStream::connect(proxy.http()).await.unwrap();
+    proxy.metric_becomes("whygate_connections", 1).await;
+    // Some go to another thread, which has room.
+    let newcomers = async {
+        loop {
+            proxy.raw(request).await;
+        }
+    };
+    let ended = timeout(HANGS, async {
+        tokio::select! {
+            end = read_to_end(&mut resting) => end,
+            never = newcomers => never,
+        }
+    });
+    assert_eq!(ended.await.unwrap(), "");
+    proxy.metric_becomes("whygate_connections", 0).await;
+    assert!(proxy.raw(request).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn a_flood_of_frames_that_bring_nothing_forward_is_told_and_cut_off() {
+    let proxy = impatient(&[], Limits::default());
+    let mut client = TcpStream::connect(proxy.http()).await.unwrap();
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let ping = b"\0\0\x08\x06\0\0\0\0\0whygate?";
+    let mut answer = Vec::new();
+    for _ in 0..2_000 {
+        if client.write_all(ping).await.is_err() {
+            break;
+        }
+    }
+    let _ = timeout(HANGS, client.read_to_end(&mut answer)).await.unwrap();
+    let goaway = |frame: &[u8]| frame.starts_with(b"\0\0\x08\x07\0\0\0\0\0");
+    assert!(answer.windows(9).any(goaway), "{} bytes, and no GOAWAY", answer.len());
+    proxy.metric_becomes(&rejected("flood"), 1).await;
 }
 
 #[tokio::test]

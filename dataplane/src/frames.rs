@@ -1,0 +1,104 @@
+//! The frames that an HTTP/2 client sends, counted as they pass by (RFC 9113 section 4.1).
+//!
+//! Requests and bodies pay for themselves: the one is limited, the other is throttled. All other
+//! frames cost us as much as they cost the client to write, and no library stops counting on our
+//! behalf: PING and SETTINGS want answers, `RST_STREAM` throws work away, `WINDOW_UPDATE` of a byte
+//! makes frames of a byte.
+
+/// Length, type, flags, stream.
+const HEADER: usize = 9;
+
+/// What comes before the first frame (RFC 9113 section 3.4).
+const PREFACE: usize = 24;
+
+const DATA: u8 = 0;
+const END_STREAM: u8 = 1;
+
+/// How far the bytes of a connection were looked at.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    /// How much of the current payload, or of the preface, is still to come.
+    skip: usize,
+    /// The beginning of a frame's header of which the rest is still to come.
+    begun: [u8; HEADER],
+    held: usize,
+}
+
+impl Frames {
+    pub(crate) const fn new() -> Self {
+        Self { skip: PREFACE, begun: [0; HEADER], held: 0 }
+    }
+
+    /// Looks at the bytes that came next: how many frames began in them that carry no part of a
+    /// body, and end none.
+    pub(crate) fn pass(&mut self, mut bytes: &[u8]) -> u32 {
+        let mut count = 0_u32;
+        loop {
+            let skipped = self.skip.min(bytes.len());
+            self.skip -= skipped;
+            bytes = bytes.get(skipped..).unwrap_or_default();
+            if bytes.is_empty() {
+                return count;
+            }
+            let room = self.begun.get_mut(self.held..).unwrap_or_default();
+            let taken = room.len().min(bytes.len());
+            let (head, rest) = bytes.split_at_checked(taken).unwrap_or((bytes, &[]));
+            if let Some(room) = room.get_mut(..head.len()) {
+                room.copy_from_slice(head);
+            }
+            (bytes, self.held) = (rest, self.held + head.len());
+            if self.held == HEADER {
+                count = count.saturating_add(self.begin());
+            }
+        }
+    }
+
+    /// Begins with the frame whose header is complete, and says whether it counts.
+    fn begin(&mut self) -> u32 {
+        let [high, middle, low, kind, flags, ..] = self.begun;
+        let length = u32::from_be_bytes([0, high, middle, low]);
+        self.held = 0;
+        self.skip = usize::try_from(length).unwrap_or(usize::MAX);
+        u32::from(kind != DATA || (length == 0 && flags & END_STREAM == 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(payload.len()).unwrap();
+        [&[0, 0, length, kind, flags, 0, 0, 0, 1], payload].concat()
+    }
+
+    fn conversation() -> Vec<u8> {
+        let parts = [
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+            frame(4, 0, b""),
+            frame(1, 4, b"headers"),
+            frame(DATA, 0, b"a body, \0\0\0\x06\0"),
+            frame(DATA, END_STREAM, b""),
+            frame(DATA, 0, b""),
+            frame(6, 0, &[0; 8]),
+            frame(3, 0, &[0; 4]),
+            frame(0xee, 0, b"?"),
+        ];
+        parts.concat()
+    }
+
+    #[test]
+    fn all_but_bodies_counts() {
+        assert_eq!(Frames::new().pass(&conversation()), 6);
+    }
+
+    #[test]
+    fn it_does_not_matter_how_the_bytes_are_cut() {
+        let bytes = conversation();
+        for size in 1..bytes.len() {
+            let mut frames = Frames::new();
+            let sum: u32 = bytes.chunks(size).map(|chunk| frames.pass(chunk)).sum();
+            assert_eq!(sum, 6, "in pieces of {size}");
+        }
+    }
+}
