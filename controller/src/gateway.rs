@@ -143,9 +143,9 @@ impl Gateway {
             supervisor,
             admin,
             pipeline,
+            names,
             admin_address,
             access_log,
-            names,
             signals,
         })
     }
