@@ -344,9 +344,11 @@ impl Metrics {
                 "Permits whose client left before anything was sent",
                 |counts| &counts.upstream_abandoned,
             ),
-            ("upstream_retries", "Second attempts after nothing was sent", |counts| {
-                &counts.upstream_retries
-            }),
+            (
+                "upstream_retries",
+                "Second attempts after nothing was sent, or nothing that may not be sent twice",
+                |counts| &counts.upstream_retries,
+            ),
             ("upstream_waits", "Requests that waited until an endpoint had room", |counts| {
                 &counts.upstream_waits
             }),

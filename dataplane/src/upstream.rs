@@ -167,7 +167,8 @@ impl Upstream {
     ///
     /// What was not sent, or not taken, is tried once more: on the other endpoint if a connection
     /// cannot be opened or a stream is refused, on a new connection if a kept one turns out to be
-    /// closed.
+    /// closed. If it crossed the word of that, only what may be sent twice: a safe request without a
+    /// body (RFC 9110 section 9.2.1).
     pub(crate) async fn send(
         &self,
         _: Used,
@@ -194,7 +195,9 @@ impl Upstream {
                 }
             };
             fate.ended = Ended::Sent;
-            let spare = (http == HttpVersion::Two && !fresh).then(|| copy(&request)).flatten();
+            let may_cross = lease.rested && request.method().is_safe();
+            let may_fail = !fresh && (http == HttpVersion::Two || may_cross);
+            let spare = may_fail.then(|| copy(&request)).flatten();
             let sent = pin!(lease.sender.try_send_request(request));
             match first_byte((address, http), sent, upload, waits.first_byte).await {
                 Ok(response) => {
@@ -202,7 +205,8 @@ impl Upstream {
                     return Ok(Answer { response, lease });
                 }
                 Err(Unanswered { error, unsent, refused }) => {
-                    let unsent = unsent.or_else(|| spare.filter(|_| refused));
+                    let crossed = may_cross && matches!(error, UpstreamError::Reset { .. });
+                    let unsent = unsent.or_else(|| spare.filter(|_| refused || crossed));
                     if refused && let Some(second) = other.take() {
                         address = second;
                     }

@@ -40,6 +40,10 @@ const READ_BYTES: usize = 64 * 1024;
 /// How often connections that were kept too long are looked for.
 const SWEEP: Duration = Duration::from_secs(10);
 
+/// How long a connection is kept before a request on it may cross the word that it was closed. Those
+/// of busy endpoints never are, so that their requests need not be copied.
+const RESTED: Duration = Duration::from_millis(100);
+
 /// How long a kept connection may take to be ready for the next request.
 const SETTLE: Duration = Duration::from_millis(500);
 
@@ -110,6 +114,8 @@ struct Shared {
 pub(crate) struct Lease {
     pub(crate) sender: Sender,
     pub(crate) address: EndpointAddress,
+    /// Whether it was kept for so long that the endpoint may be about to close it.
+    pub(super) rested: bool,
     keep: usize,
     in_use: InUse,
 }
@@ -243,15 +249,15 @@ impl Upstream {
         }
         let in_use = InUse::new(line);
         let line = &in_use.line;
-        let sender = match http {
+        let (sender, rested) = match http {
             HttpVersion::One => match if fresh { None } else { line.kept().await } {
-                Some(sender) => Sender::One(sender),
-                None => self.connect(line, connect).await?,
+                Some((sender, rested)) => (Sender::One(sender), rested),
+                None => (self.connect(line, connect).await?, false),
             },
-            HttpVersion::Two => self.share(line, fresh, connect).await?,
+            HttpVersion::Two => (self.share(line, fresh, connect).await?, false),
         };
         let keep = self.settings.limits.upstream_idle_connections;
-        Ok(Lease { sender, address, keep, in_use })
+        Ok(Lease { sender, address, rested, keep, in_use })
     }
 
     /// Waits, with no more others than may be served at once.
@@ -360,18 +366,19 @@ impl Upstream {
 }
 
 impl Line {
-    /// The connection that was used last and is still open.
-    async fn kept(&self) -> Option<http1::SendRequest<RequestBody>> {
+    /// The connection that was used last and is still open, and whether it rested since.
+    async fn kept(&self) -> Option<(http1::SendRequest<RequestBody>, bool)> {
         loop {
-            let Idle { mut sender, .. } = self.idle.borrow_mut().pop()?;
+            let Idle { mut sender, since } = self.idle.borrow_mut().pop()?;
+            let rested = since.elapsed() >= RESTED;
             if sender.is_ready() {
-                return Some(sender);
+                return Some((sender, rested));
             }
             // Both messages have ended, so the connection's task needs but a turn to say whether
             // it goes on; unless its upstream answered early and leaves the request unread.
             let due = Instant::now() + SETTLE;
             if !sender.is_closed() && matches!(timeout_at(due, sender.ready()).await, Ok(Ok(()))) {
-                return Some(sender);
+                return Some((sender, rested));
             }
         }
     }

@@ -1,9 +1,12 @@
 //! What upstreams and clients get to see.
 
+use std::time::Duration;
+
 use decision::{client::AddressSource, protection::Posture, uncovered::OpenBy};
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    time::timeout,
 };
 
 use crate::support::{Plan, Upstream, endpoints, read_to_end, read_until};
@@ -309,6 +312,40 @@ async fn a_kept_connection_that_was_closed_is_replaced_before_anything_is_sent()
     }
     assert_eq!(proxy.metric("whygate_permits_total"), 100);
     assert_eq!(proxy.metric("whygate_upstream_requests_total"), 100);
+}
+
+#[tokio::test]
+async fn a_request_that_crosses_the_end_of_a_rested_connection_is_sent_again_if_it_is_safe() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = Plan::new(&[listener.local_addr().unwrap()]).start();
+    for method in ["GET", "DELETE"] {
+        let mut client = TcpStream::connect(proxy.http()).await.unwrap();
+        let request = format!("{method} / HTTP/1.1\r\nhost: shop.test\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        let (mut upstream, _) = listener.accept().await.unwrap();
+        read_until(&mut upstream, "\r\n\r\n").await;
+        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        upstream.write_all(answer.as_bytes()).await.unwrap();
+        read_until(&mut client, "\r\n\r\nok").await;
+        let silence = timeout(Duration::from_millis(150), client.read_u8()).await;
+        assert!(silence.is_err(), "nothing was asked");
+        client.write_all(request.as_bytes()).await.unwrap();
+        read_until(&mut upstream, "\r\n\r\n").await;
+        drop(upstream);
+        if method == "GET" {
+            let (mut upstream, _) = listener.accept().await.unwrap();
+            let again = read_until(&mut upstream, "\r\n\r\n").await;
+            assert!(again.starts_with("GET / HTTP/1.1\r\nhost: shop.test\r\n"), "{again}");
+            upstream.write_all(answer.as_bytes()).await.unwrap();
+            let answer = read_until(&mut client, "\r\n\r\nok").await;
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        } else {
+            let answer = read_until(&mut client, "}\n").await;
+            assert!(answer.contains("whygate-denial-code: UpstreamReset\r\n"), "{answer}");
+        }
+    }
+    assert_eq!(proxy.metric("whygate_permits_total"), 4);
+    assert_eq!(proxy.metric("whygate_upstream_retries_total"), 1);
 }
 
 #[tokio::test]
