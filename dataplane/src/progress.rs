@@ -18,6 +18,9 @@ use crate::{
 /// How long an HTTP/2 connection may take to end once it was asked to and nothing runs on it.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// How long a connection of HTTP/1.1 rests before its buffers are given back.
+const AWAKE: Duration = Duration::from_secs(1);
+
 /// How long a connection rests before it may be closed to make room: clients that ask one request
 /// after the other keep theirs.
 const RESTED: Duration = Duration::from_millis(100);
@@ -94,6 +97,10 @@ pub(crate) struct Progress {
     frames_since: Cell<Instant>,
     /// Why it has to end now, whatever it does.
     cut: Cell<Option<Rejected>>,
+    /// Whether something waits to be written.
+    blocked: Cell<bool>,
+    /// HTTP/1.1: whether it has no buffers.
+    asleep: Cell<bool>,
 }
 
 impl Progress {
@@ -113,7 +120,29 @@ impl Progress {
             frames: Cell::new(FRAMES),
             frames_since: Cell::new(now),
             cut: Cell::new(None),
+            blocked: Cell::new(false),
+            asleep: Cell::new(false),
         }
+    }
+
+    /// Whether its socket takes no more for now.
+    pub(crate) fn blocks(&self, blocked: bool) {
+        self.blocked.set(blocked);
+    }
+
+    pub(crate) fn sleeps(&self, asleep: bool) {
+        self.asleep.set(asleep);
+    }
+
+    /// Whether it has rested for so long that its buffers may go.
+    pub(crate) fn falls_asleep(&self) -> bool {
+        self.sleeps_at().is_some_and(|at| at <= Instant::now())
+    }
+
+    fn sleeps_at(&self) -> Option<Instant> {
+        let rests = self.waiting.get() == Waiting::Idle && !self.multiplexed.get();
+        let may = rests && !self.blocked.get() && !self.asleep.get();
+        may.then(|| self.since.get() + AWAKE)
     }
 
     pub(crate) fn multiplexed(&self) {
@@ -240,6 +269,7 @@ impl Progress {
         let opened = matches!(self.waiting.get(), Waiting::Requests | Waiting::Idle);
         let farewell = self.multiplexed.get() && !self.told.get() && opened;
         let deadline = self.wait_ends(limits);
+        let deadline = self.sleeps_at().map_or(deadline, |at| at.min(deadline));
         if farewell { deadline.min(self.old) } else { deadline }
     }
 
@@ -560,6 +590,26 @@ mod tests {
         assert_eq!(open.make_room(5), 2);
         assert_eq!(cut(), [false, true, true, false]);
         assert_eq!(just.is_cut(), Some(Rejected::TooManyConnections));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn buffers_are_given_back_when_nobody_asks_and_all_is_written() {
+        let (limits, counts) = (Limits::default(), Arc::default());
+        let progress = Rc::new(Progress::new(Instant::now(), seconds(1800)));
+        drop(InFlight::new(&progress, &counts));
+        assert_eq!(progress.deadline(&limits), Instant::now() + AWAKE);
+        progress.blocks(true);
+        tokio::time::advance(AWAKE).await;
+        assert!(!progress.falls_asleep());
+        progress.blocks(false);
+        assert!(progress.falls_asleep());
+        progress.sleeps(true);
+        assert!(!progress.falls_asleep());
+        assert!(progress.deadline(&limits) > Instant::now() + seconds(60));
+        progress.sleeps(false);
+        progress.bytes_arrived();
+        tokio::time::advance(AWAKE).await;
+        assert!(!progress.falls_asleep(), "a head is on its way");
     }
 
     #[tokio::test(start_paused = true)]

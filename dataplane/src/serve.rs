@@ -1,7 +1,8 @@
 //! One connection of a client: which protocol it speaks, how long it may wait, how it ends.
 
 mod announced;
-pub(crate) mod cork;
+mod cork;
+mod single;
 mod stream;
 
 use std::{
@@ -21,17 +22,9 @@ use decision::{
     host::Host,
 };
 use http::{Request, Response};
-use hyper::{
-    body::Incoming,
-    rt::Executor,
-    server::conn::{http1, http2},
-    service::Service,
-};
+use hyper::{body::Incoming, rt::Executor, server::conn::http2, service::Service};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    net::TcpStream,
-    time::{sleep_until, timeout},
-};
+use tokio::{net::TcpStream, time::sleep_until};
 use tokio_rustls::TlsAcceptor;
 
 use self::{
@@ -151,32 +144,15 @@ async fn converse(
     let (tls, progress, tunnel) = (stream.tls_version(), Rc::clone(progress), Cell::new(None));
     let origin = Rc::new(Origin { connection, peer, tls, progress, tunnel });
     let progress = &origin.progress;
+    if !multiplexed {
+        return single::serve(worker, stream, &origin).await;
+    }
+    progress.multiplexed();
     let requests = Requests { worker: Rc::clone(worker), origin: Rc::clone(&origin) };
-    let ended = if multiplexed {
-        progress.multiplexed();
-        let (executor, cork) = (LocalExecutor(Rc::clone(worker)), Cork::new(stream));
-        let io = TokioIo::new(cork.clone());
-        let connection = http2(worker, executor).serve_connection(io, requests);
-        let mut connection = Corked::new(connection, cork);
-        attend(Pin::new(&mut connection), say_farewell, progress, worker).await?
-    } else {
-        let mut connection = http1(worker).serve_connection(TokioIo::new(stream), requests);
-        let pinned = Pin::new(&mut connection);
-        let farewell = http1::Connection::graceful_shutdown;
-        let ended = attend(pinned, farewell, progress, worker).await?;
-        if let Some(tunnel) = origin.tunnel.take() {
-            let parts = connection.into_parts();
-            let stream = parts.io.into_inner().after(parts.read_buf);
-            let tunnel = tunnel.run(stream, Rc::clone(worker), Rc::clone(progress));
-            return attend(Box::pin(tunnel).as_mut(), |_| (), progress, worker).await;
-        }
-        if progress.left_unread() || ended.as_ref().is_err_and(hyper::Error::is_parse) {
-            let stream = connection.into_parts().io.into_inner();
-            // Only what the client reads counts now, and whether it does is its own affair.
-            let _ = timeout(LINGER, Box::pin(stream.linger())).await;
-        }
-        ended
-    };
+    let (executor, cork) = (LocalExecutor(Rc::clone(worker)), Cork::new(stream));
+    let connection = http2(worker, executor).serve_connection(TokioIo::new(cork.clone()), requests);
+    let mut connection = Corked::new(connection, cork);
+    let ended = attend(Pin::new(&mut connection), say_farewell, progress, worker).await?;
     ended.map_err(|error| rejected(&error))
 }
 
@@ -185,19 +161,6 @@ type Multiplexed = http2::Connection<TokioIo<Cork<Stream>>, Requests, LocalExecu
 
 fn say_farewell(mut connection: Pin<&mut Corked<Multiplexed, Stream>>) {
     connection.connection().graceful_shutdown();
-}
-
-fn http1(worker: &Worker) -> http1::Builder {
-    let limits = &worker.settings.limits;
-    let mut builder = http1::Builder::new();
-    // Times are ours to watch: hyper's timer would also run on idle connections.
-    let header_bytes = usize::try_from(limits.header_bytes).unwrap_or(READ_BYTES);
-    builder.header_read_timeout(None).max_header_size(header_bytes);
-    builder.max_buf_size(READ_BYTES.max(header_bytes));
-    if limits.header_count != 100 {
-        builder.max_headers(limits.header_count);
-    }
-    builder
 }
 
 fn http2(worker: &Worker, executor: LocalExecutor) -> http2::Builder<LocalExecutor> {

@@ -79,6 +79,22 @@ impl Stream {
         polled
     }
 
+    /// Waits for bytes, or for the end.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        if !self.ahead.is_empty() {
+            return Ok(());
+        }
+        match &self.socket {
+            Socket::Plain(socket) => socket.readable().await,
+            Socket::Tls(socket) => socket.get_ref().0.readable().await,
+        }
+    }
+
+    fn tell<T>(&self, written: Poll<T>) -> Poll<T> {
+        self.progress.blocks(written.is_pending());
+        written
+    }
+
     /// The same connection, of which these bytes were read already.
     pub(crate) fn after(mut self, read: Bytes) -> Self {
         if !read.is_empty() {
@@ -156,10 +172,12 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().socket {
+        let this = self.get_mut();
+        let written = match &mut this.socket {
             Socket::Plain(socket) => Pin::new(socket).poll_write(context, bytes),
             Socket::Tls(socket) => Pin::new(socket).poll_write(context, bytes),
-        }
+        };
+        this.tell(written)
     }
 
     fn poll_write_vectored(
@@ -167,10 +185,12 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().socket {
+        let this = self.get_mut();
+        let written = match &mut this.socket {
             Socket::Plain(socket) => Pin::new(socket).poll_write_vectored(context, slices),
             Socket::Tls(socket) => Pin::new(socket).poll_write_vectored(context, slices),
-        }
+        };
+        this.tell(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -181,10 +201,12 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().socket {
+        let this = self.get_mut();
+        let flushed = match &mut this.socket {
             Socket::Plain(socket) => Pin::new(socket).poll_flush(context),
             Socket::Tls(socket) => Pin::new(socket).poll_flush(context),
-        }
+        };
+        this.tell(flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

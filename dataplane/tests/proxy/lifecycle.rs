@@ -25,6 +25,29 @@ use crate::support::{
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: shop.test\r\n\r\n";
 
 #[tokio::test]
+async fn a_connection_on_which_nobody_asked_for_a_while_is_served_as_before() {
+    let upstream = Upstream::echo().await;
+    let mut plan = Plan::new(&[upstream.address]);
+    plan.limits.keep_alive_idle = Duration::from_millis(2_400);
+    let proxy = plan.start();
+    let mut client = TcpStream::connect(proxy.http()).await.unwrap();
+    for _ in 0..2 {
+        client.write_all(REQUEST).await.unwrap();
+        read_until(&mut client, "via: 1.1 whygate\r\n\r\n").await;
+        let silence = timeout(Duration::from_millis(1_200), client.read_u8()).await;
+        assert!(silence.is_err(), "nothing was asked");
+    }
+    assert_eq!(proxy.metric("whygate_connections"), 1);
+    // Its end is noticed without buffers, too, whoever's it is.
+    let mut other = TcpStream::connect(proxy.http()).await.unwrap();
+    other.write_all(REQUEST).await.unwrap();
+    drop(client);
+    proxy.metric_becomes("whygate_connections", 1).await;
+    assert!(read_to_end(&mut other).await.ends_with("via: 1.1 whygate\r\n\r\n"));
+    proxy.metric_becomes("whygate_connections", 0).await;
+}
+
+#[tokio::test]
 async fn stopping_waits_for_the_request_in_flight() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = Plan::new(&[listener.local_addr().unwrap()]).start();
