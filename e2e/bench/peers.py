@@ -17,7 +17,8 @@ from pathlib import Path
 from machine import Cores
 from material import KIB, Material
 
-TEMPLATES = Path(__file__).resolve().parent / "peers"
+HERE = Path(__file__).resolve().parent
+TEMPLATES = HERE / "peers"
 PATHS = [f"/p{number}" for number in range(5)]
 HOST = "h500.example.com"
 """The host of most requests: it is there whatever the number of hosts."""
@@ -174,6 +175,12 @@ class Whygate:
             "127.0.0.1:0",
             "--inspect-listen",
             "off",
+            "--access-log",
+            "json",
+            "--access-log-one-in",
+            "100",
+            "--access-log-file",
+            str(folder / "access.log"),
             "--http-listen",
             f"127.0.0.1:{ports.http}",
             "--https-listen",
@@ -201,6 +208,25 @@ def replace(path: Path, text: str) -> None:
     new = path.with_name(f".{path.name}.new")
     new.write_text(text)
     new.rename(path)
+
+
+def build() -> Path:
+    """The binary of this source as the image has it."""
+    command = [
+        "cargo",
+        "build",
+        "--profile",
+        "dist",
+        "--locked",
+        "--package",
+        "controller",
+        "--bin",
+        "whygate",
+        "--message-format",
+        "json-render-diagnostics",
+    ]
+    said = subprocess.run(command, cwd=HERE, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return next(Path(made) for line in said.splitlines() if (made := json.loads(line).get("executable")))
 
 
 def versions(binary: Path) -> dict[str, str | None]:
