@@ -20,6 +20,9 @@ pub(crate) enum BodyError {
     /// Policies have changed, and its request would be refused now.
     #[error("its request would be refused now")]
     Revoked,
+    /// A response's body could not be compressed.
+    #[error("the body could not be compressed: {0}")]
+    Uncompressed(#[from] std::io::Error),
     /// A request's body came slower than the limits allow.
     #[error("the body came too slowly")]
     TooSlow,

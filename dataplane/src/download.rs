@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::{
     body::{BodyError, Patience},
+    compress::{Compressed, Place},
     ending::Ending,
     forward::headers::of_trailers,
     ongoing::{Enrolled, Kind},
@@ -35,6 +36,7 @@ pub(crate) struct ResponseBody {
 enum Content {
     Full(Bytes),
     Upstream(Box<Download>),
+    Compressed(Box<Compressed<Download>>),
 }
 
 impl ResponseBody {
@@ -48,6 +50,11 @@ impl ResponseBody {
 
     pub(crate) fn from_upstream(download: Download) -> Self {
         Self { content: Content::Upstream(Box::new(download)), ending: None }
+    }
+
+    pub(crate) fn compressed(download: Download, place: Place) -> Self {
+        let compressed = Compressed::new(download, place);
+        Self { content: Content::Compressed(Box::new(compressed)), ending: None }
     }
 
     /// The answer to HEAD has no body of ours (RFC 9110 section 9.3.2).
@@ -89,10 +96,13 @@ impl Body for ResponseBody {
             Content::Full(text) if text.is_empty() => Poll::Ready(None),
             Content::Full(text) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
             Content::Upstream(download) => {
-                let polled = download.poll_frame(context);
-                if let Some(ending) = &mut this.ending {
-                    ending.follow(&download.case);
-                }
+                let polled = download.poll(context);
+                follow(&mut this.ending, download);
+                polled
+            }
+            Content::Compressed(body) => {
+                let polled = Pin::new(&mut **body).poll_frame(context);
+                follow(&mut this.ending, body.source());
                 polled
             }
         };
@@ -106,6 +116,7 @@ impl Body for ResponseBody {
         match &self.content {
             Content::Full(text) => text.is_empty(),
             Content::Upstream(download) => download.is_end_stream(),
+            Content::Compressed(body) => body.is_end_stream(),
         }
     }
 
@@ -113,7 +124,15 @@ impl Body for ResponseBody {
         match &self.content {
             Content::Full(text) => SizeHint::with_exact(u64::try_from(text.len()).unwrap_or(0)),
             Content::Upstream(download) => download.size_hint(),
+            Content::Compressed(body) => body.size_hint(),
         }
+    }
+}
+
+/// The exchange is told by the record that its body has now.
+fn follow(ending: &mut Option<Ending>, download: &Download) {
+    if let Some(ending) = ending {
+        ending.follow(&download.case);
     }
 }
 
@@ -164,10 +183,7 @@ impl Download {
         download
     }
 
-    pub(crate) fn poll_frame(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(enrolled) = &self.enrolled
             && enrolled.poll_ended(context).is_ready()
         {
@@ -204,21 +220,13 @@ impl Download {
                         std::task::ready!(self.patience.poll(context, long.min(limit)));
                     }
                     self.enroll();
-                    return self.poll_frame(context);
+                    return self.poll(context);
                 }
                 std::task::ready!(self.patience.poll(context, limit));
                 self.broke(Code::UpstreamTimeout, "paused for too long in its answer");
                 Poll::Ready(Some(Err(BodyError::Stalled(limit))))
             }
         }
-    }
-
-    pub(crate) fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    pub(crate) fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
     }
 
     /// Whether its client has waited for so long that policies may have changed meanwhile.
@@ -266,5 +274,25 @@ impl Download {
         let unserved = Unserved { code, route, field: None, observed, remedy: None };
         self.worker.record.unserved(&self.case, &unserved);
         self.case.refused(Refused::Unserved(unserved));
+    }
+}
+
+impl Body for Download {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.get_mut().poll(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
     }
 }

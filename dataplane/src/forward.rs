@@ -18,7 +18,9 @@ use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use self::switch::{Switch, switch};
 use crate::{
+    compress::Place,
     download::{Download, ResponseBody, Source},
+    offer::Offer,
     origin::Origin,
     quota::Permit,
     record::Case,
@@ -55,6 +57,7 @@ pub(crate) async fn forward(
     let is_head = case.witness.method == Method::HEAD;
     let (used, request) = permit.spend();
     let (standing, headers) = Standing::split(request, at);
+    let offer = Offer::of(case.options(), standing.line(), &headers);
     let asked = standing.line().upgrade.clone().filter(|_| may_switch);
     let mut request = head(standing.line(), headers, body, asked.as_ref(), (worker, origin, case));
     if let Some(target) = target {
@@ -96,7 +99,8 @@ pub(crate) async fn forward(
             case.asked(lease.address.socket());
             let source = Source { incoming, lease, upload, standing, trailers };
             let download = Download::new(source, Rc::clone(worker), Rc::clone(case), waits);
-            Ok(downstream(parts.status, parts.headers, download))
+            let offer = offer.map(|offer| (offer, worker.compressed.take()));
+            Ok(downstream(parts.status, parts.headers, download, offer))
         }
         Err(error) => failed(&error, upload.as_deref(), case),
     }
@@ -165,10 +169,20 @@ fn multiplex(request: &mut Request<RequestBody>, host: &Host, encrypted: bool) {
 
 fn downstream(
     status: StatusCode,
-    headers: HeaderMap,
+    mut headers: HeaderMap,
     download: Download,
+    offer: Option<(Offer, Option<Place>)>,
 ) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::from_upstream(download));
+    let length = download.size_hint().exact();
+    let place = offer.and_then(|(offer, place)| {
+        let is_compressed = offer.write(status, &mut headers, length, place.is_some());
+        place.filter(|_| is_compressed)
+    });
+    let body = match place {
+        Some(place) => ResponseBody::compressed(download, place),
+        None => ResponseBody::from_upstream(download),
+    };
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    compress::Places,
     id::Ids,
     inputs::{Current, EndpointTable, Inputs},
     ongoing::{Bench, Enrolled, Kind, Ongoing},
@@ -58,6 +59,7 @@ pub(crate) struct Worker {
     pub(crate) ongoing: Rc<Ongoing>,
     /// Where tunnels read to: none of them needs a buffer of its own while it is silent.
     pub(crate) room: RefCell<Box<[u8]>>,
+    pub(crate) compressed: Places,
     open: Open,
     /// Connections beyond the limit that may come in the place of some that are about to go.
     room_for: Cell<usize>,
@@ -80,6 +82,7 @@ impl Worker {
             tasks: TaskTracker::new(),
             ongoing: Rc::default(),
             room: RefCell::new(vec![0; ROOM].into()),
+            compressed: Places::default(),
             open: Open::default(),
             room_for: Cell::new(0),
             room_sought: Cell::new(None),

@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use decision::{
     host::Host,
-    options::{Affinity, BodyLimit, Options, Timeouts, headers::Message},
+    options::{Affinity, BodyLimit, Options, Timeouts, compression::Coding, headers::Message},
     refs::ResourceRef,
 };
 use http::HeaderName;
@@ -36,6 +36,7 @@ const FIRST_BYTE_TIMEOUT: &str = "whygate.dev/first-byte-timeout";
 const IDLE_TIMEOUT: &str = "whygate.dev/idle-timeout";
 const BODY_LIMIT: &str = "whygate.dev/body-limit";
 const UPSTREAM_HOST: &str = "whygate.dev/upstream-host";
+const COMPRESS: &str = "whygate.dev/compress";
 const AFFINITY: &str = "whygate.dev/affinity";
 
 const HSTS: &str = "whygate.dev/hsts";
@@ -67,6 +68,7 @@ const KEYS: &[&str] = &[
     RESPONSE_HEADERS.set,
     RESPONSE_HEADERS.add,
     HSTS,
+    COMPRESS,
     AFFINITY,
     UPSTREAM_HOST,
 ];
@@ -89,6 +91,7 @@ pub(crate) fn read(
         rewrite: rewrite(&mut reader),
         redirect: redirect(&mut reader),
         cors: cors(&mut reader),
+        compress: reader.read(COMPRESS, compress),
         affinity: reader.read(AFFINITY, affinity),
         upstream_host: reader.read(UPSTREAM_HOST, host),
     };
@@ -104,6 +107,13 @@ fn timeouts(reader: &mut Reader<'_>) -> Timeouts {
         first_byte: reader.read(FIRST_BYTE_TIMEOUT, |text| duration(text, tenth..=hour)),
         idle: reader.read(IDLE_TIMEOUT, |text| duration(text, second..=day)),
     }
+}
+
+fn compress(text: &str) -> Result<Coding, Wrong> {
+    Coding::parse(text).ok_or_else(|| {
+        let message = format!("`{text}` is nothing that answers can be compressed with");
+        Wrong::new(message, "Write `gzip`, or remove the annotation.")
+    })
 }
 
 fn affinity(text: &str) -> Result<Affinity, Wrong> {

@@ -2,6 +2,7 @@
 //!
 //! No option changes how a request is judged: that is always by what the client sent.
 
+pub mod compression;
 pub mod cors;
 pub mod headers;
 pub mod rewrite;
@@ -12,7 +13,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::{
     host::Host,
-    options::{cors::Cors, headers::HeaderEdits, rewrite::Rewrite},
+    options::{compression::Coding, cors::Cors, headers::HeaderEdits, rewrite::Rewrite},
     refs::FieldRef,
 };
 
@@ -35,6 +36,9 @@ pub struct Options {
     pub redirect: Option<Redirect>,
     /// What browsers are told when pages of other origins call.
     pub cors: Option<Cors>,
+    /// How the upstream's answers are compressed for clients that take it. `None`, the default: not
+    /// at all.
+    pub compress: Option<Coding>,
     /// By what a client gets the same endpoint again. `None`, the default: by nothing.
     pub affinity: Option<Affinity>,
     /// The host that upstreams are told in the place of the one that was judged.

@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use crate::{
+    options::compression::compressing,
     secure::{certificate, check_http2, connect, table},
     support::{HANGS, Plan, Proxy, Upstream, read_to_end, read_until, require, snapshot},
     tunnels::{Tunnel, tunnel},
@@ -270,6 +271,27 @@ async fn a_long_response_that_is_kept_without_its_snapshot_is_told_in_full() {
     let expected =
         "GET shop.test/long?a=b -> 200 complete, in 0, out 9, shop/web shop.test/, upstream asked";
     assert_eq!(watched.next().await.line, expected);
+}
+
+#[tokio::test]
+async fn what_was_compressed_is_told_by_the_bytes_that_the_client_got() {
+    let body = "a".repeat(100_000);
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/css\r\ncontent-length: 100000\r\n\r\n{body}"
+    );
+    let upstream = Upstream::start(move |_| answer.clone()).await;
+    let plan = Plan::new(&[upstream.address]).with(compressing());
+    let mut watched = Watched::start(plan, 1);
+    let request =
+        "GET / HTTP/1.1\r\nhost: shop.test\r\nconnection: close\r\naccept-encoding: gzip\r\n\r\n";
+    let mut client = TcpStream::connect(watched.proxy.http()).await.unwrap();
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    timeout(HANGS, client.read_to_end(&mut answer)).await.unwrap().unwrap();
+    let line = watched.next().await.line;
+    let told = line.strip_prefix("GET shop.test/ -> 200 complete, in 0, out ").unwrap();
+    let told: usize = told.split(',').next().unwrap().parse().unwrap();
+    assert!(told > 20 && told < answer.len() && told < 1_000, "{told} of {}", answer.len());
 }
 
 #[tokio::test]

@@ -30,6 +30,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    options::compression::{compressing, unpacked},
     secure::certificate,
     support::{HANGS, Plan, Proxy, Upstream, raw},
 };
@@ -184,6 +185,25 @@ async fn grpc_is_passed_on_with_its_trailers_both_ways() {
     assert_eq!(trailers["x-got"], r#"{"x-checksum": "1"}"#);
     let names: Vec<_> = trailers.keys().map(http::HeaderName::as_str).collect();
     assert_eq!(names, ["grpc-status", "x-got"]);
+}
+
+#[tokio::test]
+async fn trailers_follow_a_compressed_body() {
+    let upstream = Endpoint::start(PLAIN).await;
+    let proxy = plan(upstream.address, h2c()).with(compressing()).start();
+    let (mut sender, _tasks) = client(&proxy).await;
+    let body = Full::new(Bytes::from("message".repeat(1_000)));
+    let request = Request::post("http://shop.test/")
+        .header("content-type", "text/plain")
+        .header("accept-encoding", "gzip")
+        .body(body.boxed())
+        .unwrap();
+    let response = timeout(HANGS, sender.send_request(request)).await.unwrap().unwrap();
+    assert_eq!(response.headers()["content-encoding"], "gzip");
+    let collected = timeout(HANGS, response.into_body().collect()).await.unwrap().unwrap();
+    assert_eq!(collected.trailers().unwrap()["grpc-status"], "0");
+    let text = unpacked(&collected.to_bytes());
+    assert!(text.ends_with(&"message".repeat(1_000)), "{text}");
 }
 
 #[tokio::test]

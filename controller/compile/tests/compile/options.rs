@@ -150,6 +150,16 @@ fn the_example_of_the_page_is_read_as_it_stands() {
 }
 
 #[test]
+fn answers_are_compressed_only_if_their_ingress_says_so() {
+    use decision::options::compression::Coding;
+    assert_eq!(options(&[("hsts", "max-age=1")]).compress, None);
+    assert_eq!(options(&[("compress", " gzip ")]).compress, Some(Coding::Gzip));
+    for text in ["", "true", "on", "GZIP", "br", "zstd", "gzip, br", "gzip;q=1"] {
+        check_closed(&[("compress", text)], "compress", "nothing that answers can be compressed");
+    }
+}
+
+#[test]
 fn affinity_is_by_cookie_by_address_or_by_a_header() {
     use decision::options::Affinity;
     let header = http::HeaderName::from_static("x-user");

@@ -7,6 +7,7 @@
 )]
 
 mod attacks;
+mod codings;
 mod combination;
 mod evaluation;
 mod forms;
