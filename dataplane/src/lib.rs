@@ -44,6 +44,7 @@ mod tunnel;
 mod upload;
 mod upstream;
 mod waits;
+mod wire;
 mod worker;
 
 pub use crate::{

@@ -232,18 +232,36 @@ pub(crate) struct Listeners {
     pub(crate) spans: Option<AccessSender>,
 }
 
+/// Most exchanges a second of one thread that are told because they did not go well; beyond that they
+/// are sampled like the others, or a flood of refusals would cost more than to serve it.
+const UNUSUAL: u32 = 100;
+
 /// Which exchanges go into the access log, and how they get there.
 pub(crate) struct AccessLog {
     pub(crate) sender: AccessSender,
-    /// One of so many that went well; the others always.
+    /// One of so many that went well; the others always, up to [`UNUSUAL`].
     pub(crate) one_in: NonZeroU32,
+    /// The second of which how many were told.
+    unusual: Cell<(u64, u32)>,
 }
 
 impl AccessLog {
+    pub(crate) fn new(sender: AccessSender, one_in: NonZeroU32) -> Self {
+        Self { sender, one_in, unusual: Cell::new((0, 0)) }
+    }
+
     fn has(&self, case: &Case, end: End) -> bool {
         let failed = case.status.get().is_none_or(|status| status.is_server_error());
         let usual = end == End::Complete && !failed && case.refused.get().is_none();
-        !usual || case.id.is_one_in(self.one_in)
+        (!usual && self.is_one_of_few(case.at)) || case.id.is_one_in(self.one_in)
+    }
+
+    fn is_one_of_few(&self, at: SystemTime) -> bool {
+        let now = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let (second, told) = self.unusual.get();
+        let told = if second == now { told } else { 0 };
+        self.unusual.set((now, told.saturating_add(1)));
+        told < UNUSUAL
     }
 }
 

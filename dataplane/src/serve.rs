@@ -38,6 +38,7 @@ use crate::{
     metrics::Rejected,
     origin::Origin,
     progress::{Close, Due, InFlight, Progress},
+    wire::Wire,
     worker::{Guest, Worker},
 };
 
@@ -120,7 +121,7 @@ async fn serve_tls(
     tls: TlsAcceptor,
 ) -> Result<(), Close> {
     progress.handshake_began();
-    let mut handshake = Box::pin(tls.accept(socket));
+    let mut handshake = Box::pin(tls.accept(Wire(socket)));
     let ended = attend(handshake.as_mut(), |_| (), progress, worker).await?;
     let socket = ended.map_err(|_| Close::Rejected(Rejected::Tls))?;
     progress.handshake_ended();

@@ -195,7 +195,7 @@ fn listeners(
     let access_log = settings.access_log.map(|one_in| {
         let (senders, reader) = access::ways(threads, LINES, |counts| &counts.access_log_dropped);
         for (listener, sender) in listeners.iter_mut().zip(senders) {
-            listener.access_log = Some(AccessLog { sender, one_in });
+            listener.access_log = Some(AccessLog::new(sender, one_in));
         }
         reader
     });

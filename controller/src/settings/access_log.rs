@@ -21,7 +21,7 @@ pub struct AccessLogFlags {
     pub access_log: AccessLogForm,
 
     /// Tell one of so many exchanges that went well; what was refused, failed or broke off is told
-    /// always
+    /// always, up to a hundred a second of each thread
     #[arg(long, value_name = "N", env = "WHYGATE_ACCESS_LOG_ONE_IN", value_parser = from_one::<NonZeroU32>, default_value = "1")]
     pub access_log_one_in: NonZeroU32,
 

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use crate::{frames::Frames, progress::Progress};
+use crate::{frames::Frames, progress::Progress, wire::Wire};
 
 /// What an HTTP/2 client sends first (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -31,16 +31,16 @@ pub(crate) struct Stream {
 }
 
 enum Socket {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Wire),
+    Tls(Box<TlsStream<Wire>>),
 }
 
 impl Stream {
     pub(crate) fn plain(socket: TcpStream, ahead: Bytes, progress: Rc<Progress>) -> Self {
-        Self { socket: Socket::Plain(socket), ahead, progress, frames: Frames::new() }
+        Self { socket: Socket::Plain(Wire(socket)), ahead, progress, frames: Frames::new() }
     }
 
-    pub(crate) fn tls(socket: TlsStream<TcpStream>, progress: Rc<Progress>) -> Self {
+    pub(crate) fn tls(socket: TlsStream<Wire>, progress: Rc<Progress>) -> Self {
         let socket = Socket::Tls(Box::new(socket));
         Self { socket, ahead: Bytes::new(), progress, frames: Frames::new() }
     }
@@ -85,8 +85,8 @@ impl Stream {
             return Ok(());
         }
         match &self.socket {
-            Socket::Plain(socket) => socket.readable().await,
-            Socket::Tls(socket) => socket.get_ref().0.readable().await,
+            Socket::Plain(socket) => socket.0.readable().await,
+            Socket::Tls(socket) => socket.get_ref().0.0.readable().await,
         }
     }
 

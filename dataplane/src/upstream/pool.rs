@@ -32,7 +32,7 @@ use super::{
     sender::{Place, Sender},
     transport::Configurations,
 };
-use crate::{metrics::ThreadCounts, settings::Settings, upload::RequestBody};
+use crate::{metrics::ThreadCounts, settings::Settings, upload::RequestBody, wire::Wire};
 
 /// How much of a response is read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -304,7 +304,7 @@ impl Upstream {
         let (address, due) = (line.endpoint.address, Instant::now() + limit);
         let late = |_| UpstreamError::ConnectTimeout { address, limit };
         let stream = timeout_at(due, TcpStream::connect(address.socket())).await.map_err(late)?;
-        let stream = stream.and_then(|stream| stream.set_nodelay(true).map(|()| stream));
+        let stream = stream.and_then(|stream| stream.set_nodelay(true).map(|()| Wire(stream)));
         let stream = stream.map_err(|source| UpstreamError::Connect { address, source })?;
         let Transport { http, tls } = &line.transport;
         let Some(tls) = tls else { return self.shake_hands(line, stream).await };

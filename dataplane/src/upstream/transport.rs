@@ -8,8 +8,10 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, ServerName},
 };
-use tokio::{net::TcpStream, sync::OnceCell, task::spawn_blocking};
+use tokio::{sync::OnceCell, task::spawn_blocking};
 use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::wire::Wire;
 
 /// What the machine trusts, read when it is needed for the first time.
 static MACHINE: OnceCell<Arc<RootCertStore>> = OnceCell::const_new();
@@ -26,8 +28,8 @@ impl Configurations {
         &self,
         tls: &Arc<Tls>,
         http: HttpVersion,
-        stream: TcpStream,
-    ) -> io::Result<TlsStream<TcpStream>> {
+        stream: Wire,
+    ) -> io::Result<TlsStream<Wire>> {
         let config = self.config(tls, http).await?;
         let name = ServerName::try_from(tls.server_name.to_string()).map_err(io::Error::other)?;
         let stream = TlsConnector::from(config).connect(name, stream).await?;
