@@ -6,6 +6,7 @@
 mod access_policy;
 mod annotation;
 mod attach;
+mod authorities;
 mod backend;
 mod bypass;
 pub mod certificate;

@@ -4,23 +4,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use decision::{
     host::Host,
+    lack::Lack,
     refs::{Kind, ResourceRef},
     route::ServicePort,
     transport::{Authorities, HttpVersion, Roots, Tls, Transport},
 };
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use rustls::{
-    RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
-};
-use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::{
-    finding::Problem,
-    index::Index,
-    keys::{USE_LABEL, is_labelled},
-    metadata::annotation_path,
-};
+use crate::{authorities, finding::Problem, index::Index, metadata::annotation_path};
 
 const PROTOCOL: &str = "whygate.dev/upstream-protocol";
 const AUTHORITY: &str = "whygate.dev/upstream-ca";
@@ -28,12 +18,6 @@ const SERVER_NAME: &str = "whygate.dev/upstream-server-name";
 
 /// The annotations that are read here.
 pub(crate) const KEYS: &[&str] = &[PROTOCOL, AUTHORITY, SERVER_NAME];
-
-/// Secrets of this type are read for their certificates anyway.
-const TLS_TYPE: &str = "kubernetes.io/tls";
-
-/// Under which key a Secret holds certificates of authorities.
-const CERTIFICATES: &str = "ca.crt";
 
 /// How a port is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,7 +145,7 @@ impl Wish {
             };
         }
         let roots = match &self.authority {
-            Some(name) => Roots::Given(Arc::new(authorities(ingress, name, index)?)),
+            Some(name) => Roots::Given(Arc::new(given(ingress, name, index)?)),
             None => Roots::Machine,
         };
         let of_service = || format!("{}.{}.svc", port.service.name, port.service.namespace).into();
@@ -171,78 +155,14 @@ impl Wish {
     }
 }
 
-/// Reads the certificates of an object; each of them must be able to vouch for others.
-fn authorities(
+/// The authorities of an object in the namespace of the Ingress.
+fn given(
     ingress: &ResourceRef,
     (kind, name): &(Kind, String),
     index: &Index<'_>,
 ) -> Result<Authorities, Problem> {
     let resource = ResourceRef::new(*kind, Arc::clone(&ingress.namespace), name.as_str());
-    let problem = |problem: String, remedy: String| {
-        Problem::new(annotation_path(AUTHORITY), format!("{resource}: {problem}"), remedy)
-    };
-    let text = if *kind == Kind::ConfigMap {
-        in_config_map(&resource, index)
-    } else {
-        in_secret(&resource, index)
-    };
-    let text = text.map_err(|(wrong, remedy)| problem(wrong, remedy))?;
-    let remedy =
-        || format!("Put the authority's certificates there under `{CERTIFICATES}`, in PEM.");
-    let text = text.ok_or_else(|| problem(format!("it has no key `{CERTIFICATES}`"), remedy()))?;
-    let mut certificates = Vec::new();
-    for (position, certificate) in CertificateDer::pem_slice_iter(text).enumerate() {
-        let at = format!("certificate {} of `{CERTIFICATES}`", position.saturating_add(1));
-        let certificate = certificate
-            .map_err(|error| problem(format!("{at} cannot be read: {error}"), remedy()))?;
-        if !is_authority(&certificate) {
-            let remedy = "Put the certificate of the authority there, not that of the endpoints.";
-            return Err(problem(format!("{at} is not one of an authority"), remedy.to_owned()));
-        }
-        certificates.push(certificate.as_ref().into());
-    }
-    if certificates.is_empty() {
-        return Err(problem(format!("`{CERTIFICATES}` holds no certificate"), remedy()));
-    }
-    Ok(Authorities::new(resource.clone(), certificates))
-}
-
-/// What an object holds under our key, if it has that; or what is wrong with it, and the remedy.
-type Held<'a> = Result<Option<&'a [u8]>, (String, String)>;
-
-fn in_secret<'a>(resource: &ResourceRef, index: &Index<'a>) -> Held<'a> {
-    let found = index.secrets.get(&(&*resource.namespace, &*resource.name)).copied();
-    let for_us =
-        |secret: &&Arc<Secret>| is_labelled(secret) || secret.type_.as_deref() == Some(TLS_TYPE);
-    let Some(secret) = found.filter(for_us) else {
-        return Err(index.unread_secret(&resource.namespace).unwrap_or_else(absent));
-    };
-    let data = secret.data.as_ref().and_then(|data| data.get(CERTIFICATES));
-    Ok(data.map(|data| data.0.as_slice()))
-}
-
-fn in_config_map<'a>(resource: &ResourceRef, index: &Index<'a>) -> Held<'a> {
-    let found = index.config_maps.get(&(&*resource.namespace, &*resource.name)).copied();
-    let for_us = |map: &&Arc<ConfigMap>| {
-        map.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(USE_LABEL))
-    };
-    let Some(map) = found.filter(for_us) else {
-        return Err(index.unread_config_map(&resource.namespace).unwrap_or_else(absent));
-    };
-    let data = map.data.as_ref().and_then(|data| data.get(CERTIFICATES));
-    Ok(data.map(String::as_bytes))
-}
-
-fn absent() -> (String, String) {
-    (
-        format!("it does not exist, or it has no label `{USE_LABEL}`"),
-        format!("Create it with the label `{USE_LABEL}: ca`; without the label it is not read."),
-    )
-}
-
-/// Whether a certificate may vouch for others (RFC 5280 section 4.2.1.9).
-fn is_authority(certificate: &CertificateDer<'_>) -> bool {
-    let usable = RootCertStore::empty().add(certificate.clone().into_owned()).is_ok();
-    let read = X509Certificate::from_der(certificate).ok();
-    usable && read.is_some_and(|(_, certificate)| certificate.is_ca())
+    authorities::read(&resource, index).map_err(|Lack { problem, remedy }| {
+        Problem::new(annotation_path(AUTHORITY), format!("{resource}: {problem}"), &*remedy)
+    })
 }
