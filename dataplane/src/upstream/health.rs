@@ -90,7 +90,7 @@ mod tests {
     fn only_failures_in_a_row_eject() {
         let (health, now) = (Health::default(), Instant::now());
         for _ in 0..10 {
-            assert_eq!(fails(&health, FAILURES - 1, now), []);
+            assert_eq!(fails(&health, FAILURES - 1, now), [] as [Duration; 0]);
             health.succeeded();
         }
         assert_eq!(fails(&health, FAILURES, now), [FIRST]);
