@@ -7,6 +7,7 @@ mod access_plan;
 mod access_policy;
 mod access_subscription;
 mod cel;
+mod client_certificate;
 mod decode;
 mod denials;
 mod duration;
@@ -31,6 +32,7 @@ pub use access_subscription::{
     AccessSubscription, AccessSubscriptionSpec, AccessSubscriptionStatus, ApiKey, Credential,
     PlanRef, SubscriptionState,
 };
+pub use client_certificate::{CaSecretRef, ClientCertificateCheck, SubjectAltNames};
 pub use decode::{DecodeError, decode};
 pub use denials::{Denials, ShadowDenials, TopDenial};
 pub use duration::parse as parse_duration;

@@ -12,7 +12,7 @@ use crate::{
 
 /// Number of the schema that these types describe; the installed definitions carry
 /// it in the annotation [`SCHEMA_ANNOTATION`]. It grows with every field.
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
 
 /// Annotation of a definition that holds its schema number.
 pub const SCHEMA_ANNOTATION: &str = "whygate.dev/schema";

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    client_certificate::ClientCertificateCheck,
     enforcement::Enforcement,
     jwt::JwtCheck,
     pattern,
@@ -12,12 +13,12 @@ use crate::{
 
 /// A rule is one named demand.
 ///
-/// It holds either checks (`ip`, `jwt`, `subscription`, `methods`), all of which
-/// must hold, or `anyOf`, a list of alternatives of which one must hold; never
-/// both. Its name is the explanation of a refusal.
+/// It holds either checks (`ip`, `jwt`, `subscription`, `clientCertificate`,
+/// `methods`), all of which must hold, or `anyOf`, a list of alternatives of which
+/// one must hold; never both. Its name is the explanation of a refusal.
 #[derive(Serialize, Deserialize, Debug, PartialEq, Clone, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-whygate-presence" = exactly_one(&[&["ip", "jwt", "subscription", "methods"], &["anyOf"]], "a rule has either checks (`ip`, `jwt`, `subscription`, `methods`) or `anyOf`: give one of the two; to combine them, repeat the checks in each alternative of `anyOf` or write two rules")))]
+#[schemars(extend("x-whygate-presence" = exactly_one(&[&["ip", "jwt", "subscription", "clientCertificate", "methods"], &["anyOf"]], "a rule has either checks (`ip`, `jwt`, `subscription`, `clientCertificate`, `methods`) or `anyOf`: give one of the two; to combine them, repeat the checks in each alternative of `anyOf` or write two rules")))]
 pub struct Rule {
     /// Name of the rule, unique in its list. Refusals, Events and metrics carry
     /// it, so say what is demanded: `office-or-vpn`, `partner`. Lower-case
@@ -73,7 +74,7 @@ impl Rule {
 /// Checks that must hold together.
 #[derive(Serialize, Deserialize, Debug, Default, PartialEq, Clone, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-whygate-presence" = at_least_one(&["ip", "jwt", "subscription", "methods"], "an alternative without a check would admit everybody: give at least one of `ip`, `jwt`, `subscription`, `methods`")))]
+#[schemars(extend("x-whygate-presence" = at_least_one(&["ip", "jwt", "subscription", "clientCertificate", "methods"], "an alternative without a check would admit everybody: give at least one of `ip`, `jwt`, `subscription`, `clientCertificate`, `methods`")))]
 pub struct Checks {
     /// Holds if the address of the client is in one of the networks.
     /// Example: `{cidrs: [198.51.100.0/24]}`.
@@ -92,6 +93,12 @@ pub struct Checks {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subscription: Option<SubscriptionCheck>,
 
+    /// Holds if the client showed a certificate in the TLS handshake that an
+    /// authority vouches for, with one of the names given here.
+    /// Example: `{caSecretRef: {name: partner-ca}, subjectAltNames: {uris: ["spiffe://acme/*"]}}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<ClientCertificateCheck>,
+
     /// Holds if the method of the request is one of these. From 1 to 16 upper-case
     /// names of at most 32 characters. `GET` does not include `HEAD`.
     /// Example: `[GET, HEAD]`.
@@ -109,6 +116,7 @@ impl Checks {
         self.ip.is_none()
             && self.jwt.is_none()
             && self.subscription.is_none()
+            && self.client_certificate.is_none()
             && self.methods.is_empty()
     }
 }

@@ -9,7 +9,6 @@ use tokio::{
     sync::{mpsc, watch},
     time::{sleep, timeout},
 };
-use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -19,6 +18,7 @@ use crate::{
     record::{Listeners, Recorder},
     serve::serve,
     settings::Settings,
+    tls::Manners,
     worker::{Guest, Phase, Worker},
 };
 
@@ -36,7 +36,7 @@ pub(crate) struct Equipment {
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) http: Vec<std::net::TcpListener>,
     pub(crate) https: Vec<std::net::TcpListener>,
-    pub(crate) tls: TlsAcceptor,
+    pub(crate) tls: Manners,
 }
 
 /// Serves until the process ends. Gives the number of requests that did not end in time.
@@ -99,7 +99,7 @@ async fn follow(worker: &Worker, phase: &mut watch::Receiver<Phase>) -> Duration
 async fn accept(
     worker: Rc<Worker>,
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Manners>,
     stopping: CancellationToken,
 ) {
     loop {
@@ -136,7 +136,7 @@ fn is_about_the_connection(error: &io::Error) -> bool {
     kinds.contains(&error.kind())
 }
 
-fn admit(worker: &Rc<Worker>, socket: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>) {
+fn admit(worker: &Rc<Worker>, socket: TcpStream, peer: SocketAddr, tls: Option<Manners>) {
     match Guest::admit(worker) {
         Some(guest) => drop(worker.tasks.spawn_local(serve(guest, socket, peer, tls))),
         None => worker.record.counts.rejected(Rejected::TooManyConnections),

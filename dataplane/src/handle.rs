@@ -261,6 +261,7 @@ mod tests {
 
     use decision::{
         canonical::{Connection, RequestLimits, Scheme},
+        certificate::Shown,
         check::{Check, Demand, token::TokenCheck},
         claims::Claims,
         client::{AddressSource, Remote},
@@ -355,8 +356,12 @@ mod tests {
             Request::get("/").header("host", "shop.test").header("authorization", "Bearer x");
         let (parts, ()) = wire.body(()).unwrap().into_parts();
         let peer = ([127, 0, 0, 1], 1).into();
-        let connection =
-            Connection { remote: Remote::Socket(peer), scheme: Scheme::Http, sni: None };
+        let connection = Connection {
+            remote: Remote::Socket(peer),
+            scheme: Scheme::Http,
+            sni: None,
+            certificate: Shown::NotAsked,
+        };
         let (source, limits) = (AddressSource::default(), RequestLimits::default());
         let request = CanonicalRequest::read(parts, connection, &source, limits).unwrap();
         let refused = judge(&snapshot(), request, &Panicking, Timestamp(0)).unwrap_err();

@@ -28,6 +28,7 @@ mod metrics;
 mod offer;
 mod ongoing;
 mod origin;
+mod possession;
 mod progress;
 mod quota;
 mod record;

@@ -37,13 +37,15 @@ impl Unserved {
 }
 
 impl Refused {
-    /// Whether the rest of the connection cannot be trusted to begin with a request.
+    /// Whether the rest of the connection cannot be trusted to begin with a request, or begins with
+    /// one that belongs elsewhere, too.
     pub(crate) fn ends_connection(&self) -> bool {
         let codes = [
             Code::RequestMalformed,
             Code::EncodingNotSupported,
             Code::RequestTimeout,
             Code::BodyTooLarge,
+            Code::MisdirectedRequest,
         ];
         matches!(self, Self::Denied(denial) if codes.contains(&denial.code()))
     }

@@ -8,6 +8,7 @@ mod stream;
 use std::{
     cell::Cell,
     convert::Infallible,
+    io,
     net::SocketAddr,
     pin::{Pin, pin},
     rc::Rc,
@@ -18,14 +19,16 @@ use std::{
 use decision::{
     address::canonical,
     canonical::{Connection, Scheme},
+    certificate::{ClientCertificate, Shown},
     client::Remote,
     host::Host,
 };
 use http::{Request, Response};
 use hyper::{body::Incoming, rt::Executor, server::conn::http2, service::Service};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::{ServerConnection, server::Acceptor};
 use tokio::{net::TcpStream, time::sleep_until};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, server::TlsStream};
 
 use self::{
     cork::{Cork, Corked},
@@ -38,6 +41,7 @@ use crate::{
     metrics::Rejected,
     origin::Origin,
     progress::{Close, Due, InFlight, Progress},
+    tls::Manners,
     wire::Wire,
     worker::{Guest, Worker},
 };
@@ -56,7 +60,7 @@ pub(crate) async fn serve(
     guest: Guest,
     mut socket: TcpStream,
     peer: SocketAddr,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Manners>,
 ) {
     guest.listen().await;
     let Guest { worker, progress } = &guest;
@@ -108,7 +112,8 @@ async fn serve_plain(
         return Ok(());
     }
     progress.bytes_arrived();
-    let connection = Connection { remote, scheme: Scheme::Http, sni: None };
+    let connection =
+        Connection { remote, scheme: Scheme::Http, sni: None, certificate: Shown::NotAsked };
     let stream = Stream::plain(socket, ahead, Rc::clone(progress));
     converse(worker, stream, connection, progress, multiplexed).await
 }
@@ -118,19 +123,51 @@ async fn serve_tls(
     socket: TcpStream,
     remote: Remote,
     progress: &Rc<Progress>,
-    tls: TlsAcceptor,
+    tls: Manners,
 ) -> Result<(), Close> {
     progress.handshake_began();
-    let mut handshake = Box::pin(tls.accept(Wire(socket)));
+    let mut handshake = Box::pin(greet(worker, Wire(socket), tls));
     let ended = attend(handshake.as_mut(), |_| (), progress, worker).await?;
-    let socket = ended.map_err(|_| Close::Rejected(Rejected::Tls))?;
+    let (socket, was_asked) = ended.map_err(|_| Close::Rejected(Rejected::Tls))?;
     progress.handshake_ended();
     let (_, session) = socket.get_ref();
     let multiplexed = session.alpn_protocol() == Some(b"h2");
     let sni = session.server_name().and_then(|name| Host::parse(name).ok());
-    let connection = Connection { remote, scheme: Scheme::Https, sni };
+    let certificate = if was_asked { shown(session) } else { Shown::NotAsked };
+    let connection = Connection { remote, scheme: Scheme::Https, sni, certificate };
     let stream = Stream::tls(socket, Rc::clone(progress));
     converse(worker, stream, connection, progress, multiplexed).await
+}
+
+/// The handshake, and whether it asked for a certificate: only clients of hosts with a rule on
+/// certificates are asked. Where there is no such host nobody looks for the name first.
+async fn greet(
+    worker: &Rc<Worker>,
+    socket: Wire,
+    tls: Manners,
+) -> io::Result<(TlsStream<Wire>, bool)> {
+    if !worker.snapshot.with(|snapshot| snapshot.routes.asks_for_certificates()) {
+        return Ok((TlsAcceptor::from(tls.silent).accept(socket).await?, false));
+    }
+    let greeting = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
+    let host = greeting.client_hello().server_name().map(Host::parse).transpose();
+    // What is no host gets no certificate either.
+    let asks = worker.snapshot.with(|snapshot| {
+        let host = host.as_ref().ok().and_then(Option::as_ref);
+        !snapshot.routes.certificate_authorities(host).is_empty()
+    });
+    let config = if asks { tls.asking } else { tls.silent };
+    Ok((greeting.into_stream(config).await?, asks))
+}
+
+fn shown(session: &ServerConnection) -> Shown {
+    match session.peer_certificates() {
+        Some(chain) if !chain.is_empty() => {
+            let chain = chain.iter().map(|certificate| certificate.clone().into_owned());
+            Shown::Certificate(Rc::new(ClientCertificate::new(chain)))
+        }
+        Some(_) | None => Shown::Nothing,
+    }
 }
 
 /// Speaks HTTP on a connection.

@@ -12,7 +12,6 @@ use tokio::{
     runtime::{Builder, LocalOptions},
     sync::{mpsc, watch},
 };
-use tokio_rustls::TlsAcceptor;
 
 use crate::{
     accept::{Equipment, run},
@@ -24,7 +23,7 @@ use crate::{
     metrics::{Count, Metrics, Shared, ThreadCounts},
     record::{AccessLog, Listeners},
     settings::Settings,
-    tls::{Resolver, server_config},
+    tls::{Manners, Resolver},
     worker::Phase,
 };
 
@@ -99,7 +98,7 @@ impl Dataplane {
             settings.redirect_port = addresses.https.first().map(SocketAddr::port);
         }
         let resolver = Resolver::new(&inputs.certificates);
-        let tls = TlsAcceptor::from(server_config(Arc::clone(&resolver))?);
+        let tls = Manners::new(&resolver)?;
         let counts: Vec<_> = (0..count).map(|_| Arc::default()).collect();
         let shared = Arc::new(Shared { threads: counts.clone(), ..Shared::default() });
         let (mut listeners, access_log, spans) = listeners(&settings, &counts);

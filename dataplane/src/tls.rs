@@ -14,14 +14,16 @@ use decision::{
 };
 use rustls::{
     ServerConfig,
-    crypto::aws_lc_rs,
-    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
+    crypto::{CryptoProvider, aws_lc_rs},
+    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, danger::ClientCertVerifier},
     sign::CertifiedKey,
 };
 use tokio::{
     sync::watch,
     time::{Instant, interval},
 };
+
+use crate::possession::Possession;
 
 /// At most one line of the log in so long tells of handshakes without a certificate.
 const TOLD_EVERY: Duration = Duration::from_mins(1);
@@ -234,16 +236,45 @@ impl ResolvesServerCert for Resolver {
     }
 }
 
-/// How we speak TLS: 1.2 and 1.3, HTTP/2 preferred.
+/// How we speak TLS: with clients that are asked for a certificate, and with all others.
+#[derive(Clone)]
+pub(crate) struct Manners {
+    /// Nobody asks: a browser would bother its user with a dialog.
+    pub(crate) silent: Arc<ServerConfig>,
+    /// The client is asked for a certificate, and may show none.
+    pub(crate) asking: Arc<ServerConfig>,
+}
+
+impl Manners {
+    pub(crate) fn new(resolver: &Arc<Resolver>) -> Result<Self, rustls::Error> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let possession = Arc::new(Possession::new(&provider));
+        Ok(Self {
+            silent: server_config(&provider, resolver, None)?,
+            asking: server_config(&provider, resolver, Some(possession))?,
+        })
+    }
+}
+
+/// TLS 1.2 and 1.3, HTTP/2 preferred.
 ///
 /// Sessions are never resumed and early data is never taken: a ticket of one host would open
-/// another, and a request in early data can be replayed.
-pub(crate) fn server_config(resolver: Arc<Resolver>) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_cert_resolver(resolver);
+/// another, past the certificate that its clients are asked for, and a request in early data can be
+/// replayed.
+fn server_config(
+    provider: &Arc<CryptoProvider>,
+    resolver: &Arc<Resolver>,
+    possession: Option<Arc<Possession>>,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
+        .with_safe_default_protocol_versions()?;
+    let builder = match possession {
+        Some(verifier) => {
+            builder.with_client_cert_verifier(verifier as Arc<dyn ClientCertVerifier>)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::clone(resolver) as _);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 
-pub use credentials::{Credentials, TokenSpec};
+pub use credentials::{CertificateSpec, Credentials, TokenSpec};
 pub use verdict::{Expectation, Verdict};
 
 /// The header that stands for the client's address in every runner: the listener trusts loopback.
@@ -32,7 +32,8 @@ pub struct Case {
     #[serde(default, rename = "max-objects-per-namespace")]
     pub max_objects_per_namespace: Option<NonZeroUsize>,
     /// YAML documents. `${jwks}`, `${id:NAME}` and `${sha256:NAME}` stand for credentials,
-    /// `${crt:HOST}` and `${pem:HOST}` for a certificate and its key, in base64.
+    /// `${crt:HOST}` and `${pem:HOST}` for a certificate and its key, in base64, `${ca:NAME}` for the
+    /// certificate of an authority that issues those of clients.
     pub manifests: String,
     /// The requests, each with its expected end.
     pub requests: Vec<Sent>,
@@ -56,6 +57,8 @@ pub struct Sent {
     pub token: Option<TokenSpec>,
     /// The name of an API key to send.
     pub key: Option<String>,
+    /// A certificate to show if the TLS handshake asks for one.
+    pub certificate: Option<CertificateSpec>,
     /// The name in the TLS greeting; without it the request goes out in plain text.
     pub sni: Option<String>,
     /// How it must end.

@@ -16,6 +16,7 @@ use compile::manifest::{self, Manifests};
 use compile::settings::{Posture, Settings};
 use decision::address::NetworkSet;
 use decision::canonical::{CanonicalRequest, Connection, RequestLimits, Scheme};
+use decision::certificate::{ClientCertificate, Shown};
 use decision::client::{AddressSource, Remote};
 use decision::code::Code;
 use decision::decide::{Cleared, Decision, decide};
@@ -39,7 +40,7 @@ fn in_process_every_request_of_the_corpus_ends_as_expected() -> anyhow::Result<(
     for case in cases()? {
         let judge = InProcess::new(&case, &credentials)?;
         for sent in &case.requests {
-            let verdict = judge.verdict(sent.request(&credentials)?, sent.sni.as_deref());
+            let verdict = judge.verdict(sent, &credentials)?;
             report(&mut failures, &case, sent, &verdict);
         }
     }
@@ -55,8 +56,7 @@ async fn through_the_real_proxy_every_request_of_the_corpus_ends_as_expected() -
     for case in cases()? {
         let proxy = Proxy::start(&case, &credentials).await.with_context(|| case.name.clone())?;
         for sent in &case.requests {
-            let verdict =
-                proxy.verdict(sent.request(&credentials)?, sent.sni.as_deref(), &credentials).await;
+            let verdict = proxy.verdict(sent, &credentials).await;
             let verdict = verdict.with_context(|| format!("{}: {}", case.name, sent.send))?;
             report(&mut failures, &case, sent, &verdict);
         }
@@ -91,7 +91,7 @@ const BEHIND_THE_CORPUS: [(Code, &str, &str); 9] = [
     ),
     (
         Code::EncodingNotSupported,
-        "e2e/tests/bypass.rs",
+        "e2e/tests/bypass/main.rs",
         "a_transfer_encoding_other_than_chunked_is_refused_by_name",
     ),
     (
@@ -193,11 +193,33 @@ impl InProcess {
         })
     }
 
-    fn verdict(&self, request: http::Request<()>, sni: Option<&str>) -> Verdict {
+    fn verdict(&self, sent: &Sent, credentials: &Credentials) -> anyhow::Result<Verdict> {
+        let sni = sent.sni.as_deref().map(|sni| Host::parse(sni).expect("a host"));
+        let certificate = self.shown(sent, sni.as_ref(), credentials)?;
+        Ok(self.judge(sent.request(credentials)?, sni, certificate))
+    }
+
+    /// The certificate of the client, if the handshake asks for it.
+    fn shown(
+        &self,
+        sent: &Sent,
+        sni: Option<&Host>,
+        credentials: &Credentials,
+    ) -> anyhow::Result<Shown> {
+        if sni.is_none() || self.snapshot.routes.certificate_authorities(sni).is_empty() {
+            return Ok(Shown::NotAsked);
+        }
+        let Some(spec) = &sent.certificate else { return Ok(Shown::Nothing) };
+        let (chain, _) = credentials.client_certificate(spec)?.decoded()?;
+        Ok(Shown::Certificate(ClientCertificate::new(chain).into()))
+    }
+
+    fn judge(&self, request: http::Request<()>, sni: Option<Host>, certificate: Shown) -> Verdict {
         let connection = Connection {
             remote: Remote::Socket(SocketAddr::from(([127, 0, 0, 1], 40_000))),
             scheme: if sni.is_some() { Scheme::Https } else { Scheme::Http },
-            sni: sni.map(|sni| Host::parse(sni).expect("a host")),
+            sni,
+            certificate,
         };
         let (parts, ()) = request.into_parts();
         let decision =
@@ -324,17 +346,17 @@ impl Proxy {
         Ok(Self { whygate, _upstreams: upstreams, _folder: folder })
     }
 
-    async fn verdict(
-        &self,
-        request: http::Request<()>,
-        sni: Option<&str>,
-        credentials: &Credentials,
-    ) -> anyhow::Result<Verdict> {
-        let client = match sni {
+    async fn verdict(&self, sent: &Sent, credentials: &Credentials) -> anyhow::Result<Verdict> {
+        let request = sent.request(credentials)?;
+        let client = match &sent.sni {
             None => Client::new(self.whygate.http()?),
             Some(sni) => {
                 Client::new(self.whygate.https()?).trusting(credentials.authority())?.greeting(sni)
             }
+        };
+        let client = match &sent.certificate {
+            None => client,
+            Some(spec) => client.identified_by(credentials.client_certificate(spec)?),
         };
         let answer = client.send(request.map(|()| empty())).await?;
         let echo = answer.json::<Echo>().ok();

@@ -35,7 +35,7 @@ const EDGES: [(&str, &[&str]); 6] = [
 ];
 
 /// Everything that the judging engine is made of. A new line here is a change of architecture.
-const DECISION: [&str; 9] = [
+const DECISION: [&str; 12] = [
     "aws-lc-rs",
     "base64",
     "foldhash",
@@ -43,8 +43,11 @@ const DECISION: [&str; 9] = [
     "ipnet",
     "jsonwebtoken",
     "regex",
+    "rustls-pki-types",
+    "rustls-webpki",
     "serde",
     "serde_json",
+    "x509-parser",
 ];
 
 /// What opens sockets or waits: not for crates that are given values and give values back.

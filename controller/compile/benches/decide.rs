@@ -19,6 +19,7 @@ use std::{
 use compile::{Before, Settings, manifest};
 use decision::{
     canonical::{CanonicalRequest, Connection, RequestLimits, Scheme},
+    certificate::Shown,
     claims::Claims,
     client::{AddressSource, Remote},
     decide::{Decision, decide},
@@ -103,7 +104,8 @@ fn request((host, path, token): &Asked) -> CanonicalRequest {
     }
     let (parts, ()) = builder.body(()).expect("a request").into_parts();
     let remote = Remote::Socket(SocketAddr::from(([198, 51, 100, 1], 4000)));
-    let connection = Connection { remote, scheme: Scheme::Http, sni: None };
+    let connection =
+        Connection { remote, scheme: Scheme::Http, sni: None, certificate: Shown::NotAsked };
     CanonicalRequest::read(parts, connection, &AddressSource::default(), RequestLimits::default())
         .expect("a request that can be read in one way")
 }

@@ -100,6 +100,7 @@ fn compile_decoded(
         enforcement,
         providers: &providers,
         plans,
+        index,
         problems: &mut problems,
         unresolved: &mut unresolved,
     };
@@ -169,6 +170,7 @@ fn is_unknown(alternative: &Alternative) -> bool {
     alternative.checks().iter().any(|check| match &check.demand {
         Demand::Address(_) | Demand::Method(_) => false,
         Demand::Token(token) => token.provider.keys.is_err(),
+        Demand::Certificate(certificate) => certificate.authorities.is_err(),
         Demand::Subscription(subscription) => {
             subscription.plans.iter().any(|accepted| accepted.lack.is_some())
         }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use decision::{
+    check::Demand,
     denial::DenialReason,
     lack::Lack,
     policy::{Attachment, Narrowing, Rule},
@@ -25,7 +26,7 @@ use crate::{
     posture::{Postures, unknown_namespace},
 };
 
-/// How many checks, and hosts and paths of narrowings, the policies of an Ingress may have together.
+/// How many checks, those of certificates by their names, and hosts and paths of narrowings, the policies of an Ingress may have together.
 const MOST_STEPS: usize = 8_192;
 
 /// Namespace and name of an Ingress or a policy.
@@ -336,9 +337,17 @@ impl<'a> Attached<'a> {
 /// How many steps it takes to judge a request by a policy, at most.
 fn steps(policy: &Compiled, targets: &[&Target]) -> usize {
     let rules = policy.policy.iter().flat_map(|policy| policy.deny.iter().chain(&policy.require));
-    let checks = rules.flat_map(Rule::checks).count();
+    let checks = rules.flat_map(Rule::checks).map(|check| size(&check.demand)).sum();
     let narrowings = targets.iter().map(|target| places::steps(&target.narrowing));
     narrowings.fold(checks, usize::saturating_add)
+}
+
+/// How many steps a check takes: those that compare with each entry of a list count these.
+fn size(demand: &Demand) -> usize {
+    match demand {
+        Demand::Certificate(check) => check.names.len().max(1),
+        Demand::Address(_) | Demand::Method(_) | Demand::Token(_) | Demand::Subscription(_) => 1,
+    }
 }
 
 /// Why an Ingress with this many policies is closed.

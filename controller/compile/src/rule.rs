@@ -2,12 +2,13 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use crds::{Checks, ClaimTest as RawTest, ClaimValue, JwtCheck};
+use crds::{Checks, ClaimTest as RawTest, ClaimValue, ClientCertificateCheck, JwtCheck};
 use decision::{
     address::{NetworkSet, parse_network},
     check::{
         Check, Demand,
         address::AddressCheck,
+        certificate::{CertificateCheck, NamePattern},
         method::MethodCheck,
         subscription::{AcceptedPlan, SubscriptionCheck},
         token::{ClaimDemand, ClaimTest, TokenCheck},
@@ -20,7 +21,7 @@ use decision::{
 };
 use http::Method;
 
-use crate::{annotation::meant_name, finding::Problem, plan::Plans};
+use crate::{annotation::meant_name, authorities, finding::Problem, index::Index, plan::Plans};
 
 /// What the rules of a policy may refer to, and where their problems are collected.
 pub(crate) struct Surroundings<'a> {
@@ -29,6 +30,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) enforcement: Enforcement,
     pub(crate) providers: &'a HashMap<String, Arc<Provider>>,
     pub(crate) plans: &'a Plans,
+    pub(crate) index: &'a Index<'a>,
     /// What makes the policy invalid.
     pub(crate) problems: &'a mut Vec<Problem>,
     /// What makes a check unknown.
@@ -92,7 +94,7 @@ fn alternative(
         surroundings.problems.push(Problem::new(
             field,
             "has no check, so it would hold for everybody",
-            "Give at least one of `ip`, `jwt`, `subscription`, `methods`.",
+            "Give at least one of `ip`, `jwt`, `subscription`, `clientCertificate`, `methods`.",
         ));
     }
     let policy = surroundings.policy.clone();
@@ -116,6 +118,11 @@ fn alternative(
     if let Some(subscription) = &raw.subscription {
         let field = format!("{field}.subscription");
         let demand = plans(subscription, &field, surroundings);
+        add(field, Some(demand));
+    }
+    if let Some(raw) = &raw.client_certificate {
+        let field = format!("{field}.clientCertificate");
+        let demand = certificate(raw, &field, surroundings);
         add(field, Some(demand));
     }
     if let Some(jwt) = &raw.jwt {
@@ -176,6 +183,47 @@ fn plans(
         plans.push(AcceptedPlan { plan, lack });
     }
     Demand::Subscription(SubscriptionCheck { plans: plans.into() })
+}
+
+/// How an entry of a list of names is read.
+type Parse = fn(&str) -> Result<NamePattern, &'static str>;
+
+fn certificate(
+    raw: &ClientCertificateCheck,
+    field: &str,
+    surroundings: &mut Surroundings<'_>,
+) -> Demand {
+    let secret = ResourceRef::new(
+        Kind::Secret,
+        Arc::clone(&surroundings.policy.namespace),
+        raw.ca_secret_ref.name.as_str(),
+    );
+    let authorities = authorities::read(&secret, surroundings.index).map(Arc::new);
+    if let Err(lack) = &authorities {
+        let (field, message) =
+            (format!("{field}.caSecretRef"), format!("{secret}: {}", lack.problem));
+        surroundings.unresolved.push(Problem::new(field, message, &*lack.remedy));
+    }
+    let names = raw.subject_alt_names.clone().unwrap_or_default();
+    let lists: [(&str, &[String], Parse); 3] = [
+        ("uris", &names.uris, NamePattern::uri),
+        ("dnsNames", &names.dns_names, NamePattern::dns),
+        ("emails", &names.emails, NamePattern::email),
+    ];
+    let mut patterns = Vec::new();
+    for (list, texts, parse) in lists {
+        for (index, text) in texts.iter().enumerate() {
+            match parse(text) {
+                Ok(pattern) => patterns.push(pattern),
+                Err(problem) => surroundings.problems.push(Problem::new(
+                    format!("{field}.subjectAltNames.{list}[{index}]"),
+                    format!("`{text}` is not a name that can be asked for: {problem}"),
+                    "Correct the entry; the routes of this policy stay closed until then.",
+                )),
+            }
+        }
+    }
+    Demand::Certificate(CertificateCheck { secret, authorities, names: patterns.into() })
 }
 
 fn token(raw: &JwtCheck, field: &str, surroundings: &mut Surroundings<'_>) -> Option<Demand> {

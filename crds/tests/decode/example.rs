@@ -32,6 +32,9 @@ spec:
         - { path: tenant, oneOf: [acme, globex] }
     - subscription: { plans: [gold, silver] }
       methods: [GET, HEAD]
+    - clientCertificate:
+        caSecretRef: { name: partner-ca }
+        subjectAltNames: { uris: ["spiffe://acme/*"], dnsNames: ["*.acme.example"], emails: ["*@acme.example"] }
   jwtProviders:
   - name: keycloak
     issuer: https://id.example.com/realms/shop

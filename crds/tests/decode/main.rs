@@ -26,7 +26,9 @@ fn full_policy_decodes_with_every_field() {
         (spec.enforcement, spec.require[0].enforcement),
         (Enforcement::Shadow, Some(Enforcement::Enforce))
     );
-    let Demand::AnyOf([token, key]) = spec.require[1].demand() else { panic!("two alternatives") };
+    let Demand::AnyOf([token, key, certificate]) = spec.require[1].demand() else {
+        panic!("three alternatives")
+    };
     let claims = &token.jwt.as_ref().expect("a jwt check").claims;
     let tests: Vec<_> = claims.iter().map(|claim| claim.test.clone()).collect();
     assert_eq!(
@@ -38,6 +40,10 @@ fn full_policy_decodes_with_every_field() {
         ]
     );
     assert_eq!((key.methods.len(), key.jwt.is_none()), (2, true));
+    let certificate = certificate.client_certificate.as_ref().expect("a check of certificates");
+    let names = certificate.subject_alt_names.as_ref().expect("names");
+    assert_eq!(certificate.ca_secret_ref.name, "partner-ca");
+    assert_eq!((names.uris.len(), names.dns_names.len(), names.emails.len()), (1, 1, 1));
     assert_eq!(spec.jwt_providers[0].algorithms.len(), 9);
     assert_eq!(
         spec.jwt_providers.iter().map(|one| one.clock_skew.as_secs()).collect::<Vec<_>>(),

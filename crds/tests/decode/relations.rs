@@ -30,9 +30,10 @@ fn names_and_algorithms_are_unique_in_their_list() {
 
 #[test]
 fn demands_on_which_fields_are_given_are_judged() {
-    let rule = "a rule has either checks (`ip`, `jwt`, `subscription`, `methods`) or `anyOf`: give one of the two; to combine them, repeat the checks in each alternative of `anyOf` or write two rules";
+    let rule = "a rule has either checks (`ip`, `jwt`, `subscription`, `clientCertificate`, `methods`) or `anyOf`: give one of the two; to combine them, repeat the checks in each alternative of `anyOf` or write two rules";
     let source = "a key set has one source: give exactly one of `inline` and `secretRef`";
     let audience = "list the accepted `audiences`, or write `anyAudience: true` to accept tokens for any service; not both";
+    let names = "give names in `uris`, `dnsNames` or `emails`, or leave `subjectAltNames` out";
     let claim = "a claim is compared in one way: give exactly one of `equals`, `contains`, `oneOf`";
     check_policy(&[
         ("/spec/deny/0", json!({ "name": "empty" }), &format!("spec.deny[0]: {rule}")),
@@ -40,7 +41,12 @@ fn demands_on_which_fields_are_given_are_judged() {
         (
             "/spec/require/1/anyOf/1",
             json!({}),
-            "spec.require[1].anyOf[1]: an alternative without a check would admit everybody: give at least one of `ip`, `jwt`, `subscription`, `methods`",
+            "spec.require[1].anyOf[1]: an alternative without a check would admit everybody: give at least one of `ip`, `jwt`, `subscription`, `clientCertificate`, `methods`",
+        ),
+        (
+            "/spec/require/1/anyOf/2/clientCertificate/subjectAltNames",
+            json!({}),
+            &format!("spec.require[1].anyOf[2].clientCertificate.subjectAltNames: {names}"),
         ),
         (
             "/spec/jwtProviders/0/jwks/inline",

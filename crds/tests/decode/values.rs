@@ -156,6 +156,12 @@ fn lists_beyond_their_limit_are_refused() {
             json!("gold"),
             16,
         ),
+        (
+            "/spec/require/1/anyOf/2/clientCertificate/subjectAltNames/uris",
+            "spec.require[1].anyOf[2].clientCertificate.subjectAltNames.uris",
+            json!("spiffe://acme/a"),
+            64,
+        ),
         ("/spec/jwtProviders/0/audiences", "spec.jwtProviders[0].audiences", json!("a"), 16),
     ] {
         check_limit(pointer, path, repeated(most + 1, entry), &beyond(most + 1, most));

@@ -5,6 +5,7 @@ use http::{
 };
 
 use crate::{
+    certificate::Shown,
     client::{AddressSource, ClientAddress, Remote},
     denial::DenialReason,
     escape::quoted,
@@ -48,6 +49,8 @@ pub struct Connection {
     pub scheme: Scheme,
     /// The host of the TLS handshake, if the client named one.
     pub sni: Option<Host>,
+    /// The certificate of the client, if the handshake asked for one.
+    pub certificate: Shown,
 }
 
 /// Limits that the reading of a request keeps.

@@ -1,6 +1,7 @@
 //! Checks: the smallest demands that a rule is made of. One kind a file, all of the same shape.
 
 pub mod address;
+pub mod certificate;
 pub mod method;
 pub mod subscription;
 pub mod token;
@@ -40,6 +41,8 @@ pub enum Demand {
     Token(token::TokenCheck),
     /// `subscription`: an API key belongs to an active subscription of a plan.
     Subscription(subscription::SubscriptionCheck),
+    /// `clientCertificate`: an authority vouches for the certificate that the client showed.
+    Certificate(certificate::CertificateCheck),
 }
 
 /// What a check found.
@@ -66,6 +69,8 @@ pub enum Evidence {
     Token,
     /// The API key is of an active subscription.
     Subscription,
+    /// The certificate was verified.
+    Certificate,
 }
 
 /// Everything that checks look at, for one request.
@@ -107,6 +112,7 @@ impl Check {
             Demand::Method(check) => check.judge(facts),
             Demand::Token(check) => check.judge(facts),
             Demand::Subscription(check) => check.judge(facts),
+            Demand::Certificate(check) => check.judge(facts),
         }
     }
 }
@@ -118,12 +124,14 @@ impl Demand {
             Self::Address(_) => 0,
             Self::Method(_) => 1,
             Self::Subscription(_) => 2,
-            Self::Token(_) => 3,
+            Self::Certificate(_) => 3,
+            Self::Token(_) => 4,
         }
     }
 
-    /// Headers that must not reach the upstream of a judged route: a consumed API key, and what some
-    /// frameworks take for the method instead of the one that was judged.
+    /// Headers that must not reach the upstream of a judged route: a consumed API key, what some
+    /// frameworks take for the method instead of the one that was judged, and in what proxies tell
+    /// of a client's certificate: nobody tells of the one that was judged.
     pub(crate) fn withholds(&self) -> &'static [HeaderName] {
         static KEY: [HeaderName; 1] = [API_KEY];
         static METHODS: [HeaderName; 3] = [
@@ -131,9 +139,21 @@ impl Demand {
             HeaderName::from_static("x-http-method"),
             HeaderName::from_static("x-method-override"),
         ];
+        static CERTIFICATES: [HeaderName; 9] = [
+            HeaderName::from_static("client-cert"),
+            HeaderName::from_static("client-cert-chain"),
+            HeaderName::from_static("ssl-client-cert"),
+            HeaderName::from_static("ssl-client-issuer-dn"),
+            HeaderName::from_static("ssl-client-subject-dn"),
+            HeaderName::from_static("ssl-client-verify"),
+            HeaderName::from_static("x-client-cert"),
+            HeaderName::from_static("x-forwarded-client-cert"),
+            HeaderName::from_static("x-ssl-client-cert"),
+        ];
         match self {
             Self::Subscription(_) => &KEY,
             Self::Method(_) => &METHODS,
+            Self::Certificate(_) => &CERTIFICATES,
             Self::Address(_) | Self::Token(_) => &[],
         }
     }
@@ -142,7 +162,7 @@ impl Demand {
     pub fn needs_credential(&self) -> bool {
         match self {
             Self::Address(_) | Self::Method(_) => false,
-            Self::Token(_) | Self::Subscription(_) => true,
+            Self::Token(_) | Self::Subscription(_) | Self::Certificate(_) => true,
         }
     }
 

@@ -176,6 +176,26 @@ codes! {
         meaning: "The subscription is valid, but the rule accepts other plans.",
         remedy: "Subscribe to one of the plans in `subscription.plans`, which are those of the policy's namespace, or add the plan there.",
     }
+    CertificateMissing FORBIDDEN Client {
+        client: "A client certificate is required.",
+        meaning: "A requirement asks for a client certificate. The handshake asked for one and the client showed none, or the request came without TLS.",
+        remedy: "Show a certificate in the TLS handshake that an authority of the Secret in `clientCertificate.caSecretRef` issued.",
+    }
+    CertificateUntrusted FORBIDDEN Client {
+        client: "The client certificate is not from an accepted authority.",
+        meaning: "No authority of the Secret in `clientCertificate.caSecretRef` vouches for the client's certificate, by itself or through the certificates that came with it.",
+        remedy: "Let an authority of that Secret issue the certificate, send the certificates in between along with it, or add its issuer to the Secret.",
+    }
+    CertificateExpired FORBIDDEN Client {
+        client: "It is not the time of the client certificate.",
+        meaning: "The client's certificate, or one that vouches for it, the authority's among them, has expired or is not valid yet. Clocks may differ by 60 s.",
+        remedy: "Renew the certificate. If it was just issued, compare the clocks of authority and gateway.",
+    }
+    CertificateNameMismatch FORBIDDEN Client {
+        client: "The client certificate is not one that is accepted here.",
+        meaning: "The client's certificate is valid, but none of its alternative names is in `clientCertificate.subjectAltNames`.",
+        remedy: "Let the authority issue a certificate with one of the names that the refusal lists, or add the certificate's name to `subjectAltNames`.",
+    }
     MethodRefused FORBIDDEN Client {
         client: "The request's method is not allowed here.",
         meaning: "A requirement lists methods and the request's is not among them.",
@@ -228,7 +248,7 @@ codes! {
     }
     MisdirectedRequest MISDIRECTED_REQUEST Client {
         client: "This connection was opened for another host.",
-        meaning: "The host of the TLS handshake and the host of the request belong to different namespaces.",
+        meaning: "The host of the TLS handshake and the host of the request belong to different namespaces, or ask clients for different certificates; or the host has begun to ask since the connection was opened.",
         remedy: "Open a connection for the host itself (RFC 9110 section 15.5.20).",
     }
     RequestMalformed BAD_REQUEST Client {

@@ -6,8 +6,9 @@ use http::{Method, header, uri::PathAndQuery};
 
 use crate::{
     canonical::{CanonicalRequest, Scheme},
+    certificate::Shown,
     check::{Check, Demand, Evidence, Facts, Outcome},
-    denial::{Denial, DenialReason, Failure},
+    denial::{Denial, DenialReason, Failure, Misdirection},
     disclosure::{Disclosure, OnDeny},
     headline::{presented, stage},
     options::{Options, Redirect, cors::Cors, rewrite::Unwritten},
@@ -300,19 +301,41 @@ pub fn decide_again(
     Ok(())
 }
 
-/// A request on a connection that was opened for a host of another namespace (RFC 9110 section 15.5.20).
-///
+/// A request on a connection that was opened for something else (RFC 9110 section 15.5.20): a host of
+/// another namespace, or one whose clients are asked for other certificates, or for none.
+fn misdirected(snapshot: &Snapshot, request: &CanonicalRequest) -> Option<Denial> {
+    let line = request.line();
+    let cause =
+        of_another_owner(snapshot, request).or_else(|| asked_otherwise(snapshot, request))?;
+    let (sni, host) = (line.connection.sni.clone(), line.host.clone());
+    Some(Denial::of_request(DenialReason::MisdirectedRequest { sni, host, cause }))
+}
+
 /// A handshake without a name, or with one that no Ingress names, got the default certificate and
 /// was opened for no namespace in particular: every host may be asked on it.
-fn misdirected(snapshot: &Snapshot, request: &CanonicalRequest) -> Option<Denial> {
+fn of_another_owner(snapshot: &Snapshot, request: &CanonicalRequest) -> Option<Misdirection> {
     let line = request.line();
     let sni = line.connection.sni.as_ref().filter(|sni| **sni != line.host)?;
     let owners = (snapshot.routes.owner(sni)?, snapshot.routes.owner(&line.host)?);
-    if owners.0 == owners.1 {
+    (owners.0 != owners.1).then_some(Misdirection::Namespace)
+}
+
+/// A client has one certificate for a connection, and was asked for it, or not, for the host of the
+/// handshake: a browser would otherwise show the wrong one to a host that shares the connection. Where
+/// nobody asks, this costs nothing.
+fn asked_otherwise(snapshot: &Snapshot, request: &CanonicalRequest) -> Option<Misdirection> {
+    let (routes, line) = (&snapshot.routes, request.line());
+    let connection = &line.connection;
+    if !routes.asks_for_certificates() || connection.scheme == Scheme::Http {
         return None;
     }
-    let (sni, host) = (sni.clone(), line.host.clone());
-    Some(Denial::of_request(DenialReason::MisdirectedRequest { sni, host }))
+    let wanted = routes.certificate_authorities(Some(&line.host));
+    if wanted != routes.certificate_authorities(connection.sni.as_ref()) {
+        return Some(Misdirection::Certificate);
+    }
+    // Policies changed since, and a handshake is not repeated.
+    let was_asked = !matches!(connection.certificate, Shown::NotAsked);
+    (!wanted.is_empty() && !was_asked).then_some(Misdirection::NotAsked)
 }
 
 /// What rules in shadow would have refused, or the refusal.
@@ -512,9 +535,11 @@ fn judge_alternative(
             Demand::Method(_) if facts.preflight && judged.section == Section::Require => {
                 Outcome::Met(Evidence::Method)
             }
-            Demand::Address(_) | Demand::Method(_) | Demand::Token(_) | Demand::Subscription(_) => {
-                check.judge(facts)
-            }
+            Demand::Address(_)
+            | Demand::Method(_)
+            | Demand::Token(_)
+            | Demand::Subscription(_)
+            | Demand::Certificate(_) => check.judge(facts),
         };
         let (section, enforcement) = (judged.section, judged.rule.enforcement);
         observer.step(Step::Checked { site: &check.site, section, enforcement, outcome: &outcome });
@@ -567,5 +592,6 @@ fn describe(check: &Check, facts: Facts<'_>) -> String {
         Demand::Method(_) => format!("methods holds {}", line.method),
         Demand::Token(token) => format!("jwt of provider {} holds", token.provider.name),
         Demand::Subscription(_) => "subscription holds".into(),
+        Demand::Certificate(check) => format!("clientCertificate of {} holds", check.secret),
     }
 }

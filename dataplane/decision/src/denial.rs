@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 
 use crate::{
+    certificate::Untimely,
     client::ClientAddress,
     code::Code,
     disclosure::{Disclosure, OnDeny},
@@ -70,6 +71,19 @@ pub enum DenialReason {
     SubscriptionInvalid { subscription: ResourceRef, problem: Arc<str>, remedy: Arc<str> },
     /// See [`Code::PlanNotAccepted`].
     PlanNotAccepted { subscription: ResourceRef, plan: ResourceRef, accepted: Box<[ResourceRef]> },
+    /// See [`Code::CertificateMissing`]; `secret` holds the authorities that could vouch for one.
+    CertificateMissing { secret: ResourceRef, encrypted: bool },
+    /// See [`Code::CertificateUntrusted`].
+    CertificateUntrusted {
+        subject: Box<str>,
+        issuer: Box<str>,
+        secret: ResourceRef,
+        problem: &'static str,
+    },
+    /// See [`Code::CertificateExpired`].
+    CertificateExpired { subject: Box<str>, untimely: Untimely },
+    /// See [`Code::CertificateNameMismatch`].
+    CertificateNameMismatch { subject: Box<str>, names: Box<str>, wanted: Box<str> },
     /// See [`Code::MethodRefused`].
     MethodRefused { method: Method, allowed: Box<str> },
     /// See [`Code::OriginNotAllowed`]; `field` lists those that are.
@@ -91,7 +105,7 @@ pub enum DenialReason {
     /// See [`Code::JudgementFailed`].
     JudgementFailed,
     /// See [`Code::MisdirectedRequest`].
-    MisdirectedRequest { sni: Host, host: Host },
+    MisdirectedRequest { sni: Option<Host>, host: Host, cause: Misdirection },
     /// See [`Code::RequestMalformed`]; `rule` is the name of the broken rule.
     RequestMalformed { rule: &'static str },
     /// See [`Code::BodyTooLarge`]; `length` is unknown of a body that does not tell it.
@@ -104,6 +118,17 @@ pub enum DenialReason {
     RequestTimeout { slow: Slow },
     /// See [`Code::EncodingNotSupported`].
     EncodingNotSupported { encoding: Box<str> },
+}
+
+/// In which way a connection was opened for something else than its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misdirection {
+    /// For a host of another namespace.
+    Namespace,
+    /// For a host whose clients are asked for other certificates, or for none.
+    Certificate,
+    /// Before clients of the host were asked for certificates.
+    NotAsked,
 }
 
 /// In which way a request's body was too slow.
@@ -172,6 +197,10 @@ impl DenialReason {
             Self::SubscriptionSuspended { .. } => Code::SubscriptionSuspended,
             Self::SubscriptionInvalid { .. } => Code::SubscriptionInvalid,
             Self::PlanNotAccepted { .. } => Code::PlanNotAccepted,
+            Self::CertificateMissing { .. } => Code::CertificateMissing,
+            Self::CertificateUntrusted { .. } => Code::CertificateUntrusted,
+            Self::CertificateExpired { .. } => Code::CertificateExpired,
+            Self::CertificateNameMismatch { .. } => Code::CertificateNameMismatch,
             Self::MethodRefused { .. } => Code::MethodRefused,
             Self::OriginNotAllowed { .. } => Code::OriginNotAllowed,
             Self::RuleMatched { .. } => Code::RuleMatched,
@@ -222,6 +251,8 @@ impl DenialReason {
             Self::TokenScopeMissing { .. } => below(".scopes"),
             Self::TokenClaimMismatch { entry, .. } => below(&format!(".claims[{entry}]")),
             Self::PlanNotAccepted { .. } => below(".plans"),
+            Self::CertificateUntrusted { .. } => below(".caSecretRef"),
+            Self::CertificateNameMismatch { .. } => below(".subjectAltNames"),
             Self::PolicyRequired { by: ClosedBy::Flag }
             | Self::ClientAddressUnknown { .. }
             | Self::TokenMissing { .. }
@@ -238,6 +269,8 @@ impl DenialReason {
             | Self::SubscriptionExpired { .. }
             | Self::SubscriptionSuspended { .. }
             | Self::SubscriptionInvalid { .. }
+            | Self::CertificateMissing { .. }
+            | Self::CertificateExpired { .. }
             | Self::MethodRefused { .. }
             | Self::RuleMatched { .. }
             | Self::CredentialStoreUnavailable { .. }

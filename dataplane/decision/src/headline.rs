@@ -42,12 +42,17 @@ pub(crate) fn stage(code: Code) -> Stage {
         | Code::TokenAudienceMismatch
         | Code::KeyMissing
         | Code::KeyUnknown
+        | Code::CertificateMissing
+        | Code::CertificateUntrusted
+        | Code::CertificateExpired
         | Code::CredentialStoreUnavailable => Stage::Authentication,
         Code::SubscriptionExpired
         | Code::SubscriptionSuspended
         | Code::SubscriptionInvalid
         | Code::PlanNotAccepted => Stage::Subscription,
-        Code::TokenScopeMissing | Code::TokenClaimMismatch => Stage::Authorization,
+        Code::TokenScopeMissing | Code::TokenClaimMismatch | Code::CertificateNameMismatch => {
+            Stage::Authorization
+        }
         Code::PolicyRequired
         | Code::PolicyInvalid
         | Code::PolicyMissing
@@ -76,7 +81,9 @@ pub(crate) fn stage(code: Code) -> Stage {
 /// Whether a caller who hears this code presented a credential: such an alternative got further
 /// than one for which there was none.
 pub(crate) fn presented(code: Code) -> bool {
-    !matches!(code, Code::TokenMissing | Code::KeyMissing) && stage(code) >= Stage::Authentication
+    let none_came =
+        matches!(code, Code::TokenMissing | Code::KeyMissing | Code::CertificateMissing);
+    !none_came && stage(code) >= Stage::Authentication
 }
 
 #[cfg(test)]
@@ -100,6 +107,7 @@ mod tests {
     #[test]
     fn who_presented_a_bad_credential_got_further_than_who_presented_none() {
         assert!(presented(Code::TokenExpired) && presented(Code::KeyUnknown));
+        assert!(presented(Code::CertificateUntrusted) && !presented(Code::CertificateMissing));
         assert!(presented(Code::CredentialStoreUnavailable));
         assert!(!presented(Code::TokenMissing) && !presented(Code::AddressNotAllowed));
     }

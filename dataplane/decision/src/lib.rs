@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod canonical;
+pub mod certificate;
 pub mod check;
 pub mod claims;
 pub mod client;
@@ -14,6 +15,7 @@ pub mod denial;
 pub mod disclosure;
 pub mod endpoint;
 pub mod escape;
+mod handshake;
 mod headline;
 pub mod host;
 pub mod lack;

@@ -1,10 +1,15 @@
 //! Which route serves a request (Ingress v1: the host first, then Exact before Prefix, longest path).
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    sync::Arc,
+};
 
 use foldhash::fast::RandomState;
 
 use crate::{
+    handshake::Wanted,
     host::{Host, HostPattern},
     options::Options,
     path::segments,
@@ -91,12 +96,15 @@ pub struct RoutingTable {
     wildcard: HashMap<Host, Arc<HostEntry>, RandomState>,
     any: Option<Arc<HostEntry>>,
     default: Option<(Arc<str>, Arc<Route>)>,
+    of_default: Wanted,
+    asks: bool,
 }
 
 #[derive(Debug)]
 struct HostEntry {
     owner: Arc<str>,
     paths: Node,
+    authorities: Wanted,
 }
 
 /// A path element; the walk through the tree ends where the configuration ends, however long the
@@ -116,13 +124,20 @@ impl RoutingTable {
     pub fn new(hosts: Vec<HostRoutes>, default: Option<(Arc<str>, Arc<Route>)>) -> Self {
         let mut entries: HashMap<HostPattern, HostEntry> = HashMap::new();
         for HostRoutes { host, owner, paths } in hosts {
-            let new = || HostEntry { owner, paths: Node::default() };
+            let (paths_of_host, authorities) = (Node::default(), Wanted::default());
+            let new = || HostEntry { owner, paths: paths_of_host, authorities };
             let entry = entries.entry(host).or_insert_with(new);
             for (path_match, path, route) in paths {
+                entry.authorities.add(&route.posture);
                 entry.paths.insert(path_match, &path, route);
             }
         }
-        let mut table = Self { default, ..Self::default() };
+        let mut of_default = Wanted::default();
+        if let Some((_, route)) = &default {
+            of_default.add(&route.posture);
+        }
+        let asks = !of_default.is_empty() || entries.values().any(|it| !it.authorities.is_empty());
+        let mut table = Self { default, of_default, asks, ..Self::default() };
         for (host, entry) in entries {
             table.insert(host, Arc::new(entry));
         }
@@ -178,6 +193,22 @@ impl RoutingTable {
     /// The namespace that owns a host, if some Ingress names it.
     pub fn owner(&self, host: &Host) -> Option<&Arc<str>> {
         self.entry(host).map(|entry| &entry.owner)
+    }
+
+    /// Whether there is a host at all whose handshakes ask clients for a certificate.
+    pub fn asks_for_certificates(&self) -> bool {
+        self.asks
+    }
+
+    /// The Secrets of the authorities whose certificates requests for a host may need: none if its
+    /// handshakes do not ask for one. Without a host those of routes that serve whatever host.
+    pub fn certificate_authorities(&self, host: Option<&Host>) -> BTreeSet<&ResourceRef> {
+        let entry = host.map_or(self.any.as_ref(), |host| self.entry(host));
+        let own = entry.map(|entry| entry.authorities.of(host)).unwrap_or_default();
+        match self.default_for(entry) {
+            Some(_) => own.into_iter().chain(self.of_default.of(host)).collect(),
+            None => own,
+        }
     }
 
     /// An exact host, else a wildcard one label above it, else the routes without a host.

@@ -7,6 +7,7 @@
 
 mod access;
 mod balance;
+mod certificates;
 mod faults;
 mod http2;
 mod lifecycle;

@@ -277,7 +277,7 @@ pub(crate) fn require_key() -> Posture {
 }
 
 /// A policy with one rule of one check.
-fn demand(demand: Demand, enforcement: Enforcement) -> Posture {
+pub(crate) fn demand(demand: Demand, enforcement: Enforcement) -> Posture {
     let resource = ResourceRef::new(Kind::AccessPolicy, "shop", "office");
     let site = |field: &str| {
         let (policy, rule) = (resource.clone(), "office".into());

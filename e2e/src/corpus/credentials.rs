@@ -2,7 +2,8 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use aws_lc_rs::digest::{SHA256, digest};
@@ -14,6 +15,7 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, SanType};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -37,6 +39,26 @@ pub struct TokenSpec {
     pub forged: bool,
 }
 
+/// A client's certificate to make.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct CertificateSpec {
+    /// The name of the authority that issues it.
+    pub issuer: String,
+    /// Its subject alternative names: URIs.
+    pub uris: Vec<String>,
+    /// The same: hosts.
+    pub dns_names: Vec<String>,
+    /// The same: addresses of electronic mail.
+    pub emails: Vec<String>,
+    /// Seconds from now to its end; 300 by default.
+    pub expires_in: Option<i64>,
+    /// Seconds from now to its beginning; -3600 by default.
+    pub begins_in: Option<i64>,
+    /// Whether it is for servers alone.
+    pub of_server: bool,
+}
+
 /// An issuer's key pairs.
 #[derive(Debug)]
 struct Keys {
@@ -52,6 +74,7 @@ pub struct Credentials {
     forger: Keys,
     authority: Authority,
     certificates: RefCell<HashMap<String, Certificate>>,
+    authorities: RefCell<HashMap<String, Arc<Authority>>>,
 }
 
 impl Credentials {
@@ -65,6 +88,7 @@ impl Credentials {
             forger: Keys::new()?,
             authority: Authority::new("corpus")?,
             certificates: RefCell::default(),
+            authorities: RefCell::default(),
         })
     }
 
@@ -90,6 +114,7 @@ impl Credentials {
             Some(("id", name)) => key_id(name),
             Some(("sha256", name)) => hex(digest(&SHA256, Self::api_key(name).as_bytes()).as_ref()),
             Some(("crt", host)) => BASE64_STANDARD.encode(self.certificate(host)?.certificate),
+            Some(("ca", name)) => BASE64_STANDARD.encode(self.issuer_of_clients(name)?.pem()),
             Some(("pem", host)) => BASE64_STANDARD.encode(self.certificate(host)?.key),
             _ => bail!("nothing is called {placeholder}"),
         })
@@ -104,6 +129,41 @@ impl Credentials {
         let certificate = self.authority.server(&[host])?;
         certificates.insert(host.to_owned(), certificate.clone());
         Ok(certificate)
+    }
+
+    /// The authority of this name: the same at every call.
+    fn issuer_of_clients(&self, name: &str) -> anyhow::Result<Arc<Authority>> {
+        let mut authorities = self.authorities.borrow_mut();
+        if let Some(authority) = authorities.get(name) {
+            return Ok(Arc::clone(authority));
+        }
+        let authority = Arc::new(Authority::new(name)?);
+        authorities.insert(name.to_owned(), Arc::clone(&authority));
+        Ok(authority)
+    }
+
+    /// Makes a client's certificate.
+    ///
+    /// # Errors
+    /// A name cannot stand in a certificate.
+    pub fn client_certificate(&self, spec: &CertificateSpec) -> anyhow::Result<Certificate> {
+        let mut parameters = CertificateParams::default();
+        parameters.distinguished_name.push(DnType::CommonName, "a client");
+        let uris = spec.uris.iter().map(|uri| Ok(SanType::URI(uri.as_str().try_into()?)));
+        let emails =
+            spec.emails.iter().map(|email| Ok(SanType::Rfc822Name(email.as_str().try_into()?)));
+        let names =
+            spec.dns_names.iter().map(|name| Ok(SanType::DnsName(name.as_str().try_into()?)));
+        parameters.subject_alt_names =
+            uris.chain(emails).chain(names).collect::<Result<_, rcgen::Error>>()?;
+        parameters.extended_key_usages = vec![if spec.of_server {
+            ExtendedKeyUsagePurpose::ServerAuth
+        } else {
+            ExtendedKeyUsagePurpose::ClientAuth
+        }];
+        parameters.not_before = from_now(spec.begins_in.unwrap_or(-3600)).into();
+        parameters.not_after = from_now(spec.expires_in.unwrap_or(300)).into();
+        self.issuer_of_clients(&spec.issuer)?.sign(&parameters)
     }
 
     /// Who signed the certificates.
@@ -143,6 +203,14 @@ impl Credentials {
         let signature = keys.sign(algorithm, message.as_bytes())?;
         Ok(format!("{message}.{}", encode(signature)))
     }
+}
+
+/// The moment so many seconds from now, which may be negative.
+fn from_now(seconds: i64) -> SystemTime {
+    let distance = Duration::from_secs(seconds.unsigned_abs());
+    let (now, later) = (SystemTime::now(), seconds >= 0);
+    let moment = if later { now.checked_add(distance) } else { now.checked_sub(distance) };
+    moment.unwrap_or(now)
 }
 
 fn claims(spec: &TokenSpec) -> anyhow::Result<Value> {

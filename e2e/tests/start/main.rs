@@ -184,15 +184,15 @@ async fn missing_definition_is_named_and_awaited() -> anyhow::Result<()> {
 }
 
 async fn older_definition_is_named_with_its_number_and_awaited() -> anyhow::Result<()> {
-    const NUMBER: &str = "whygate.dev/schema: \"3\"";
+    const NUMBER: &str = "whygate.dev/schema: \"4\"";
 
     let server = ApiServer::start().await?;
     let plans = fs::read_to_string(cluster::schemas()?.join("accessplans.yaml"))?;
     ensure!(plans.contains(NUMBER), "the number of the schema is another one by now");
     server.apply_folder(&cluster::schemas()?)?;
     for (fourth, older, said) in [
-        (6, "whygate.dev/schema: \"0\"", "has schema 0, and this program needs 3"),
-        (7, "whygate.dev/other: \"3\"", "has no schema number, and this program needs 3"),
+        (6, "whygate.dev/schema: \"0\"", "has schema 0, and this program needs 4"),
+        (7, "whygate.dev/other: \"4\"", "has no schema number, and this program needs 4"),
     ] {
         server.apply(&plans.replace(NUMBER, older))?;
         let place = Place::new(fourth);

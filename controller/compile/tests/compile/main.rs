@@ -7,6 +7,7 @@ mod bypasses;
 mod caps;
 mod certificates;
 mod challenges;
+mod client_certificates;
 mod closed;
 mod endpoints;
 mod hostile;

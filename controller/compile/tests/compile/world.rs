@@ -8,6 +8,7 @@ use compile::{
 };
 use decision::{
     canonical::{CanonicalRequest, Connection, RequestLimits, Scheme},
+    certificate::Shown,
     client::{AddressSource, Remote},
     decide::{Decision, decide},
     disclosure::Disclosure,
@@ -154,7 +155,8 @@ fn read_on(sni: Option<&str>, request: &str) -> CanonicalRequest {
     let (parts, ()) = builder.body(()).expect("a request").into_parts();
     let peer = SocketAddr::new(peer.parse().expect("an address"), 4000);
     let sni = sni.map(|sni| Host::parse(sni).expect("a host"));
-    let connection = Connection { remote: Remote::Socket(peer), scheme, sni };
+    let connection =
+        Connection { remote: Remote::Socket(peer), scheme, sni, certificate: Shown::NotAsked };
     CanonicalRequest::read(parts, connection, &AddressSource::default(), RequestLimits::default())
         .expect("a request that can be read in one way")
 }

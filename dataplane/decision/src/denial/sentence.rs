@@ -3,10 +3,12 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use super::{DenialReason, Slow};
+use super::{DenialReason, Misdirection, Slow};
 use crate::{
+    certificate::Untimely,
     client::{ClientAddress, Derivation},
     escape::quoted,
+    host::Host,
     refs::{FieldRef, ResourceRef},
     uncovered::ClosedBy,
 };
@@ -56,6 +58,10 @@ pub(super) fn observed(reason: &DenialReason) -> String {
         | R::TokenAudienceMismatch { .. }
         | R::TokenScopeMissing { .. }
         | R::TokenClaimMismatch { .. } => token(reason),
+        R::CertificateMissing { .. }
+        | R::CertificateUntrusted { .. }
+        | R::CertificateExpired { .. }
+        | R::CertificateNameMismatch { .. } => certificate(reason),
         R::PolicyRequired { .. }
         | R::PolicyInvalid { .. }
         | R::PolicyMissing { .. }
@@ -144,6 +150,73 @@ fn token(reason: &DenialReason) -> String {
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "`observed` lists every variant and sends the others elsewhere"
+)]
+fn certificate(reason: &DenialReason) -> String {
+    use DenialReason as R;
+    match reason {
+        R::CertificateMissing { encrypted: true, .. } => {
+            "the client was asked for a certificate and showed none".into()
+        }
+        R::CertificateMissing { encrypted: false, .. } => {
+            "the request came without TLS, so there is no client certificate".into()
+        }
+        R::CertificateUntrusted { subject, issuer, secret, problem } => {
+            format!(
+                "the certificate of {}, issued by {}, is not vouched for by {secret}: {problem}",
+                quoted(subject, 128),
+                quoted(issuer, 128)
+            )
+        }
+        R::CertificateExpired { subject, untimely: Untimely::Expired(ago) } => {
+            format!(
+                "the certificate of {}, or one that vouches for it, expired {} ago",
+                quoted(subject, 128),
+                human(*ago)
+            )
+        }
+        R::CertificateExpired { subject, untimely: Untimely::NotYetValid(ahead) } => {
+            format!(
+                "the certificate of {}, or one that vouches for it, is valid in {}",
+                quoted(subject, 128),
+                human(*ahead)
+            )
+        }
+        R::CertificateNameMismatch { subject, names, wanted } if names.is_empty() => {
+            format!(
+                "the certificate of {} has no alternative name, wanted: {wanted}",
+                quoted(subject, 128)
+            )
+        }
+        R::CertificateNameMismatch { subject, names, wanted } => {
+            format!(
+                "the certificate of {} is for {}, wanted: {wanted}",
+                quoted(subject, 128),
+                quoted(names, 128)
+            )
+        }
+        _ => reason.code().meaning().trim_end_matches('.').into(),
+    }
+}
+
+/// Why a connection is the wrong one for a request.
+fn misdirected(sni: Option<&Host>, host: &Host, cause: Misdirection) -> String {
+    let opened_for = sni.map_or("no host", Host::as_str);
+    match cause {
+        Misdirection::Namespace => format!(
+            "the connection was opened for {opened_for}, the request is for {host} of another namespace"
+        ),
+        Misdirection::Certificate => format!(
+            "the connection was opened for {opened_for}, the request is for {host}, whose clients are asked for other certificates"
+        ),
+        Misdirection::NotAsked => format!(
+            "the connection was opened before clients of {host} were asked for certificates"
+        ),
+    }
+}
+
 fn key_name(key_id: Option<&str>) -> String {
     key_id.map_or_else(|| "no key".into(), |key_id| format!("key {}", quoted(key_id, 64)))
 }
@@ -184,11 +257,7 @@ fn configuration(reason: &DenialReason) -> String {
 fn request(reason: &DenialReason) -> String {
     use DenialReason as R;
     match reason {
-        R::MisdirectedRequest { sni, host } => {
-            format!(
-                "the connection was opened for {sni}, the request is for {host} of another namespace"
-            )
-        }
+        R::MisdirectedRequest { sni, host, cause } => misdirected(sni.as_ref(), host, *cause),
         R::RequestMalformed { rule } => format!("the request breaks the rule {rule}"),
         R::OriginNotAllowed { origin, .. } => {
             format!("pages of the origin {} may not call this route", quoted(origin, 128))
@@ -234,6 +303,18 @@ pub(super) fn remedy(reason: &DenialReason, field: Option<&FieldRef>) -> String 
         }
         (R::TokenClaimMismatch { path, .. }, Some(field)) => {
             format!("Let the identity provider issue {path}, or change {}.", field.path)
+        }
+        (R::CertificateMissing { secret, encrypted: true }, _) => {
+            format!("Show a certificate that an authority of {secret} issued.")
+        }
+        (R::CertificateMissing { secret, encrypted: false }, _) => {
+            format!("Use https, with a certificate that an authority of {secret} issued.")
+        }
+        (R::CertificateUntrusted { secret, .. }, _) => {
+            format!("Let an authority of {secret} issue the certificate, or add its issuer there.")
+        }
+        (R::CertificateNameMismatch { .. }, Some(field)) => {
+            format!("Let the authority issue a certificate with such a name, or change {}.", field.path)
         }
         (R::PlanNotAccepted { subscription, plan, accepted }, Some(field)) => {
             subscribe(subscription, plan, accepted, field)

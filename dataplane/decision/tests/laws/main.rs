@@ -7,6 +7,7 @@
 )]
 
 mod attacks;
+mod certificates;
 mod codings;
 mod combination;
 mod evaluation;

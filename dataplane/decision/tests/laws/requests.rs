@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use decision::{
     address::parse_network,
     canonical::{CanonicalRequest, Connection, RequestLimits, Scheme},
+    certificate::Shown,
     client::{AddressSource, Remote},
     code::Code,
     decide::{Decision, decide},
@@ -43,6 +44,7 @@ fn connection(peer: &str, sni: Option<&str>) -> Connection {
         remote: Remote::Socket(peer),
         scheme,
         sni: sni.map(|sni| Host::parse(sni).unwrap()),
+        certificate: Shown::NotAsked,
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use decision::{
     canonical::{CanonicalRequest, Connection, RequestLimits, Scheme},
+    certificate::Shown,
     client::{AddressSource, Remote},
     host::{Host, HostPattern},
     path::{canonical, is_within, segments, written},
@@ -53,7 +54,12 @@ fn spelled(path: &str, spellings: &[Spelling]) -> String {
 fn read(target: &str) -> Option<CanonicalRequest> {
     let request = Request::builder().uri(target).header("host", "example.com").body(()).unwrap();
     let peer = ([203, 0, 113, 9], 4711).into();
-    let connection = Connection { remote: Remote::Socket(peer), scheme: Scheme::Https, sni: None };
+    let connection = Connection {
+        remote: Remote::Socket(peer),
+        scheme: Scheme::Https,
+        sni: None,
+        certificate: Shown::NotAsked,
+    };
     let (source, limits) = (AddressSource::default(), RequestLimits::default());
     CanonicalRequest::read(request.into_parts().0, connection, &source, limits).ok()
 }

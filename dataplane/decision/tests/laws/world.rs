@@ -6,6 +6,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use decision::{
     address::parse_network,
     canonical::{CanonicalRequest, Connection, RequestLimits, Scheme},
+    certificate::Shown,
     check::{
         Check, Demand,
         address::AddressCheck,
@@ -285,7 +286,12 @@ pub(crate) fn read(
         request = request.header(name, value);
     }
     let peer = SocketAddr::new(peer.parse().unwrap(), 4711);
-    let connection = Connection { remote: Remote::Socket(peer), scheme: Scheme::Http, sni: None };
+    let connection = Connection {
+        remote: Remote::Socket(peer),
+        scheme: Scheme::Http,
+        sni: None,
+        certificate: Shown::NotAsked,
+    };
     let source = AddressSource {
         infrastructure: [parse_network("10.0.0.0/8").unwrap()].into_iter().collect(),
         ..AddressSource::default()
