@@ -329,8 +329,8 @@ fn asked_otherwise(snapshot: &Snapshot, request: &CanonicalRequest) -> Option<Mi
     if !routes.asks_for_certificates() || connection.scheme == Scheme::Http {
         return None;
     }
-    let wanted = routes.certificate_authorities(Some(&line.host));
-    if wanted != routes.certificate_authorities(connection.sni.as_ref()) {
+    let (wanted, sni) = (routes.certificate_authorities(Some(&line.host)), connection.sni.as_ref());
+    if sni != Some(&line.host) && wanted != routes.certificate_authorities(sni) {
         return Some(Misdirection::Certificate);
     }
     // Policies changed since, and a handshake is not repeated.
