@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{
-    ClientConfig, RootCertStore,
+    CipherSuite, ClientConfig, RootCertStore,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName},
     sign::CertifiedKey,
@@ -89,6 +89,18 @@ async fn each_host_has_its_certificate_and_a_strange_one_none() {
     assert!(connect(proxy.https(), "a.shop.test", &wildcard_der, "h2").await.is_ok());
     assert!(connect(proxy.https(), "a.b.shop.test", &wildcard_der, "h2").await.is_err());
     proxy.metric_becomes("whygate_hyper_rejected_total{reason=\"tls\"}", 1).await;
+}
+
+#[tokio::test]
+async fn the_cheapest_suite_is_agreed_on_whatever_the_client_likes_better() {
+    let upstream = Upstream::echo().await;
+    let (key, der) = certificate("shop.test");
+    let proxy = with_certificates(&upstream, table(&[("shop.test", &key)]));
+    let first = aws_lc_rs::default_provider().cipher_suites[0].suite();
+    assert_eq!(first, CipherSuite::TLS13_AES_256_GCM_SHA384, "what the client likes best");
+    let stream = connect(proxy.https(), "shop.test", &der, "http/1.1").await.unwrap();
+    let agreed = stream.get_ref().1.negotiated_cipher_suite().unwrap().suite();
+    assert_eq!(agreed, CipherSuite::TLS13_AES_128_GCM_SHA256);
 }
 
 #[tokio::test]
