@@ -92,7 +92,8 @@ pub struct Limits {
     pub upstream_connections: usize,
     /// How long an upstream connection is kept for the next request. Default 60 s.
     pub upstream_idle: Duration,
-    /// Most connections kept for one endpoint by one thread. Default 64.
+    /// Most connections kept for one endpoint by one thread. Default 256: with fewer, bursts of streams
+    /// of HTTP/2 would close what they open again at once.
     pub upstream_idle_connections: usize,
     /// Most verified tokens that one thread remembers. Default 10,000.
     pub tokens: usize,
@@ -126,7 +127,7 @@ impl Default for Limits {
             upstream_first_byte: Duration::from_mins(1),
             upstream_connections: 1_024,
             upstream_idle: Duration::from_mins(1),
-            upstream_idle_connections: 64,
+            upstream_idle_connections: 256,
             tokens: 10_000,
             token_bytes: 16 * 1024 * 1024,
             linger: Duration::from_millis(500),

@@ -72,7 +72,7 @@ pub struct LimitFlags {
     /// How long an upstream connection is kept for the next request [default: 60]
     #[arg(long, value_name = "SECONDS", env = "WHYGATE_UPSTREAM_IDLE_SECONDS")]
     pub upstream_idle_seconds: Option<u64>,
-    /// Most connections kept for one endpoint by one data thread [default: 64]
+    /// Most connections kept for one endpoint by one data thread [default: 256]
     #[arg(long, value_name = "COUNT", env = "WHYGATE_UPSTREAM_IDLE_LIMIT_COUNT")]
     pub upstream_idle_limit_count: Option<usize>,
     /// Most verified tokens that one data thread remembers [default: 10000]

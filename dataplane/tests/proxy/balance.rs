@@ -102,6 +102,26 @@ async fn who_leaves_while_waiting_gives_the_place_up() {
 }
 
 #[tokio::test]
+async fn a_burst_of_streams_leaves_its_connections_to_the_next_one() {
+    let upstream = Upstream::echo().await;
+    let mut plan = Plan::new(&[upstream.address]);
+    plan.limits.streams = std::num::NonZeroU32::new(200).unwrap();
+    let proxy = plan.start();
+    let (sender, _tasks) = client(&proxy).await;
+    let burst = async || {
+        let asked = (0..128).map(|_| ask(sender.clone(), "/"));
+        for response in futures::future::join_all(asked).await {
+            response.into_body().collect().await.unwrap();
+        }
+    };
+    burst().await;
+    let opened = upstream.connections();
+    assert!(opened > 64, "they were at once: {opened}");
+    burst().await;
+    assert_eq!(upstream.connections(), opened);
+}
+
+#[tokio::test]
 async fn an_endpoint_that_refuses_again_and_again_is_left_alone() {
     let upstream = Upstream::echo().await;
     let proxy = Plan::new(&[nobody().await, upstream.address]).start();
