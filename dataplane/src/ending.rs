@@ -15,8 +15,8 @@ use crate::{
 /// An exchange that goes on. Dropped with the last of its response, or when its client leaves
 /// before there is one.
 pub(crate) struct Ending {
-    worker: Rc<Worker>,
-    case: Rc<Case>,
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) case: Rc<Case>,
     flight: InFlight,
     /// Where it is counted, once it was answered.
     counts: Option<Arc<RouteCounts>>,

@@ -34,10 +34,10 @@ use crate::{
 
 /// Sends a request to an upstream. Without a permit nothing gets there.
 pub(crate) async fn forward(
-    worker: &Rc<Worker>,
+    worker: Rc<Worker>,
     permit: Permit,
     choice: Choice,
-    exchange: Exchange<'_>,
+    exchange: Exchange,
 ) -> Result<Response<ResponseBody>, Refused> {
     let Exchange { body, target, wish, origin, case, at } = exchange;
     let limits = &worker.settings.limits;
@@ -51,7 +51,7 @@ pub(crate) async fn forward(
     let bounds = Bounds { bytes: limit.map(|limit| limit.bytes), idle: waits.idle, trailers };
     let may_switch = body.as_ref().is_some_and(Incoming::is_end_stream) && !trailers;
     let (body, upload) = match body {
-        Some(body) => RequestBody::new(body, (&worker.settings, &origin.progress), bounds, case),
+        Some(body) => RequestBody::new(body, (&worker.settings, &origin.progress), bounds, &case),
         None => (RequestBody::none(), None),
     };
     let is_head = case.witness.method == Method::HEAD;
@@ -59,25 +59,26 @@ pub(crate) async fn forward(
     let (standing, headers) = Standing::split(request, at);
     let offer = Offer::of(case.options(), standing.line(), &headers);
     let asked = standing.line().upgrade.clone().filter(|_| may_switch);
-    let mut request = head(standing.line(), headers, body, asked.as_ref(), (worker, origin, case));
+    let mut request =
+        head(standing.line(), headers, body, asked.as_ref(), (&worker, &origin, &case));
     if let Some(target) = target {
         *request.uri_mut() = Uri::from(target);
     }
     if http == HttpVersion::Two {
-        let host = host_of(case).unwrap_or(&standing.line().host);
+        let host = host_of(&case).unwrap_or(&standing.line().host);
         multiplex(&mut request, host, choice.transport.tls.is_some());
     }
     match worker.upstream.send(used, choice, request, upload.as_deref(), waits).await {
         Ok(answer) if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            let asking = Switch { asked, wish, standing, origin, case };
-            let switched = switch(worker, answer, asking);
-            switched.or_else(|error| failed(&error, None, case))
+            let asking = Switch { asked, wish, standing, origin: &origin, case: &case };
+            let switched = switch(&worker, answer, asking);
+            switched.or_else(|error| failed(&error, None, &case))
         }
         // To the client it would mean that the stream is a WebSocket now (RFC 8441 section 5).
         Ok(answer) if wish.is_some() && answer.response.status().is_success() => {
             let (parts, _, lease) = answer.into_parts();
             let (address, status) = (lease.address, parts.status);
-            failed(&UpstreamError::NotSwitched { address, status }, None, case)
+            failed(&UpstreamError::NotSwitched { address, status }, None, &case)
         }
         Ok(answer) => {
             if let Some(upload) = &upload {
@@ -98,24 +99,24 @@ pub(crate) async fn forward(
             let trailers = lease.is_multiplexed() && origin.progress.is_multiplexed();
             case.asked(lease.address.socket());
             let source = Source { incoming, lease, upload, standing, trailers };
-            let download = Download::new(source, Rc::clone(worker), Rc::clone(case), waits);
+            let download = Download::new(source, Rc::clone(&worker), case, waits);
             let offer = offer.map(|offer| (offer, worker.compressed.take()));
             Ok(downstream(parts.status, parts.headers, download, offer))
         }
-        Err(error) => failed(&error, upload.as_deref(), case),
+        Err(error) => failed(&error, upload.as_deref(), &case),
     }
 }
 
 /// What a permit is used for.
-pub(crate) struct Exchange<'a> {
+pub(crate) struct Exchange {
     /// Nothing if it stays here.
     pub(crate) body: Option<Incoming>,
     /// What the upstream gets in the place of the request's target.
     pub(crate) target: Option<PathAndQuery>,
     /// Where an HTTP/2 stream goes on if it becomes a tunnel.
     pub(crate) wish: Option<OnUpgrade>,
-    pub(crate) origin: &'a Rc<Origin>,
-    pub(crate) case: &'a Rc<Case>,
+    pub(crate) origin: Rc<Origin>,
+    pub(crate) case: Rc<Case>,
     /// When it is judged.
     pub(crate) at: Timestamp,
 }

@@ -1,8 +1,11 @@
 //! One request, from the first header to the record of it.
 
 use std::{
+    convert::Infallible,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
     rc::Rc,
+    task::{Context, Poll},
     time::SystemTime,
 };
 
@@ -18,6 +21,7 @@ use decision::{
     time::Timestamp,
     token::VerifiedTokens,
 };
+use futures::FutureExt;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, uri::PathAndQuery};
 use hyper::{
     body::{Body, Incoming},
@@ -28,12 +32,12 @@ use crate::{
     clock::timestamp,
     download::ResponseBody,
     ending::Ending,
-    facts,
+    facts::{self, Form},
     forward::{Exchange, forward, switch::wish},
     manner::Manner,
     origin::Origin,
     progress::InFlight,
-    quota,
+    quota::{self, Permit},
     record::{Arrived, Case, Found},
     refused::{Refused, Unserved},
     respond, upload,
@@ -42,12 +46,14 @@ use crate::{
 };
 
 /// Serves one request, from its head to its record. `flight` ends with the response's body.
-pub(crate) async fn handle(
-    worker: Rc<Worker>,
-    origin: Rc<Origin>,
+///
+/// Nothing waits until the request is permitted: what we answer ourselves is there at once.
+pub(crate) fn handle(
+    worker: &Rc<Worker>,
+    origin: &Rc<Origin>,
     flight: InFlight,
     wire: Request<Incoming>,
-) -> Response<ResponseBody> {
+) -> Handled {
     let now = SystemTime::now();
     let (mut parts, body) = wire.into_parts();
     let wish = wish(&mut parts, &worker.ids);
@@ -57,39 +63,88 @@ pub(crate) async fn handle(
     let facts = facts::read(parts, origin.connection.clone(), &worker.settings);
     let arrived = Arrived { at: now, began: flight.began, tls: origin.tls, trace };
     let case = Rc::new(Case::new(worker.ids.next(now), facts.witness, arrived));
-    let mut ending = Ending::new(&worker, &case, flight);
-    let answered = match facts.request {
-        Ok(request) => {
-            let arrival = Arrival { body, wish, at: timestamp(now) };
-            answer(&worker, &origin, &case, request, arrival).await
-        }
+    let ending = Ending::new(worker, &case, flight);
+    let open = Open { ending, origin: Rc::clone(origin), form: facts.form, has_body };
+    let next = match facts.request {
+        Ok(request) => next(&open, request, Arrival { body, wish, at: timestamp(now) }),
         Err(denial) => Err(Refused::Denied(denial)),
     };
-    let mut is_last = origin.progress.is_last();
-    let mut response = answered.unwrap_or_else(|refused| {
-        is_last |= refused.ends_connection();
-        if has_body {
-            origin.progress.leave_unread();
+    match next {
+        Ok(Next::Forward(permit, choice, exchange)) => {
+            let forwarded = forward(Rc::clone(worker), permit, choice, exchange);
+            Handled::Later(Box::pin(forwarded.map(|answered| open.close(answered))))
         }
-        worker.record.refused(&case, &refused);
-        let response = respond::refused(&refused, facts.form, case.id);
-        case.refused(refused);
+        Ok(Next::Answer(response)) => Handled::now(open.close(Ok(response))),
+        Err(refused) => Handled::now(open.close(Err(refused))),
+    }
+}
+
+/// The response to a request, which may still have to come.
+#[expect(clippy::large_enum_variant, reason = "a refusal is worth no allocation")]
+pub(crate) enum Handled {
+    /// It is there, until it is asked for.
+    Now(Option<Response<ResponseBody>>),
+    /// It waits for an upstream.
+    Later(Pin<Box<dyn Future<Output = Response<ResponseBody>>>>),
+}
+
+impl Handled {
+    fn now(response: Response<ResponseBody>) -> Self {
+        Self::Now(Some(response))
+    }
+}
+
+impl Future for Handled {
+    type Output = Result<Response<ResponseBody>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Now(response) => response.take().map_or(Poll::Pending, |it| Poll::Ready(Ok(it))),
+            Self::Later(response) => response.as_mut().poll(context).map(Ok),
+        }
+    }
+}
+
+/// A request that is not answered yet.
+struct Open {
+    ending: Ending,
+    origin: Rc<Origin>,
+    /// In which the client is told of a refusal.
+    form: Form,
+    has_body: bool,
+}
+
+impl Open {
+    /// Makes the response complete, whoever it comes from, and records a refusal.
+    fn close(self, answered: Result<Response<ResponseBody>, Refused>) -> Response<ResponseBody> {
+        let Self { mut ending, origin, form, has_body } = self;
+        let Ending { worker, case, .. } = &ending;
+        let mut is_last = origin.progress.is_last();
+        let mut response = answered.unwrap_or_else(|refused| {
+            is_last |= refused.ends_connection();
+            if has_body {
+                origin.progress.leave_unread();
+            }
+            worker.record.refused(case, &refused);
+            let response = respond::refused(&refused, form, case.id);
+            case.refused(refused);
+            response
+        });
+        if case.witness.method == Method::HEAD {
+            response.body_mut().cut();
+        }
+        if let Some(manner) = case.manner() {
+            manner.finish(origin.connection.scheme, response.headers_mut());
+        }
+        response.headers_mut().insert(respond::REQUEST_ID, case.id.header());
+        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if is_last && !switches && !origin.progress.is_multiplexed() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        ending.answered(response.status());
+        response.body_mut().attach(ending);
         response
-    });
-    if case.witness.method == Method::HEAD {
-        response.body_mut().cut();
     }
-    if let Some(manner) = case.manner() {
-        manner.finish(origin.connection.scheme, response.headers_mut());
-    }
-    response.headers_mut().insert(respond::REQUEST_ID, case.id.header());
-    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    if is_last && !switches && !origin.progress.is_multiplexed() {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    ending.answered(response.status());
-    response.body_mut().attach(ending);
-    response
 }
 
 /// What comes with a request besides its head.
@@ -101,13 +156,16 @@ struct Arrival {
     at: Timestamp,
 }
 
-async fn answer(
-    worker: &Rc<Worker>,
-    origin: &Rc<Origin>,
-    case: &Rc<Case>,
-    request: CanonicalRequest,
-    arrival: Arrival,
-) -> Result<Response<ResponseBody>, Refused> {
+/// What happens to a request that is not refused.
+enum Next {
+    /// We answer it.
+    Answer(Response<ResponseBody>),
+    /// An upstream answers it.
+    Forward(Permit, Choice, Exchange),
+}
+
+fn next(open: &Open, request: CanonicalRequest, arrival: Arrival) -> Result<Next, Refused> {
+    let Open { ending: Ending { worker, case, .. }, origin, .. } = open;
     let Arrival { body, wish, at } = arrival;
     // The look ends with this statement: nothing below holds a snapshot.
     let judged = worker.snapshot.with(|snapshot| judge(snapshot, request, &worker.tokens, at));
@@ -130,23 +188,24 @@ async fn answer(
             let body = (!stays).then_some(body);
             let (permit, route) = quota::take(cleared, &worker.record.counts.permits);
             case.found(Found::Admitted(route));
+            let (origin, case) = (Rc::clone(origin), Rc::clone(case));
             let exchange = Exchange { body, target, wish, origin, case, at };
-            forward(worker, permit, choice, exchange).await
+            Ok(Next::Forward(permit, choice, exchange))
         }
         Decision::Moved(cleared) => {
             worker.record.would_deny(case, &cleared);
             case.found(Found::Named(cleared.route().clone()));
             origin.progress.answered_early(&body);
-            Ok(respond::moved(cleared.redirect()))
+            Ok(Next::Answer(respond::moved(cleared.redirect())))
         }
         Decision::Preflight(_, route) => {
             case.found(Found::Named(route.name.clone()));
             origin.progress.answered_early(&body);
-            Ok(respond::preflight(&route))
+            Ok(Next::Answer(respond::preflight(&route)))
         }
         Decision::Redirect(request, route) => {
             case.found(Found::Named(route));
-            Ok(respond::redirect(request.line(), worker.settings.redirect_port))
+            Ok(Next::Answer(respond::redirect(request.line(), worker.settings.redirect_port)))
         }
         Decision::Deny(_, denial, _) => {
             if let Some(route) = &denial.route {

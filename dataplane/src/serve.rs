@@ -37,7 +37,7 @@ use self::{
 use crate::{
     download::ResponseBody,
     forward::headers::Peer,
-    handle::handle,
+    handle::{Handled, handle},
     metrics::Rejected,
     origin::Origin,
     progress::{Close, Due, InFlight, Progress},
@@ -224,12 +224,12 @@ struct Requests {
 impl Service<Request<Incoming>> for Requests {
     type Response = Response<ResponseBody>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>>>>;
+    type Future = Handled;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let (worker, origin) = (Rc::clone(&self.worker), Rc::clone(&self.origin));
+    fn call(&self, request: Request<Incoming>) -> Handled {
+        let Self { worker, origin } = self;
         let flight = InFlight::new(&origin.progress, &worker.record.counts);
-        Box::pin(async move { Ok(handle(worker, origin, flight, request).await) })
+        handle(worker, origin, flight, request)
     }
 }
 
