@@ -197,7 +197,7 @@ impl Upstream {
             fate.ended = Ended::Sent;
             let may_cross = lease.rested && request.method().is_safe();
             let may_fail = !fresh && (http == HttpVersion::Two || may_cross);
-            let spare = may_fail.then(|| copy(&request)).flatten();
+            let spare = if may_fail { copy(&request) } else { None };
             let sent = pin!(lease.sender.try_send_request(request));
             match first_byte((address, http), sent, upload, waits.first_byte).await {
                 Ok(response) => {
@@ -206,7 +206,8 @@ impl Upstream {
                 }
                 Err(Unanswered { error, unsent, refused }) => {
                     let crossed = may_cross && matches!(error, UpstreamError::Reset { .. });
-                    let unsent = unsent.or_else(|| spare.filter(|_| refused || crossed));
+                    let spare = spare.filter(|_| refused || crossed).map(|spare| *spare);
+                    let unsent = unsent.or(spare);
                     if refused && let Some(second) = other.take() {
                         address = second;
                     }
@@ -275,15 +276,16 @@ impl Unanswered {
     }
 }
 
-/// The same request once more, if it has no body: then nothing of it can be used up.
-fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+/// The same request once more, if it has no body: then nothing of it can be used up. Boxed: rare, and
+/// every request would be larger.
+fn copy(request: &Request<RequestBody>) -> Option<Box<Request<RequestBody>>> {
     request.body().is_end_stream().then(|| {
         let mut copy = Request::new(RequestBody::none());
         *copy.method_mut() = request.method().clone();
         *copy.uri_mut() = request.uri().clone();
         *copy.version_mut() = request.version();
         *copy.headers_mut() = request.headers().clone();
-        copy
+        Box::new(copy)
     })
 }
 

@@ -252,7 +252,8 @@ impl Upstream {
         let (sender, rested) = match http {
             HttpVersion::One => match if fresh { None } else { line.kept().await } {
                 Some((sender, rested)) => (Sender::One(sender), rested),
-                None => (self.connect(line, connect).await?, false),
+                // Boxed: rare, and every request would be larger.
+                None => (Box::pin(self.connect(line, connect)).await?, false),
             },
             HttpVersion::Two => (self.share(line, fresh, connect).await?, false),
         };
