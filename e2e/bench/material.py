@@ -30,6 +30,10 @@ class Material:
     pem: Path
     down: Path
     networks: list[str]
+    signer: "RsaKey"
+    """Of tokens."""
+    public: Path
+    """Its public half as PEM."""
 
 
 def make(folder: Path) -> Material:
@@ -56,7 +60,10 @@ def make(folder: Path) -> Material:
     )
     pem.write_text(certificate.read_text() + key.read_text())
     down.write_bytes(b"x" * LARGE)
-    return Material(folder, certificate, key, pem, down, networks())
+    public = folder / "tokens.pem"
+    private = openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048")
+    public.write_text(openssl("rsa", "-pubout", stdin=private))
+    return Material(folder, certificate, key, pem, down, networks(), RsaKey.of(private), public)
 
 
 def networks() -> list[str]:
@@ -76,11 +83,9 @@ class RsaKey:
     coefficient: int
 
     @staticmethod
-    def new() -> "RsaKey":
-        """A key of 2048 bits."""
-        text = openssl(
-            "rsa", "-text", "-noout", stdin=openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048")
-        )
+    def of(private: str) -> "RsaKey":
+        """A key of 2048 bits in PEM."""
+        text = openssl("rsa", "-text", "-noout", stdin=private)
         found = dict(re.findall(r"^(\w+):\n((?:    [0-9a-f:]+\n)+)", text, re.MULTILINE))
         number = {name: int(re.sub(r"[\s:]", "", digits), 16) for name, digits in found.items()}
         return RsaKey(

@@ -13,12 +13,13 @@ from functools import partial
 from pathlib import Path
 
 import change
+import generators
 import load
 import peers
 from load import Counters, Probe, WrongAnswer
 from machine import Cores, Watch, cpu_seconds, memory_kib, resident_kib
 from material import Material
-from peers import Running, Shape
+from peers import Backend, Running, Shape
 from workloads import Medians, Variant, Workload
 
 WARM_UP = 1.0
@@ -73,9 +74,7 @@ class Bench:
     folder: Path
     material: Material
     cores: Cores
-    backend: int
-    counters: int
-    """The port of the backend's counters."""
+    backend: Backend
     configure: dict[str, peers.Configure]
     """The proxies that are installed."""
     rounds: int
@@ -181,10 +180,10 @@ class Fleet:
 def cpu(bench: Bench, proxy: Running, variant: Variant, probe: Probe) -> Sample:
     """CPU time for each request, while the generator runs."""
     rest = bench.cores.rest
-    load.run(variant.load, proxy.ports, bench.requests, WARM_UP, rest, probe)
-    watch, counted, used = Watch(), Counters.read(bench.counters), cpu_seconds(proxy.process.pid)
-    outcome = load.run(variant.load, proxy.ports, bench.requests, bench.seconds, rest, probe)
-    used, after, others = cpu_seconds(proxy.process.pid) - used, Counters.read(bench.counters), watch.others()
+    generators.run(variant.load, proxy.ports, bench.requests, WARM_UP, rest, probe)
+    watch, counted, used = Watch(), Counters.read(bench.backend.counters), cpu_seconds(proxy.process.pid)
+    outcome = generators.run(variant.load, proxy.ports, bench.requests, bench.seconds, rest, probe)
+    used, after, others = cpu_seconds(proxy.process.pid) - used, Counters.read(bench.backend.counters), watch.others()
     # Reading the counters is a request, too, on a connection of its own.
     arrived, opened = after.requests - counted.requests - 1, after.connections - counted.connections - 1
     check_arrivals(variant, outcome.requests, arrived)

@@ -47,12 +47,21 @@ class Shape:
 
 
 @dataclass(frozen=True)
+class Backend:
+    """Where all forward to; ports on loopback."""
+
+    http: int
+    counters: int
+    """The page that tells what has arrived."""
+
+
+@dataclass(frozen=True)
 class Ports:
     """Where one running proxy listens, and where it forwards to; all on loopback."""
 
     http: int
     https: int
-    backend: int
+    backend: Backend
 
 
 class NotStarted(Exception):
@@ -82,7 +91,7 @@ def nginx(folder: Path, ports: Ports, shape: Shape, material: Material) -> list[
     text = fill(
         "nginx.conf",
         **listen,
-        BACKEND=ports.backend,
+        BACKEND=ports.backend.http,
         CERTIFICATE=material.certificate,
         KEY=material.key,
         BUFFERS=buffers,
@@ -102,7 +111,7 @@ def nginx(folder: Path, ports: Ports, shape: Shape, material: Material) -> list[
 
 def haproxy(folder: Path, ports: Ports, shape: Shape, material: Material) -> list[str]:
     """One map from host and path to a backend."""
-    text = fill("haproxy.cfg", HTTP=ports.http, HTTPS=ports.https, BACKEND=ports.backend, PEM=material.pem)
+    text = fill("haproxy.cfg", HTTP=ports.http, HTTPS=ports.https, BACKEND=ports.backend.http, PEM=material.pem)
     (folder / "haproxy.cfg").write_text(text)
     hosts = [*shape.names(), "refused.example.com", "networks.example.com"]
     (folder / "routes.map").write_text("".join(f"{host}{path} up\n" for host in hosts for path in PATHS))
@@ -119,7 +128,7 @@ def envoy(folder: Path, ports: Ports, shape: Shape, material: Material) -> list[
         "envoy.yaml",
         HTTP=ports.http,
         HTTPS=ports.https,
-        BACKEND=ports.backend,
+        BACKEND=ports.backend.http,
         CERTIFICATE=material.certificate,
         KEY=material.key,
         HOSTS=hosts,
@@ -143,7 +152,6 @@ class Whygate:
     """Ours: an Ingress for each host, from a release binary."""
 
     binary: Path
-    key_set: str
 
     def __call__(self, folder: Path, ports: Ports, shape: Shape, material: Material) -> list[str]:
         encoded = [base64.b64encode(path.read_bytes()).decode() for path in (material.certificate, material.key)]
@@ -153,8 +161,8 @@ class Whygate:
             "whygate.yaml",
             CERTIFICATE=encoded[0],
             KEY=encoded[1],
-            BACKEND=ports.backend,
-            KEY_SET=self.key_set,
+            BACKEND=ports.backend.http,
+            KEY_SET=material.signer.key_set(),
             **networks,
         )
         for host in [*shape.names(), "refused.example.com", "networks.example.com", "tokens.example.com"]:
@@ -284,7 +292,7 @@ def launch(name: str, command: list[str], folder: Path, cores: set[int], ports: 
 
 
 def start(
-    name: str, configure: Configure, folder: Path, shape: Shape, material: Material, cores: Cores, backend: int
+    name: str, configure: Configure, folder: Path, shape: Shape, material: Material, cores: Cores, backend: Backend
 ) -> Running:
     """Starts a proxy with a configuration of its own and returns when it serves."""
     folder.mkdir(parents=True)
@@ -295,16 +303,16 @@ def start(
     return running
 
 
-def start_backend(folder: Path, material: Material, cores: Cores) -> tuple[Running, int]:
-    """Starts what all forward to; returns the port of its counters, too."""
+def start_backend(folder: Path, material: Material, cores: Cores) -> tuple[Running, Backend]:
+    """Starts what all forward to."""
     folder.mkdir()
-    port, sink = free_port(), free_port()
-    (folder / "backend.conf").write_text(fill("backend.conf", BACKEND=port, SINK=sink, DOWN=material.down, KIB=KIB))
-    running = launch(
-        "backend", ["nginx", "-p", str(folder), "-c", "backend.conf"], folder, cores.rest, Ports(port, port, port)
-    )
-    until(lambda: listens(port), running)
-    return running, sink
+    backend = Backend(free_port(), free_port())
+    text = fill("backend.conf", BACKEND=backend.http, SINK=backend.counters, DOWN=material.down, KIB=KIB)
+    (folder / "backend.conf").write_text(text)
+    command, ports = ["nginx", "-p", str(folder), "-c", "backend.conf"], Ports(backend.http, backend.http, backend)
+    running = launch("backend", command, folder, cores.rest, ports)
+    until(lambda: listens(backend.http), running)
+    return running, backend
 
 
 def until_serving(running: Running) -> None:
