@@ -43,6 +43,7 @@ def wrk(load: Load, ports: Ports, requests: Path, seconds: float, cores: set[int
         url,
         "--",
         str(requests / load.requests),
+        *(["once"] if load.once else []),
     ]
     told = json.loads(re.search(r"^JSON (.*)$", said(command, cores), re.MULTILINE)[1])  # type: ignore[index]
     count = told["requests"]

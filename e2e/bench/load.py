@@ -3,12 +3,13 @@
 import re
 import socket
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 from urllib.request import urlopen
 
 import connections
+from material import TOKENS
 from peers import HOST, Ports
 
 HERE = Path(__file__).resolve().parent
@@ -33,6 +34,12 @@ class Load:
     """Connections at once."""
     arrivals: int = 1
     """Requests that the backend counts for one request."""
+    once: bool = False
+    """Each request is sent once, to a proxy that has just been started; wrk alone can."""
+    warm_up: str = ""
+    """Which requests warm up, if not the same."""
+    forged: str = ""
+    """A file with a request that must be refused with 401."""
 
     def port(self, ports: Ports) -> int:
         """Where to."""
@@ -72,7 +79,9 @@ class Probe:
 def probe(load: Load, ports: Ports, requests: Path) -> Probe:
     """Sends one request and checks status and body."""
     try:
-        return probed(load, ports, requests)
+        if load.forged:
+            probed(replace(load, requests=load.forged, status=401, body=None), ports, requests)
+        return probed(replace(load, requests=load.warm_up or load.requests), ports, requests)
     except (OSError, KeyError, ValueError) as error:
         raise WrongAnswer(f"no response that could be read: {error!r}") from error
 
@@ -114,9 +123,10 @@ class Counting:
         return data
 
 
-def write_requests(folder: Path, tokens: list[str]) -> None:
+def write_requests(folder: Path, every: list[str]) -> None:
     """The files of requests that loads name; each request ends with a zero byte."""
     folder.mkdir()
+    tokens, new = every[:TOKENS], every[TOKENS:]
     files = {
         "plain": [request(HOST, "/p3/x")],
         "refused": [request("refused.example.com", "/p3/x")],
@@ -129,6 +139,9 @@ def write_requests(folder: Path, tokens: list[str]) -> None:
         "token-1000": [request("tokens.example.com", "/p3/x", fields=bearer(token)) for token in tokens[:1000]],
         "token-10000": [request("tokens.example.com", "/p3/x", fields=bearer(token)) for token in tokens],
         "token-open": [request(HOST, "/p3/x", fields=bearer(token)) for token in tokens],
+        "token-new": [request("tokens.example.com", "/p3/x", fields=bearer(token)) for token in new],
+        "token-new-open": [request(HOST, "/p3/x", fields=bearer(token)) for token in new],
+        "token-forged": [request("tokens.example.com", "/p3/x", fields=bearer(forged(token))) for token in new[:1]],
     }
     for name, texts in files.items():
         (folder / name).write_text("".join(text + "\0" for text in texts), encoding="ascii")
@@ -137,6 +150,12 @@ def write_requests(folder: Path, tokens: list[str]) -> None:
 def bearer(token: str) -> str:
     """The field that carries a token."""
     return f"Authorization: Bearer {token}\r\n"
+
+
+def forged(token: str) -> str:
+    """The same with another signature."""
+    head, signature = token.rsplit(".", 1)
+    return f"{head}.{'B' if signature[0] == 'A' else 'A'}{signature[1:]}"
 
 
 def request(host: str, path: str, method: str = "GET", fields: str = "", body: str = "") -> str:

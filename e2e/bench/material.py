@@ -17,7 +17,7 @@ LARGE = 10 * 1024 * 1024
 """Bytes of a large body."""
 
 TOKENS = 10_000
-"""Tokens that are alive at once."""
+"""Tokens that are alive at once: as many as a data thread of Whygate remembers."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ class RsaKey:
         return json.dumps({"keys": [key]})
 
 
-def tokens(key: RsaKey, count: int = TOKENS) -> list[str]:
-    """Tokens of as many subjects, valid for a day; signing them takes some seconds."""
+def tokens(key: RsaKey, count: int = 2 * TOKENS) -> list[str]:
+    """Tokens of as many subjects, valid for a day; half are for turns in which each is new. Signing takes a while."""
     now = int(time.time())
     header = url64(json.dumps({"alg": "RS256", "kid": "k1", "typ": "JWT"}).encode())
     claims = {

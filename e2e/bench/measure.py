@@ -159,6 +159,10 @@ class Fleet:
 
     def sample(self, peer: str, variant: Variant, number: int, result: Result) -> Sample:
         """As the kind of workload wants it."""
+        if variant.load.once:
+            name = f"{variant.load.requests}-{peer}-{number}"
+            with self.bench.running(peer, variant.shape, name) as proxy:
+                return cpu(self.bench, proxy, variant, load.probe(variant.load, proxy.ports, self.bench.requests))
         if self.workload.kind == "cpu":
             proxy = self.proxy(peer, variant.shape)
             if (peer, variant.label) not in self.probes:
@@ -180,7 +184,8 @@ class Fleet:
 def cpu(bench: Bench, proxy: Running, variant: Variant, probe: Probe) -> Sample:
     """CPU time for each request, while the generator runs."""
     rest = bench.cores.rest
-    generators.run(variant.load, proxy.ports, bench.requests, WARM_UP, rest, probe)
+    warm_up = replace(variant.load, requests=variant.load.warm_up or variant.load.requests, once=False)
+    generators.run(warm_up, proxy.ports, bench.requests, WARM_UP, rest, probe)
     watch, counted, used = Watch(), Counters.read(bench.backend.counters), cpu_seconds(proxy.process.pid)
     outcome = generators.run(variant.load, proxy.ports, bench.requests, bench.seconds, rest, probe)
     used, after, others = cpu_seconds(proxy.process.pid) - used, Counters.read(bench.backend.counters), watch.others()
@@ -192,7 +197,7 @@ def cpu(bench: Bench, proxy: Running, variant: Variant, probe: Probe) -> Sample:
         used / outcome.requests * 1e6,
         others.share,
         others.names,
-        outcome.requests / outcome.seconds,
+        None if variant.load.once else outcome.requests / outcome.seconds,
         outcome.p50,
         outcome.p99,
         reused,

@@ -111,10 +111,18 @@ def nginx(folder: Path, ports: Ports, shape: Shape, material: Material) -> list[
 
 def haproxy(folder: Path, ports: Ports, shape: Shape, material: Material) -> list[str]:
     """One map from host and path to a backend."""
-    text = fill("haproxy.cfg", HTTP=ports.http, HTTPS=ports.https, BACKEND=ports.backend.http, PEM=material.pem)
+    text = fill(
+        "haproxy.cfg",
+        HTTP=ports.http,
+        HTTPS=ports.https,
+        BACKEND=ports.backend.http,
+        PEM=material.pem,
+        TOKEN_KEY=material.public,
+    )
     (folder / "haproxy.cfg").write_text(text)
     hosts = [*shape.names(), "refused.example.com", "networks.example.com"]
-    (folder / "routes.map").write_text("".join(f"{host}{path} up\n" for host in hosts for path in PATHS))
+    routes = [f"{host}{path} up\n" for host in hosts for path in PATHS] + ["tokens.example.com/p3 tokens\n"]
+    (folder / "routes.map").write_text("".join(routes))
     (folder / "networks.lst").write_text("\n".join(shape.networks(material)) + "\n")
     return ["haproxy", *(["-W"] if shape.reloads else []), "-db", "-C", str(folder), "-f", "haproxy.cfg"]
 

@@ -17,6 +17,37 @@ class Run:
     results: list[Result]
 
 
+@dataclass(frozen=True)
+class Column:
+    """What a table says of samples besides their figure: the median, or from the least to the most."""
+
+    head: str
+    field: str
+    form: str = ",.0f"
+    scale: float = 1.0
+    span: bool = False
+
+    def cell(self, samples: list[Sample]) -> str:
+        """A dash if no sample has it."""
+        values = [value * self.scale for sample in samples if (value := getattr(sample, self.field)) is not None]
+        if not values:
+            return "–"
+        shown = (min(values), max(values)) if self.span else (statistics.median(values),)
+        return "–".join(f"{value:{self.form}}" for value in shown)
+
+
+COLUMNS = {
+    "cpu": (
+        Column("requests/s", "per_second"),
+        Column("p50 µs", "p50"),
+        Column("p99 µs", "p99"),
+        Column("reused", "reused", ".2%"),
+    ),
+    "change": (Column("CPU ms", "cpu"), Column("requests lost", "lost", span=True)),
+}
+"""By the kind of workload."""
+
+
 def markdown(run: Run) -> str:
     """The whole page."""
     parts = ["# Whygate beside other proxies\n", facts(run), "## Targets\n", targets(run.results)]
@@ -61,10 +92,7 @@ def section(result: Result) -> str:
     first = workload.variants[0].label
     head = ["proxy", "variant", f"{workload.unit}, median", "lowest–highest", "× nginx"]
     head += [f"against {first}"] if len(workload.variants) > 1 and workload.kind == "cpu" else []
-    if workload.kind == "cpu":
-        head += ["requests/s", "p50 µs", "p99 µs", "reused"]
-    if workload.kind == "change":
-        head += ["CPU ms", "requests lost"]
+    head += [column.head for column in COLUMNS.get(workload.kind, ())]
     words = [f"## {workload.title}\n", table(head, rows)]
     words += [f"{workload.note}\n"] if workload.note else []
     words += [f"{peer}, {label}: left out: {why}\n" for (peer, label), why in result.wrong.items()]
@@ -87,23 +115,10 @@ def row(result: Result, peer: str, label: str, samples: list[Sample]) -> list[st
         f"{min(figures):.2f}–{max(figures):.2f}",
         f"{median / nginx:.2f}" if nginx else "–",
     ]
-    if workload.kind == "change":
-        used = [sample.cpu for sample in samples if sample.cpu is not None]
-        lost = [sample.lost for sample in samples if sample.lost is not None]
-        return [*cells, f"{statistics.median(used):.0f}", f"{min(lost)}–{max(lost)}"]
-    if workload.kind != "cpu":
-        return cells
-    if len(workload.variants) > 1:
+    if workload.kind == "cpu" and len(workload.variants) > 1:
         base = medians.get((peer, workload.variants[0].label))
         cells.append("" if base in (None, median) else f"{median - base:+.2f} µs, × {median / base:.3f}")
-    for values in (
-        [sample.per_second for sample in samples],
-        [sample.p50 for sample in samples],
-        [sample.p99 for sample in samples],
-    ):
-        cells.append(f"{statistics.median(value for value in values if value is not None):,.0f}")
-    reused = [sample.reused for sample in samples if sample.reused is not None]
-    return [*cells, f"{statistics.median(reused):.2%}" if reused else "–"]
+    return cells + [column.cell(samples) for column in COLUMNS.get(workload.kind, ())]
 
 
 def disturbances(results: list[Result]) -> str:

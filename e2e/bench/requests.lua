@@ -1,6 +1,6 @@
 -- Sends the requests of a file, one after the other, and tells the sums as one line of JSON.
--- wrk ... -s requests.lua URL -- FILE     each request in FILE ends with a zero byte
-local requests, last = {}, 0
+-- wrk ... -s requests.lua URL -- FILE [once]    each request in FILE ends with a zero byte; once: then it rests
+local requests, last, once = {}, 0, false
 
 -- The name in the URL goes into the handshake, but every proxy listens on loopback.
 function wrk.resolve(_, service)
@@ -13,9 +13,15 @@ function init(arguments)
       requests[#requests + 1] = request
    end
    file:close()
+   once = arguments[2] == "once"
 end
 
 function request()
+   if once and last == #requests then
+      -- Nothing is read any more, so what goes out now counts nowhere.
+      wrk.thread:stop()
+      return ""
+   end
    last = last % #requests + 1
    return requests[last]
 end

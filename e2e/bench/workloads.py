@@ -50,6 +50,15 @@ def at_most(limit: float, unit: str, variant: str) -> Target:
     return Target(f"{variant} ≤ {limit:g} {unit}", limit, lambda all: all["whygate", variant])
 
 
+def extra_versus(peer: str, limit: float, variant: str, base: str) -> Target:
+    """What it costs us more than without, divided by what it costs a peer more."""
+    return Target(
+        f"{variant}, extra ≤ {limit:g} × {peer}'s",
+        limit,
+        lambda all: (all["whygate", variant] - all["whygate", base]) / (all[peer, variant] - all[peer, base]),
+    )
+
+
 @dataclass(frozen=True)
 class Variant:
     """One thing that every peer does in every round."""
@@ -172,6 +181,27 @@ WORKLOADS = (
         (itself(1.08, "1,000 tokens", "open route"), itself(1.08, "10,000 tokens", "open route")),
         peers=("whygate",),
         note="Debian's nginx has no such check; the open route gets the same requests.",
+    ),
+    Workload(
+        "new-token",
+        "JWT RS256, every token new, against an open route",
+        (
+            Variant(Load("open route", requests="token-new-open", once=True, warm_up="token-open")),
+            Variant(
+                Load(
+                    "new tokens",
+                    host="tokens.example.com",
+                    requests="token-new",
+                    once=True,
+                    warm_up="token-10000",
+                    forged="token-forged",
+                )
+            ),
+        ),
+        (extra_versus("haproxy", 0.7, "new tokens", "open route"),),
+        peers=("whygate", "haproxy"),
+        note="A turn ends when each of 10,000 tokens has been sent once, to a proxy that has just been started and warmed up with "
+        "10,000 others. Both check signature, issuer, audience, expiry and scope. Debian's nginx has no such check.",
     ),
     Workload(
         "idle",
