@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from load import HERE, Load, Probe, WrongAnswer
+from load import CALL, HERE, Load, Probe, WrongAnswer
 from peers import Ports
 
 
@@ -72,6 +72,8 @@ def h2load(load: Load, ports: Ports, requests: Path, seconds: float, cores: set[
         f"-D{max(1, round(seconds))}",
         f"--connect-to=127.0.0.1:{port}",
         f"--log-file={log}",
+        *(["-d", str(requests / load.requests)] if load.message else []),
+        *(word for field in CALL if load.message for word in ("-H", field)),
         "-H",
         f":authority: {load.host}",
         f"https://{load.host}:{port}{load.path}",

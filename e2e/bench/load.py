@@ -3,6 +3,7 @@
 import re
 import socket
 import ssl
+import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -38,6 +39,8 @@ class Load:
     """Each request is sent once, to a proxy that has just been started; wrk alone can."""
     warm_up: str = ""
     """Which requests warm up, if not the same."""
+    message: bool = False
+    """A call of gRPC: the file is what is posted, and a status comes in trailers. For h2load."""
     forged: str = ""
     """A file with a request that must be refused with 401."""
 
@@ -76,13 +79,19 @@ class Probe:
     """Version, cipher and group of keys, as far as the client knows; empty without TLS."""
 
 
+CALL = ("content-type: application/grpc", "te: trailers")
+"""Fields of a call of gRPC."""
+
+
 def probe(load: Load, ports: Ports, requests: Path) -> Probe:
     """Sends one request and checks status and body."""
     try:
+        if load.message:
+            return called(load, ports, requests)
         if load.forged:
             probed(replace(load, requests=load.forged, status=401, body=None), ports, requests)
         return probed(replace(load, requests=load.warm_up or load.requests), ports, requests)
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, subprocess.SubprocessError) as error:
         raise WrongAnswer(f"no response that could be read: {error!r}") from error
 
 
@@ -107,6 +116,19 @@ def probed(load: Load, ports: Ports, requests: Path) -> Probe:
         )
         stream.close()
     return Probe(counting.size, body, tls)
+
+
+def called(load: Load, ports: Ports, requests: Path) -> Probe:
+    """One call of gRPC, as nghttp tells its frames: status, message, and a status in trailers after it."""
+    fields = [word for field in (f":authority: {load.host}", *CALL) for word in ("-H", field)]
+    url = f"https://127.0.0.1:{load.port(ports)}{load.path}"
+    command = ["nghttp", "-nv", "--no-verify-peer", "-d", str(requests / load.requests), *fields, url]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    heads, _, rest = told.partition("recv DATA frame")
+    sizes = [int(size) for size in re.findall(r"recv DATA frame <length=(\d+)", told)]
+    if f":status: {load.status}" not in heads or sum(sizes) != load.body or "grpc-status: 0" not in rest:
+        raise WrongAnswer(f"no call of gRPC that ended well: {told[-1500:]}")
+    return Probe(len(told), sum(sizes), "")
 
 
 class Counting:
@@ -145,6 +167,8 @@ def write_requests(folder: Path, every: list[str]) -> None:
     }
     for name, texts in files.items():
         (folder / name).write_text("".join(text + "\0" for text in texts), encoding="ascii")
+    # Not compressed, its length, and as many bytes.
+    (folder / "message").write_bytes(b"\0" + (128).to_bytes(4, "big") + b"x" * 128)
 
 
 def bearer(token: str) -> str:

@@ -51,6 +51,8 @@ class Backend:
     """Where all forward to; ports on loopback."""
 
     http: int
+    grpc: int
+    """HTTP/2 without TLS, and trailers."""
     counters: int
     """The page that tells what has arrived."""
 
@@ -92,6 +94,7 @@ def nginx(folder: Path, ports: Ports, shape: Shape, material: Material) -> list[
         "nginx.conf",
         **listen,
         BACKEND=ports.backend.http,
+        GRPC=ports.backend.grpc,
         CERTIFICATE=material.certificate,
         KEY=material.key,
         BUFFERS=buffers,
@@ -116,12 +119,13 @@ def haproxy(folder: Path, ports: Ports, shape: Shape, material: Material) -> lis
         HTTP=ports.http,
         HTTPS=ports.https,
         BACKEND=ports.backend.http,
+        GRPC=ports.backend.grpc,
         PEM=material.pem,
         TOKEN_KEY=material.public,
     )
     (folder / "haproxy.cfg").write_text(text)
     hosts = [*shape.names(), "refused.example.com", "networks.example.com"]
-    routes = [f"{host}{path} up\n" for host in hosts for path in PATHS] + ["tokens.example.com/p3 tokens\n"]
+    routes = [f"{host}{path} up\n" for host in hosts for path in PATHS] + ["tokens.example.com/p3 tokens\n", "grpc.example.com/p3 grpc\n"]
     (folder / "routes.map").write_text("".join(routes))
     (folder / "networks.lst").write_text("\n".join(shape.networks(material)) + "\n")
     return ["haproxy", *(["-W"] if shape.reloads else []), "-db", "-C", str(folder), "-f", "haproxy.cfg"]
@@ -137,6 +141,7 @@ def envoy(folder: Path, ports: Ports, shape: Shape, material: Material) -> list[
         HTTP=ports.http,
         HTTPS=ports.https,
         BACKEND=ports.backend.http,
+        GRPC=ports.backend.grpc,
         CERTIFICATE=material.certificate,
         KEY=material.key,
         HOSTS=hosts,
@@ -170,11 +175,13 @@ class Whygate:
             CERTIFICATE=encoded[0],
             KEY=encoded[1],
             BACKEND=ports.backend.http,
+            GRPC=ports.backend.grpc,
             KEY_SET=material.signer.key_set(),
             **networks,
         )
         for host in [*shape.names(), "refused.example.com", "networks.example.com", "tokens.example.com"]:
-            text += fill("whygate-host.yaml", HOST=host, NAME=host.split(".")[0])
+            text += ingress(host)
+        text += ingress("grpc.example.com", "grpc")
         manifests = folder / "manifests"
         manifests.mkdir()
         (manifests / "all.yaml").write_text(text)
@@ -204,11 +211,16 @@ class Whygate:
         ]
 
 
+def ingress(host: str, service: str = "up") -> str:
+    """A host with five paths, for Whygate."""
+    return fill("whygate-host.yaml", HOST=host, NAME=host.split(".")[0], SERVICE=service)
+
+
 def add_host(name: str, folder: Path, host: str) -> None:
     """One host more in the configuration of a running proxy, whole from one moment to the next."""
     ports = json.loads((folder / "ports").read_text())
     if name == "whygate":
-        replace(folder / "manifests" / f"{host}.yaml", fill("whygate-host.yaml", HOST=host, NAME=host.split(".")[0]))
+        replace(folder / "manifests" / f"{host}.yaml", ingress(host))
     elif name == "nginx":
         hosts = folder / "hosts.conf"
         replace(hosts, hosts.read_text() + fill("nginx-host.conf", HOST=host, OPTIONS="", **ports))
@@ -314,8 +326,9 @@ def start(
 def start_backend(folder: Path, material: Material, cores: Cores) -> tuple[Running, Backend]:
     """Starts what all forward to."""
     folder.mkdir()
-    backend = Backend(free_port(), free_port())
-    text = fill("backend.conf", BACKEND=backend.http, SINK=backend.counters, DOWN=material.down, KIB=KIB)
+    backend = Backend(free_port(), free_port(), free_port())
+    values = {"BACKEND": backend.http, "GRPC": backend.grpc, "SINK": backend.counters}
+    text = fill("backend.conf", **values, DOWN=material.down, KIB=KIB)
     (folder / "backend.conf").write_text(text)
     command, ports = ["nginx", "-p", str(folder), "-c", "backend.conf"], Ports(backend.http, backend.http, backend)
     running = launch("backend", command, folder, cores.rest, ports)

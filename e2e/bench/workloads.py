@@ -145,6 +145,21 @@ WORKLOADS = (
         (versus("nginx", 1.0, "1 KiB over HTTP/2"), versus("envoy", 0.7, "1 KiB over HTTP/2")),
     ),
     Workload(
+        "grpc",
+        "gRPC over TLS, unary calls, 16 connections × 8 streams; HTTP/2 without TLS to the upstream",
+        one(
+            Load(
+                "call",
+                tool="h2load",
+                tls=True,
+                host="grpc.example.com",
+                requests="message",
+                message=True,
+            )
+        ),
+        (versus("envoy", 0.7, "call"),),
+    ),
+    Workload(
         "hosts",
         "1,000 hosts × 5 paths, all of them in turn, against 1 host",
         (Variant(Load("1 host"), Shape(hosts=1)), Variant(Load("1,000 hosts", requests="hosts"))),
