@@ -20,11 +20,15 @@ class Outcome:
     seconds: float
     p50: float
     p99: float
+    p999: float | None = None
+    slowest: float | None = None
+    late: float | None = None
+    """Of a constant rate: p99 of how late the generator itself was."""
 
 
 def run(load: Load, ports: Ports, requests: Path, seconds: float, cores: set[int], expected: Probe) -> Outcome:
     """Runs the generator and checks what it counted."""
-    generator = {"wrk": wrk, "h2load": h2load, "fresh": fresh}[load.tool]
+    generator = {"wrk": wrk, "h2load": h2load, "fresh": fresh, "steady": steady}[load.tool]
     return generator(load, ports, requests, seconds, cores, expected)
 
 
@@ -117,6 +121,27 @@ def fresh(load: Load, ports: Ports, requests: Path, seconds: float, cores: set[i
             f"of {told['requests']} connections {told['broken']} broke, {told['wrong']} were wrong or resumed"
         )
     return Outcome(told["requests"], told["seconds"], told["p50"], told["p99"])
+
+
+def steady(load: Load, ports: Ports, requests: Path, seconds: float, cores: set[int], expected: Probe) -> Outcome:
+    """Requests at a constant rate, each with a moment at which it is due."""
+    command = [
+        sys.executable,
+        str(HERE / "steady.py"),
+        str(load.port(ports)),
+        load.host,
+        str(requests / load.requests),
+        str(load.rate),
+        str(seconds),
+        str(load.at_once),
+        "tls" if load.tls else "plain",
+        str(load.status),
+        str(expected.body),
+    ]
+    told = json.loads(said(command, cores))
+    if told["broken"] or told["wrong"]:
+        raise WrongAnswer(f"beside {told['requests']} answers {told['broken']} are missing; {told['wrong']} were wrong")
+    return Outcome(**{name: told[name] for name in ("requests", "seconds", "p50", "p99", "p999", "slowest", "late")})
 
 
 def number(text: str, pattern: str) -> float:

@@ -22,7 +22,7 @@ class Load:
 
     label: str
     """What it is called in tables."""
-    tool: Literal["wrk", "h2load", "fresh"] = "wrk"
+    tool: Literal["wrk", "h2load", "fresh", "steady"] = "wrk"
     tls: bool = False
     host: str = HOST
     path: str = "/p3/x"
@@ -33,6 +33,8 @@ class Load:
     """Bytes of a response's body; none: any, as each proxy words its refusals itself."""
     at_once: int = 32
     """Connections at once."""
+    rate: int = 0
+    """Requests per second, for `steady`."""
     arrivals: int = 1
     """Requests that the backend counts for one request."""
     once: bool = False

@@ -39,10 +39,14 @@ class Sample:
     per_second: float | None = None
     p50: float | None = None
     p99: float | None = None
+    p999: float | None = None
+    slowest: float | None = None
+    late: float | None = None
+    """Latencies in microseconds; the last is p99 of how late the generator itself was."""
     reused: float | None = None
     """Share of requests for which the proxy opened no upstream connection."""
     cpu: float | None = None
-    """CPU milliseconds of a change."""
+    """CPU time: milliseconds of a change, microseconds of a request at a constant rate."""
     lost: int | None = None
     """Requests without a right answer during a change."""
 
@@ -102,7 +106,7 @@ def measure(workload: Workload, bench: Bench) -> Result:
     result = Result(workload)
     fleet = Fleet(bench, workload)
     try:
-        for number in range(bench.rounds):
+        for number in range(min(bench.rounds, workload.rounds)):
             for variant in workload.variants:
                 for peer in fleet.peers():
                     add(result, peer, variant, partial(fleet.sample, peer, variant, number, result))
@@ -163,12 +167,13 @@ class Fleet:
             name = f"{variant.load.requests}-{peer}-{number}"
             with self.bench.running(peer, variant.shape, name) as proxy:
                 return cpu(self.bench, proxy, variant, load.probe(variant.load, proxy.ports, self.bench.requests))
-        if self.workload.kind == "cpu":
+        if self.workload.kind in ("cpu", "rate"):
             proxy = self.proxy(peer, variant.shape)
             if (peer, variant.label) not in self.probes:
                 self.probes[peer, variant.label] = load.probe(variant.load, proxy.ports, self.bench.requests)
             result.tls[peer] = self.probes[peer, variant.label].tls
-            return cpu(self.bench, proxy, variant, self.probes[peer, variant.label])
+            sample = cpu(self.bench, proxy, variant, self.probes[peer, variant.label])
+            return sample if self.workload.kind == "cpu" else replace(sample, figure=sample.p99 / 1e3, cpu=sample.figure)
         if self.workload.kind == "change":
             return changed(self.proxy(peer, variant.shape), number)
         name = f"{self.workload.name}-{peer}-{variant.load.tls}-{number}"
@@ -200,6 +205,9 @@ def cpu(bench: Bench, proxy: Running, variant: Variant, probe: Probe) -> Sample:
         None if variant.load.once else outcome.requests / outcome.seconds,
         outcome.p50,
         outcome.p99,
+        outcome.p999,
+        outcome.slowest,
+        outcome.late,
         reused,
     )
 

@@ -125,7 +125,8 @@ def haproxy(folder: Path, ports: Ports, shape: Shape, material: Material) -> lis
     )
     (folder / "haproxy.cfg").write_text(text)
     hosts = [*shape.names(), "refused.example.com", "networks.example.com"]
-    routes = [f"{host}{path} up\n" for host in hosts for path in PATHS] + ["tokens.example.com/p3 tokens\n", "grpc.example.com/p3 grpc\n"]
+    routes = [f"{host}{path} up\n" for host in hosts for path in PATHS]
+    routes += ["tokens.example.com/p3 tokens\n", "grpc.example.com/p3 grpc\n"]
     (folder / "routes.map").write_text("".join(routes))
     (folder / "networks.lst").write_text("\n".join(shape.networks(material)) + "\n")
     return ["haproxy", *(["-W"] if shape.reloads else []), "-db", "-C", str(folder), "-f", "haproxy.cfg"]

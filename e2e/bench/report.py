@@ -43,6 +43,13 @@ COLUMNS = {
         Column("p99 µs", "p99"),
         Column("reused", "reused", ".2%"),
     ),
+    "rate": (
+        Column("p50 ms", "p50", ".2f", 1e-3),
+        Column("p99.9 ms", "p999", ".2f", 1e-3),
+        Column("slowest ms", "slowest", ".2f", 1e-3),
+        Column("generator late ms", "late", ".2f", 1e-3),
+        Column("CPU µs", "cpu", ".1f"),
+    ),
     "change": (Column("CPU ms", "cpu"), Column("requests lost", "lost", span=True)),
 }
 """By the kind of workload."""

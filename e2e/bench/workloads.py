@@ -80,9 +80,11 @@ class Workload:
     title: str
     variants: tuple[Variant, ...]
     targets: tuple[Target, ...]
-    kind: Literal["cpu", "idle", "resident", "change"] = "cpu"
+    kind: Literal["cpu", "rate", "idle", "resident", "change"] = "cpu"
     unit: str = "µs"
     peers: tuple[str, ...] = PEERS
+    rounds: int = 100
+    """At most: what hardly differs from round to round, or takes long, needs few."""
     note: str = ""
 
 
@@ -217,6 +219,20 @@ WORKLOADS = (
         peers=("whygate", "haproxy"),
         note="A turn ends when each of 10,000 tokens has been sent once, to a proxy that has just been started and warmed up with "
         "10,000 others. Both check signature, issuer, audience, expiry and scope. Debian's nginx has no such check.",
+    ),
+    Workload(
+        "rate",
+        "Latency (p99) at a constant rate of 2,500 requests/s, 1 KiB",
+        (
+            Variant(Load("plain", tool="steady", rate=2_500)),
+            Variant(Load("TLS", tool="steady", rate=2_500, tls=True)),
+        ),
+        (),
+        kind="rate",
+        unit="ms",
+        rounds=3,
+        note="From the moment at which a request was due to the end of its answer, so that what waits behind a late answer has "
+        "waited, too. How late the generator was (p99) is in all of it: differences smaller than that are none.",
     ),
     Workload(
         "idle",
