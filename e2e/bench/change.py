@@ -49,10 +49,10 @@ class Stream:
         return ask(self.connection, HOST)
 
 
-def ask(connection: http.client.HTTPConnection, host: str) -> int:
+def ask(connection: http.client.HTTPConnection, host: str, path: str = "/p3/x") -> int:
     """The status of a response, 0 without one. What said that it closes is opened again."""
     try:
-        connection.request("GET", "/p3/x", headers={"Host": host})
+        connection.request("GET", path, headers={"Host": host})
         response = connection.getresponse()
         response.read()
         return response.status

@@ -16,6 +16,7 @@ import change
 import generators
 import load
 import peers
+import start
 from load import Counters, Probe, WrongAnswer
 from machine import Cores, Watch, cpu_seconds, memory_kib, resident_kib
 from material import Material
@@ -46,7 +47,7 @@ class Sample:
     reused: float | None = None
     """Share of requests for which the proxy opened no upstream connection."""
     cpu: float | None = None
-    """CPU time: milliseconds of a change, microseconds of a request at a constant rate."""
+    """CPU time: milliseconds of a change or a start, microseconds of a request at a constant rate."""
     lost: int | None = None
     """Requests without a right answer during a change."""
 
@@ -174,6 +175,8 @@ class Fleet:
             result.tls[peer] = self.probes[peer, variant.label].tls
             sample = cpu(self.bench, proxy, variant, self.probes[peer, variant.label])
             return sample if self.workload.kind == "cpu" else replace(sample, figure=sample.p99 / 1e3, cpu=sample.figure)
+        if self.workload.kind == "start":
+            return started(self.bench, peer, variant, f"{self.workload.name}-{peer}-{variant.shape.hosts}-{number}")
         if self.workload.kind == "change":
             return changed(self.proxy(peer, variant.shape), number)
         name = f"{self.workload.name}-{peer}-{variant.load.tls}-{number}"
@@ -271,6 +274,21 @@ def changed(proxy: Running, number: int) -> Sample:
     taken = change.change(proxy, proxy.log.parent, number)
     others = watch.others()
     return Sample(taken.milliseconds, others.share, others.names, cpu=taken.cpu, lost=taken.lost)
+
+
+def started(bench: Bench, peer: str, variant: Variant, name: str) -> Sample:
+    """From nothing to the first right answer."""
+    begin = peers.prepared(
+        peer, bench.configure[peer], bench.folder / name, variant.shape, bench.material, bench.cores, bench.backend
+    )
+    watch, begun = Watch(), time.monotonic()
+    running = begin()
+    try:
+        taken, used = start.until_ready(running, begun)
+    finally:
+        running.stop()
+    others = watch.others()
+    return Sample(taken, others.share, others.names, cpu=used)
 
 
 def resident(proxy: Running) -> Sample:

@@ -39,7 +39,8 @@ class Shape:
 
     def names(self) -> list[str]:
         """All hosts, each with five paths."""
-        return [HOST] if self.hosts == 1 else [f"h{number}.example.com" for number in range(self.hosts)]
+        first = max(0, 501 - self.hosts)
+        return [f"h{number}.example.com" for number in range(first, first + self.hosts)]
 
     def networks(self, material: Material) -> list[str]:
         """With one host the list is short, too, so that reading it leaves no free memory behind."""
@@ -63,6 +64,8 @@ class Ports:
 
     http: int
     https: int
+    admin: int
+    """Of Whygate: whether it is ready, and its metrics."""
     backend: Backend
 
 
@@ -196,7 +199,7 @@ class Whygate:
             "--max-objects-per-namespace",
             "20000",
             "--admin-listen",
-            "127.0.0.1:0",
+            f"127.0.0.1:{ports.admin}",
             "--inspect-listen",
             "off",
             "--access-log",
@@ -316,12 +319,20 @@ def start(
     name: str, configure: Configure, folder: Path, shape: Shape, material: Material, cores: Cores, backend: Backend
 ) -> Running:
     """Starts a proxy with a configuration of its own and returns when it serves."""
-    folder.mkdir(parents=True)
-    ports = Ports(free_port(), free_port(), backend)
-    (folder / "ports").write_text(json.dumps({"HTTP": ports.http, "HTTPS": ports.https}))
-    running = launch(name, configure(folder, ports, shape, material), folder, cores.proxy, ports)
+    running = prepared(name, configure, folder, shape, material, cores, backend)()
     until_serving(running)
     return running
+
+
+def prepared(
+    name: str, configure: Configure, folder: Path, shape: Shape, material: Material, cores: Cores, backend: Backend
+) -> Callable[[], Running]:
+    """Writes a configuration of its own; what is returned starts the proxy."""
+    folder.mkdir(parents=True)
+    ports = Ports(free_port(), free_port(), free_port(), backend)
+    (folder / "ports").write_text(json.dumps({"HTTP": ports.http, "HTTPS": ports.https}))
+    command = configure(folder, ports, shape, material)
+    return lambda: launch(name, command, folder, cores.proxy, ports)
 
 
 def start_backend(folder: Path, material: Material, cores: Cores) -> tuple[Running, Backend]:
@@ -331,7 +342,7 @@ def start_backend(folder: Path, material: Material, cores: Cores) -> tuple[Runni
     values = {"BACKEND": backend.http, "GRPC": backend.grpc, "SINK": backend.counters}
     text = fill("backend.conf", **values, DOWN=material.down, KIB=KIB)
     (folder / "backend.conf").write_text(text)
-    command, ports = ["nginx", "-p", str(folder), "-c", "backend.conf"], Ports(backend.http, backend.http, backend)
+    command, ports = ["nginx", "-p", str(folder), "-c", "backend.conf"], Ports(backend.http, backend.http, backend.http, backend)
     running = launch("backend", command, folder, cores.rest, ports)
     until(lambda: listens(backend.http), running)
     return running, backend

@@ -50,6 +50,7 @@ COLUMNS = {
         Column("generator late ms", "late", ".2f", 1e-3),
         Column("CPU µs", "cpu", ".1f"),
     ),
+    "start": (Column("CPU ms", "cpu"),),
     "change": (Column("CPU ms", "cpu"), Column("requests lost", "lost", span=True)),
 }
 """By the kind of workload."""

@@ -80,7 +80,7 @@ class Workload:
     title: str
     variants: tuple[Variant, ...]
     targets: tuple[Target, ...]
-    kind: Literal["cpu", "rate", "idle", "resident", "change"] = "cpu"
+    kind: Literal["cpu", "rate", "idle", "resident", "start", "change"] = "cpu"
     unit: str = "µs"
     peers: tuple[str, ...] = PEERS
     rounds: int = 100
@@ -252,6 +252,16 @@ WORKLOADS = (
         (at_most(40, "MiB", "started"),),
         kind="resident",
         unit="MiB",
+    ),
+    Workload(
+        "start",
+        "From the start of the process to its first right answer",
+        (Variant(Load("1,000 routes"), Shape(hosts=200)), Variant(Load("5,000 routes"), Shape(hosts=1000))),
+        (at_most(1_000, "ms", "1,000 routes"),),
+        kind="start",
+        unit="ms",
+        rounds=3,
+        note="Ours has to say that it is ready, too. Everybody reads 10,000 networks besides the routes.",
     ),
     Workload(
         "change",
