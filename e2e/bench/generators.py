@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from load import CALL, HERE, Load, Probe, WrongAnswer
+from load import CALL, HERE, Load, Probe, WrongAnswer, number
 from peers import Ports
 
 
@@ -22,6 +22,8 @@ class Outcome:
     p99: float
     p999: float | None = None
     slowest: float | None = None
+    typical: float | None = None
+    """The slowest of each second, in the median."""
     late: float | None = None
     """Of a constant rate: p99 of how late the generator itself was."""
 
@@ -141,15 +143,8 @@ def steady(load: Load, ports: Ports, requests: Path, seconds: float, cores: set[
     told = json.loads(said(command, cores))
     if told["broken"] or told["wrong"]:
         raise WrongAnswer(f"beside {told['requests']} answers {told['broken']} are missing; {told['wrong']} were wrong")
-    return Outcome(**{name: told[name] for name in ("requests", "seconds", "p50", "p99", "p999", "slowest", "late")})
-
-
-def number(text: str, pattern: str) -> float:
-    """The number that a pattern finds."""
-    found = re.search(pattern, text)
-    if found is None:
-        raise WrongAnswer(f"the load generator said: {text[-500:]}")
-    return float(found[1]) if "." in found[1] else int(found[1])
+    names = ("requests", "seconds", "p50", "p99", "p999", "slowest", "typical", "late")
+    return Outcome(**{name: told[name] for name in names})
 
 
 def said(command: list[str], cores: set[int]) -> str:

@@ -55,6 +55,14 @@ class WrongAnswer(Exception):
     """A proxy answered what it should not have: no figure of it counts."""
 
 
+def number(text: str, pattern: str) -> float:
+    """The number that a pattern finds."""
+    found = re.search(pattern, text)
+    if found is None:
+        raise WrongAnswer(f"no `{pattern}` in: {text[-500:]}")
+    return float(found[1]) if "." in found[1] else int(found[1])
+
+
 @dataclass(frozen=True)
 class Counters:
     """Of the backend."""

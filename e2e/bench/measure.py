@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,8 @@ import generators
 import load
 import peers
 import start
+import swap
+import websockets
 from load import Counters, Probe, WrongAnswer
 from machine import Cores, Watch, cpu_seconds, memory_kib, resident_kib
 from material import Material
@@ -42,12 +44,16 @@ class Sample:
     p99: float | None = None
     p999: float | None = None
     slowest: float | None = None
+    typical: float | None = None
+    """The slowest of each second, in the median."""
     late: float | None = None
     """Latencies in microseconds; the last is p99 of how late the generator itself was."""
     reused: float | None = None
     """Share of requests for which the proxy opened no upstream connection."""
     cpu: float | None = None
     """CPU time: milliseconds of a change or a start, microseconds of a request at a constant rate."""
+    generations: int | None = None
+    """Snapshots that came meanwhile."""
     lost: int | None = None
     """Requests without a right answer during a change."""
 
@@ -168,25 +174,37 @@ class Fleet:
             name = f"{variant.load.requests}-{peer}-{number}"
             with self.bench.running(peer, variant.shape, name) as proxy:
                 return cpu(self.bench, proxy, variant, load.probe(variant.load, proxy.ports, self.bench.requests))
-        if self.workload.kind in ("cpu", "rate"):
+        if self.workload.kind in ("cpu", "rate", "swap"):
             proxy = self.proxy(peer, variant.shape)
             if (peer, variant.label) not in self.probes:
                 self.probes[peer, variant.label] = load.probe(variant.load, proxy.ports, self.bench.requests)
             result.tls[peer] = self.probes[peer, variant.label].tls
-            sample = cpu(self.bench, proxy, variant, self.probes[peer, variant.label])
-            return sample if self.workload.kind == "cpu" else replace(sample, figure=sample.p99 / 1e3, cpu=sample.figure)
+            with swap.Swaps(proxy) if variant.swaps else nullcontext() as swaps:
+                sample = cpu(self.bench, proxy, variant, self.probes[peer, variant.label])
+            figures = {"cpu": sample.figure, "rate": in_ms(sample.p99), "swap": in_ms(sample.typical)}
+            generations = swaps.swaps if swaps else None
+            return replace(sample, figure=figures[self.workload.kind], cpu=sample.figure, generations=generations)
         if self.workload.kind == "start":
             return started(self.bench, peer, variant, f"{self.workload.name}-{peer}-{variant.shape.hosts}-{number}")
         if self.workload.kind == "change":
             return changed(self.proxy(peer, variant.shape), number)
-        name = f"{self.workload.name}-{peer}-{variant.load.tls}-{number}"
+        name = f"{self.workload.name}-{peer}-{self.workload.variants.index(variant)}-{number}"
         with self.bench.running(peer, variant.shape, name) as proxy:
+            if self.workload.kind == "websockets":
+                return sockets(proxy, variant)
             return idle(self.bench, proxy, variant) if self.workload.kind == "idle" else resident(proxy)
 
     def stop(self) -> None:
         """Ends them all."""
         for running in self.running.values():
             running.stop()
+
+
+def in_ms(microseconds: float | None) -> float:
+    """What every generator of a constant rate tells."""
+    if microseconds is None:
+        raise WrongAnswer("the generator told no such time")
+    return microseconds / 1e3
 
 
 def cpu(bench: Bench, proxy: Running, variant: Variant, probe: Probe) -> Sample:
@@ -210,6 +228,7 @@ def cpu(bench: Bench, proxy: Running, variant: Variant, probe: Probe) -> Sample:
         outcome.p99,
         outcome.p999,
         outcome.slowest,
+        outcome.typical,
         outcome.late,
         reused,
     )
@@ -289,6 +308,14 @@ def started(bench: Bench, peer: str, variant: Variant, name: str) -> Sample:
         running.stop()
     others = watch.others()
     return Sample(taken, others.share, others.names, cpu=used)
+
+
+def sockets(proxy: Running, variant: Variant) -> Sample:
+    """All that it holds with WebSockets open."""
+    watch = Watch()
+    held = websockets.hold(proxy, variant.swaps)
+    others = watch.others()
+    return Sample(held.mebibytes, others.share, others.names, generations=held.generations)
 
 
 def resident(proxy: Running) -> Sample:

@@ -215,9 +215,9 @@ class Whygate:
         ]
 
 
-def ingress(host: str, service: str = "up") -> str:
+def ingress(host: str, service: str = "up", name: str = "") -> str:
     """A host with five paths, for Whygate."""
-    return fill("whygate-host.yaml", HOST=host, NAME=host.split(".")[0], SERVICE=service)
+    return fill("whygate-host.yaml", HOST=host, NAME=name or host.split(".")[0], SERVICE=service)
 
 
 def add_host(name: str, folder: Path, host: str) -> None:
@@ -342,8 +342,8 @@ def start_backend(folder: Path, material: Material, cores: Cores) -> tuple[Runni
     values = {"BACKEND": backend.http, "GRPC": backend.grpc, "SINK": backend.counters}
     text = fill("backend.conf", **values, DOWN=material.down, KIB=KIB)
     (folder / "backend.conf").write_text(text)
-    command, ports = ["nginx", "-p", str(folder), "-c", "backend.conf"], Ports(backend.http, backend.http, backend.http, backend)
-    running = launch("backend", command, folder, cores.rest, ports)
+    ports = Ports(backend.http, backend.http, backend.counters, backend)
+    running = launch("backend", ["nginx", "-p", str(folder), "-c", "backend.conf"], folder, cores.rest, ports)
     until(lambda: listens(backend.http), running)
     return running, backend
 

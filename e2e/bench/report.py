@@ -43,6 +43,15 @@ COLUMNS = {
         Column("p99 µs", "p99"),
         Column("reused", "reused", ".2%"),
     ),
+    "websockets": (Column("snapshots", "generations"),),
+    "swap": (
+        Column("snapshots", "generations"),
+        Column("p50 ms", "p50", ".2f", 1e-3),
+        Column("p99 ms", "p99", ".2f", 1e-3),
+        Column("p99.9 ms", "p999", ".2f", 1e-3),
+        Column("slowest ms", "slowest", ".2f", 1e-3),
+        Column("generator late ms", "late", ".2f", 1e-3),
+    ),
     "rate": (
         Column("p50 ms", "p50", ".2f", 1e-3),
         Column("p99.9 ms", "p999", ".2f", 1e-3),

@@ -15,6 +15,7 @@ import os
 import select
 import socket
 import ssl
+import statistics
 import sys
 import time
 from collections import deque
@@ -61,7 +62,8 @@ class Steady:
         self.request, self.rate, self.count, self.body = request, rate, count, body
         self.by_number = {stream.socket.fileno(): stream for stream in streams}
         self.free, self.waiting, self.number = deque(streams), deque[float](), 0
-        self.answers: list[tuple[float, Stream, bytes]] = []
+        self.slowest: dict[int, float] = {}
+        """By the second in which a request was due."""
         self.times: list[float] = []
         self.late: list[float] = []
         self.wrong = 0
@@ -93,7 +95,9 @@ class Steady:
     def receive(self, stream: Stream, status: bytes) -> None:
         """What has come on a connection."""
         if stream.read(self.body):
-            self.times.append(time.monotonic() - stream.due)
+            taken, second = time.monotonic() - stream.due, int(stream.due)
+            self.times.append(taken)
+            self.slowest[second] = max(taken, self.slowest.get(second, 0.0))
             self.wrong += not stream.data.startswith(status)
             self.free.append(stream)
 
@@ -107,6 +111,7 @@ class Steady:
             "broken": self.count - len(self.times),
             **{name: share(times, part) * 1e6 for name, part in (("p50", 0.5), ("p99", 0.99), ("p999", 0.999))},
             "slowest": times[-1] * 1e6,
+            "typical": statistics.median(self.slowest.values() or [PATIENCE]) * 1e6,
             "late": share(late, 0.99) * 1e6,
         }
 

@@ -65,6 +65,8 @@ class Variant:
 
     load: Load
     shape: Shape = Shape()
+    swaps: Literal["", "before", "during"] = ""
+    """When Whygate's configuration changes, again and again."""
 
     @property
     def label(self) -> str:
@@ -80,7 +82,7 @@ class Workload:
     title: str
     variants: tuple[Variant, ...]
     targets: tuple[Target, ...]
-    kind: Literal["cpu", "rate", "idle", "resident", "start", "change"] = "cpu"
+    kind: Literal["cpu", "rate", "swap", "websockets", "idle", "resident", "start", "change"] = "cpu"
     unit: str = "µs"
     peers: tuple[str, ...] = PEERS
     rounds: int = 100
@@ -262,6 +264,38 @@ WORKLOADS = (
         unit="ms",
         rounds=3,
         note="Ours has to say that it is ready, too. Everybody reads 10,000 networks besides the routes.",
+    ),
+    Workload(
+        "swap",
+        "The slowest request of each second, 1,000 requests/s on one connection, 10,000 hosts × 5 paths",
+        (
+            Variant(Load("quiet", tool="steady", rate=1_000, at_once=1), Shape(hosts=10_000)),
+            Variant(Load("swaps", tool="steady", rate=1_000, at_once=1), Shape(hosts=10_000), swaps="during"),
+        ),
+        (extra(1, "ms", "swaps", "quiet"),),
+        kind="swap",
+        unit="ms",
+        peers=("whygate",),
+        rounds=3,
+        note="`swaps`: a host changes every second. The figure is the slowest "
+        "request of each second, in the median of seconds. Reading and compiling share the one core with the data thread here, "
+        "so what their time slices cost is in it. The slowest of all is as much the machine's as ours: compare it with `quiet`.",
+    ),
+    Workload(
+        "websockets",
+        "Memory of the process with 1,000 WebSockets, 10,000 routes",
+        (
+            Variant(Load("no change"), Shape(hosts=2_000)),
+            Variant(Load("opened after changes"), Shape(hosts=2_000), swaps="before"),
+            Variant(Load("opened between changes"), Shape(hosts=2_000), swaps="during"),
+        ),
+        (itself(1.1, "opened between changes", "no change"),),
+        kind="websockets",
+        unit="MiB",
+        peers=("whygate",),
+        rounds=1,
+        note="Each change is waited for until it is a snapshot that the data thread has; after 70 s all WebSockets are open. "
+        "What is changed for 20 s before any of them is opened tells what changes alone leave behind. All answer a ping in the end.",
     ),
     Workload(
         "change",
