@@ -31,7 +31,10 @@ class Outcome:
 def run(load: Load, ports: Ports, requests: Path, seconds: float, cores: set[int], expected: Probe) -> Outcome:
     """Runs the generator and checks what it counted."""
     generator = {"wrk": wrk, "h2load": h2load, "fresh": fresh, "steady": steady}[load.tool]
-    return generator(load, ports, requests, seconds, cores, expected)
+    outcome = generator(load, ports, requests, seconds, cores, expected)
+    if not outcome.requests:
+        raise WrongAnswer("no response came")
+    return outcome
 
 
 def wrk(load: Load, ports: Ports, requests: Path, seconds: float, cores: set[int], expected: Probe) -> Outcome:

@@ -181,9 +181,10 @@ class Fleet:
             result.tls[peer] = self.probes[peer, variant.label].tls
             with swap.Swaps(proxy) if variant.swaps else nullcontext() as swaps:
                 sample = cpu(self.bench, proxy, variant, self.probes[peer, variant.label])
-            figures = {"cpu": sample.figure, "rate": in_ms(sample.p99), "swap": in_ms(sample.typical)}
-            generations = swaps.swaps if swaps else None
-            return replace(sample, figure=figures[self.workload.kind], cpu=sample.figure, generations=generations)
+            if self.workload.kind == "cpu":
+                return sample
+            figure = in_ms(sample.typical if self.workload.kind == "swap" else sample.p99)
+            return replace(sample, figure=figure, cpu=sample.figure, generations=swaps.swaps if swaps else None)
         if self.workload.kind == "start":
             return started(self.bench, peer, variant, f"{self.workload.name}-{peer}-{variant.shape.hosts}-{number}")
         if self.workload.kind == "change":

@@ -245,6 +245,7 @@ WORKLOADS = (
         ),
         (at_most(12, "KiB", "plain"), at_most(24, "KiB", "TLS")),
         kind="idle",
+        rounds=3,
         unit="KiB",
     ),
     Workload(
@@ -253,6 +254,7 @@ WORKLOADS = (
         one(Load("started")),
         (at_most(40, "MiB", "started"),),
         kind="resident",
+        rounds=3,
         unit="MiB",
     ),
     Workload(
