@@ -353,7 +353,7 @@ def until_serving(running: Running) -> None:
     until(lambda: listens(running.ports.http) and shakes_hands(running.ports.https), running)
 
 
-def until(true: Callable[[], bool], running: Running, seconds: float = 60) -> None:
+def until(true: Callable[[], bool], running: Running, seconds: float = 180) -> None:
     """Waits for a state; a process that ends before is an error that shows what it said."""
     deadline = time.monotonic() + seconds
     while not true():
