@@ -212,6 +212,9 @@ impl Walk {
     }
 
     fn duplicates(&mut self, path: Place<'_>, items: &[Value], unique: &Unique) {
+        if items.len() < 2 {
+            return;
+        }
         let mut seen = BTreeMap::new();
         for (index, item) in items.iter().enumerate() {
             let identity = match unique {

@@ -1,7 +1,7 @@
 //! A rule of a policy: one conjunction of checks, or alternatives of them.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
     client_certificate::ClientCertificateCheck,
@@ -16,7 +16,7 @@ use crate::{
 /// It holds either checks (`ip`, `jwt`, `subscription`, `clientCertificate`,
 /// `methods`), all of which must hold, or `anyOf`, a list of alternatives of which
 /// one must hold; never both. Its name is the explanation of a refusal.
-#[derive(Serialize, Deserialize, Debug, PartialEq, Clone, JsonSchema)]
+#[derive(Serialize, Debug, PartialEq, Clone, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-whygate-presence" = exactly_one(&[&["ip", "jwt", "subscription", "clientCertificate", "methods"], &["anyOf"]], "a rule has either checks (`ip`, `jwt`, `subscription`, `clientCertificate`, `methods`) or `anyOf`: give one of the two; to combine them, repeat the checks in each alternative of `anyOf` or write two rules")))]
 pub struct Rule {
@@ -47,6 +47,34 @@ pub struct Rule {
     /// What a caller whom this rule refuses is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub respond: Option<Respond>,
+}
+
+/// A rule as it is written, with the checks among its own fields. To read them by `flatten` costs
+/// several times as much: serde copies every field into a buffer first.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Written {
+    name: String,
+    enforcement: Option<Enforcement>,
+    ip: Option<IpCheck>,
+    jwt: Option<JwtCheck>,
+    subscription: Option<SubscriptionCheck>,
+    client_certificate: Option<ClientCertificateCheck>,
+    #[serde(default)]
+    methods: Vec<String>,
+    #[serde(default)]
+    any_of: Vec<Checks>,
+    respond: Option<Respond>,
+}
+
+impl<'de> Deserialize<'de> for Rule {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let it = Written::deserialize(deserializer)?;
+        let Written { ip, jwt, subscription, client_certificate, methods, .. } = it;
+        let checks = Checks { ip, jwt, subscription, client_certificate, methods };
+        let Written { name, enforcement, any_of, respond, .. } = it;
+        Ok(Self { name, enforcement, checks, any_of, respond })
+    }
 }
 
 /// What a rule demands.

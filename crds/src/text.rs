@@ -31,11 +31,18 @@ pub(crate) fn faults(text: &str, shape: &TextShape) -> Vec<String> {
 
 /// A sentence if the text has more than this many characters.
 pub(crate) fn too_long(text: &str, longest: u64) -> Option<String> {
+    // Not more characters than bytes: nearly always nobody has to count them.
+    if u64::try_from(text.len()).is_ok_and(|bytes| bytes <= longest) {
+        return None;
+    }
     let length = characters(text);
     (length > longest).then(|| format!("has {length} characters: at most {longest} are allowed"))
 }
 
 fn too_short(text: &str, shortest: u64) -> Option<String> {
+    if shortest <= 1 && (shortest == 0 || !text.is_empty()) {
+        return None;
+    }
     match characters(text) {
         length if length >= shortest => None,
         0 => Some("is empty: give it a value, or leave the field out".to_owned()),
@@ -68,8 +75,8 @@ fn not_of_format(text: &str, format: Format) -> Option<String> {
 
 /// Judges the form only: bits behind the prefix are the compiler's business.
 fn not_a_network(text: &str) -> Option<String> {
-    let network = shown(text);
     let Some((address, prefix)) = text.split_once('/') else {
+        let network = shown(text);
         let remedy = match text.parse() {
             Ok(IpAddr::V4(_)) => format!("write `{network}/32` for a single address"),
             Ok(IpAddr::V6(_)) => format!("write `{network}/128` for a single address"),
@@ -81,10 +88,8 @@ fn not_a_network(text: &str) -> Option<String> {
         Ok(IpAddr::V4(_)) => 32,
         Ok(IpAddr::V6(_)) => 128,
         Err(_) => {
-            return Some(format!(
-                "`{network}` is not a network: `{}` is not an address",
-                shown(address)
-            ));
+            let (network, address) = (shown(text), shown(address));
+            return Some(format!("`{network}` is not a network: `{address}` is not an address"));
         }
     };
     let is_number = prefix == "0"
@@ -92,7 +97,8 @@ fn not_a_network(text: &str) -> Option<String> {
     match prefix.parse::<u32>() {
         Ok(length) if is_number && length <= longest => None,
         Ok(_) | Err(_) => Some(format!(
-            "`{network}` is not a network: the prefix length is a number from 0 to {longest}"
+            "`{}` is not a network: the prefix length is a number from 0 to {longest}",
+            shown(text)
         )),
     }
 }

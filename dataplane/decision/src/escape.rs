@@ -36,8 +36,11 @@ pub fn quoted(text: &str, limit: usize) -> impl fmt::Display + '_ {
 pub fn printable(text: &str) -> impl fmt::Display + '_ {
     let is_plain = |character: char| matches!(character, ' '..='~' | '…');
     fmt::from_fn(move |f| {
+        // Nearly every text: bytes are looked at many at a time, characters one by one.
+        if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return f.write_str(text);
+        }
         let mut rest = text;
-        // In one piece as far as it goes: nearly every text is plain.
         while let Some((at, other)) = rest.char_indices().find(|(_, other)| !is_plain(*other)) {
             let (plain, after) = rest.split_at(at);
             write!(f, "{plain}{}", other.escape_unicode())?;

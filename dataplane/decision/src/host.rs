@@ -117,6 +117,14 @@ impl HostPattern {
         }
     }
 
+    /// The text that [`Display`](fmt::Display) shows; that of a single host is not copied.
+    pub fn spelled(&self) -> Arc<str> {
+        match self {
+            Self::Exact(host) => Arc::clone(&host.0),
+            Self::Wildcard(_) | Self::Any => self.to_string().into(),
+        }
+    }
+
     /// Whether this pattern speaks of `host`.
     pub fn matches(&self, host: &Host) -> bool {
         match self {

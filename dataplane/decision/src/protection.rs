@@ -117,11 +117,10 @@ impl Protection {
         uncovered: Uncovered,
     ) -> Self {
         attachments.sort_by_cached_key(rank);
-        let mut sequence: Vec<Place> = attachments
-            .iter()
-            .enumerate()
-            .flat_map(|(index, attachment)| places(index, attachment))
-            .collect();
+        let mut sequence = Vec::new();
+        for (index, attachment) in attachments.iter().enumerate() {
+            add_places(index, attachment, &mut sequence);
+        }
         // Stable: the rules of one list stay in the order of their names.
         sequence.sort_by_key(|place| (place.class, place.attachment, place.section));
         let policies = attachments.iter().filter_map(|attachment| attachment.policy.as_ref().ok());
@@ -189,15 +188,17 @@ fn rank(attachment: &Attachment) -> (Option<ResourceRef>, Option<String>) {
     }
 }
 
-fn places(attachment: usize, attached: &Attachment) -> Vec<Place> {
-    let Ok(policy) = &attached.policy else { return Vec::new() };
-    let both = [Section::Deny, Section::Require];
-    let places = both.into_iter().flat_map(|list| {
-        let mut rules: Vec<_> = policy.rules(list).iter().enumerate().collect();
+/// Adds the rules of a policy, those of each list in the order of their names.
+fn add_places(attachment: usize, attached: &Attachment, sequence: &mut Vec<Place>) {
+    let Ok(policy) = &attached.policy else { return };
+    for section in [Section::Deny, Section::Require] {
+        let mut rules: Vec<_> = policy.rules(section).iter().enumerate().collect();
         rules.sort_by(|one, two| one.1.name.cmp(&two.1.name));
-        rules.into_iter().map(move |(rule, judged)| (list, rule, class(list, judged)))
-    });
-    places.map(|(section, rule, class)| Place { class, attachment, section, rule }).collect()
+        sequence.extend(rules.into_iter().map(|(rule, judged)| {
+            let class = class(section, judged);
+            Place { class, attachment, section, rule }
+        }));
+    }
 }
 
 fn class(section: Section, rule: &Rule) -> Class {

@@ -122,7 +122,7 @@ impl RoutingTable {
     /// what no host and path matches, but nothing of a host that another namespace owns.
     /// A host that is given twice keeps its first owner and the paths of both.
     pub fn new(hosts: Vec<HostRoutes>, default: Option<(Arc<str>, Arc<Route>)>) -> Self {
-        let mut entries: HashMap<HostPattern, HostEntry> = HashMap::new();
+        let mut entries: HashMap<HostPattern, HostEntry, RandomState> = HashMap::default();
         for HostRoutes { host, owner, paths } in hosts {
             let (paths_of_host, authorities) = (Node::default(), Wanted::default());
             let new = || HostEntry { owner, paths: paths_of_host, authorities };
