@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use crds::{AccessPolicy, DecodeError, TargetRef};
+use crds::{AccessPolicy, AccessPolicySpec, DecodeError, Jwks, JwtProvider, TargetRef};
 use decision::{
     check::Demand,
     denial::DenialReason,
@@ -22,7 +22,7 @@ use crate::{
     metadata::reference,
     plan::Plans,
     resources::Object,
-    rule::{self, Surroundings},
+    rule::{self, Fields, Surroundings},
 };
 
 /// An `AccessPolicy`, compiled as far as it goes by itself.
@@ -39,6 +39,9 @@ pub(crate) struct Compiled {
     pub(crate) unresolved: Option<String>,
     /// Whether it is beyond the cap of its namespace, and costs as little as can be.
     pub(crate) is_surplus: bool,
+    /// Whether it would be compiled to the same, and nothing told of it, whatever other objects there
+    /// are; apart from the cap.
+    pub(crate) is_alone: bool,
 }
 
 /// What a policy applies to, in its own namespace.
@@ -64,8 +67,7 @@ pub(crate) struct Target {
 /// Compiles one `AccessPolicy`. Total: one that cannot be understood closes what it names.
 pub(crate) fn compile(
     object: &Object,
-    index: &Index<'_>,
-    plans: &Plans,
+    (index, plans, fields): (&Index<'_>, &Plans, &mut Fields),
     findings: &mut Findings,
 ) -> Compiled {
     let resource = reference(Kind::AccessPolicy, &object.metadata);
@@ -77,20 +79,21 @@ pub(crate) fn compile(
         return Compiled { is_surplus: true, ..closing };
     }
     match crds::decode::<AccessPolicy>(&object.value) {
-        Ok(policy) => compile_decoded(&policy, resource, generation, index, plans, findings),
+        Ok(policy) => {
+            let others = (index, plans, fields);
+            compile_decoded(&policy.spec, resource, generation, others, findings)
+        }
         Err(errors) => undecodable(object, resource, generation, errors, findings),
     }
 }
 
 fn compile_decoded(
-    policy: &AccessPolicy,
+    spec: &AccessPolicySpec,
     resource: ResourceRef,
     generation: Option<i64>,
-    index: &Index<'_>,
-    plans: &Plans,
+    (index, plans, fields): (&Index<'_>, &Plans, &mut Fields),
     findings: &mut Findings,
 ) -> Compiled {
-    let spec = &policy.spec;
     let mut problems = Vec::new();
     let mut unresolved = Vec::new();
     let providers = keys::providers(&resource, spec, index, &mut problems, &mut unresolved);
@@ -101,6 +104,7 @@ fn compile_decoded(
         providers: &providers,
         plans,
         index,
+        fields,
         problems: &mut problems,
         unresolved: &mut unresolved,
     };
@@ -108,7 +112,11 @@ fn compile_decoded(
     let require = rule::rules(&spec.require, Section::Require, &mut surroundings);
     names(spec, &mut problems);
     let targets = targets(&spec.target_refs, &mut problems);
-    warn_of_evasion(&resource, &deny, &require, findings);
+    let evaded = warn_of_evasion(&resource, &deny, &require, findings);
+    let is_alone = !evaded
+        && problems.is_empty()
+        && unresolved.is_empty()
+        && !names_others(spec, deny.iter().chain(&require));
     let blocks = |rule: &Rule| rule.enforcement == Enforcement::Enforce;
     let is_shadow = !deny.iter().chain(&require).any(blocks);
     let refuses = require.iter().any(|rule| rule.alternatives.iter().all(is_unknown))
@@ -141,7 +149,19 @@ fn compile_decoded(
         is_shadow,
         unresolved,
         is_surplus: false,
+        is_alone,
     }
+}
+
+/// Whether a policy is about other objects than Ingresses: Secrets, plans and their subscriptions.
+fn names_others<'a>(spec: &AccessPolicySpec, mut rules: impl Iterator<Item = &'a Rule>) -> bool {
+    let named = |provider: &JwtProvider| matches!(provider.jwks, Jwks::SecretRef(_));
+    let asks = |demand: &Demand| match demand {
+        Demand::Address(_) | Demand::Method(_) | Demand::Token(_) => false,
+        Demand::Certificate(_) | Demand::Subscription(_) => true,
+    };
+    spec.jwt_providers.iter().any(named)
+        || rules.any(|rule| rule.checks().any(|check| asks(&check.demand)))
 }
 
 /// Why a policy cannot be enforced although nothing is wrong with it: it asks for subscriptions, and
@@ -178,17 +198,17 @@ fn is_unknown(alternative: &Alternative) -> bool {
 }
 
 /// A `deny` rule on the content of a credential is evaded by not sending the credential, unless some
-/// requirement asks for one.
+/// requirement asks for one. Tells whether there is one that is evaded.
 fn warn_of_evasion(
     resource: &ResourceRef,
     deny: &[Rule],
     require: &[Rule],
     findings: &mut Findings,
-) {
+) -> bool {
     let on_credential =
         |rule: &Rule| rule.enforcement == Enforcement::Enforce && rule.needs_credential();
     if require.iter().any(on_credential) {
-        return;
+        return false;
     }
     for (index, rule) in deny.iter().enumerate().filter(|(_, rule)| on_credential(rule)) {
         let problem = Problem::new(
@@ -198,6 +218,7 @@ fn warn_of_evasion(
         );
         findings.add(resource, Reason::PolicyBypassed, Effect::Warns, problem);
     }
+    deny.iter().any(on_credential)
 }
 
 /// Records what is wrong with a policy; the first of it explains the refusal.
@@ -340,6 +361,7 @@ fn closing(
         is_shadow: is_readable_shadow(spec),
         unresolved: None,
         is_surplus: false,
+        is_alone: false,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use decision::{
@@ -27,6 +27,12 @@ const IGNORE: &str = "whygate.dev/ignore-annotations";
 pub(crate) const POSTURE: &str = "whygate.dev/posture";
 
 const OF_INGRESSES: [&str; 4] = [REQUIRE_POLICY, SHARE_HOST, SSL_REDIRECT, IGNORE];
+
+/// Every annotation of ours that Ingresses have.
+static KNOWN: LazyLock<Vec<&str>> = LazyLock::new(|| {
+    let known = OF_INGRESSES.iter().chain(options::keys()).chain(transport::KEYS);
+    known.copied().collect()
+});
 
 /// The annotations of an Ingress, read.
 #[derive(Debug)]
@@ -106,12 +112,11 @@ fn unknown(key: &str) -> Option<Problem> {
     if !key.starts_with(PREFIX) {
         return None;
     }
-    let known = [&OF_INGRESSES, options::keys().as_slice(), transport::KEYS].concat();
-    if known.contains(&key) {
+    if KNOWN.contains(&key) {
         return None;
     }
     let message = format!("`{key}` is not an annotation that Ingresses have");
-    Some(Problem::new(path(key), message, meant(key, &known)))
+    Some(Problem::new(path(key), message, meant(key, &KNOWN)))
 }
 
 /// What to write in the place of an unknown key.

@@ -1,9 +1,6 @@
 //! Which policies apply to which Ingresses, and how an Ingress answers because of that.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use decision::{
     check::Demand,
@@ -21,6 +18,7 @@ use crate::{
     finding::{Effect, Findings, Problem, Reason, capitalised},
     index::{Index, missing_right},
     ingress::Selected,
+    map::{Map, Set},
     metadata::annotation_path,
     places::{self, Ours},
     posture::{Postures, unknown_namespace},
@@ -35,30 +33,56 @@ type Name<'a> = (&'a str, &'a str);
 /// Policies by what they apply to.
 #[derive(Default)]
 pub(crate) struct Attached<'a> {
-    by_ingress: HashMap<Name<'a>, Vec<Attachment>>,
+    by_ingress: Map<Name<'a>, Vec<Attachment>>,
     /// Refusals of a whole namespace: at most [`MOST`], the strictest among them.
-    by_namespace: HashMap<&'a str, Vec<Attachment>>,
+    by_namespace: Map<&'a str, Vec<Attachment>>,
     /// How many steps it takes to judge a request by what is attached to an Ingress.
-    steps: HashMap<Name<'a>, usize>,
+    steps: Map<Name<'a>, usize>,
     /// Ingresses that are closed by policies beyond the bounds.
-    crowded: HashSet<Name<'a>>,
+    crowded: Set<Name<'a>>,
     /// How many policies that only count are left out at an Ingress.
-    left_out: HashMap<Name<'a>, usize>,
+    left_out: Map<Name<'a>, usize>,
     /// Ingresses that are closed by an entry of `targetRefs` that matches none of their requests.
-    impossible: HashMap<Name<'a>, DenialReason>,
-    policies: HashMap<Name<'a>, &'a Compiled>,
+    impossible: Map<Name<'a>, DenialReason>,
+    policies: Map<Name<'a>, &'a Compiled>,
 }
 
 /// The Ingresses of ours by name.
-pub(crate) type Ingresses<'a> = BTreeMap<Name<'a>, Ours<'a>>;
+pub(crate) struct Ingresses<'a> {
+    by_name: Map<Name<'a>, Ours<'a>>,
+    /// Their names.
+    of_namespace: Map<&'a str, Vec<&'a str>>,
+}
+
+impl<'a> Ingresses<'a> {
+    pub(crate) fn new(ingresses: &'a [Selected<'a>]) -> Self {
+        let named = ingresses.iter().map(|one| (name(&one.resource), Ours::new(one)));
+        let by_name: Map<_, _> = named.collect();
+        let mut of_namespace: Map<_, Vec<_>> = Map::default();
+        for (namespace, name) in by_name.keys() {
+            of_namespace.entry(*namespace).or_default().push(*name);
+        }
+        Self { by_name, of_namespace }
+    }
+
+    pub(crate) fn get<'s>(&'s self, name: Name<'s>) -> Option<&'s Ours<'s>> {
+        self.by_name.get(&name)
+    }
+
+    pub(crate) fn has(&self, name: Name<'_>) -> bool {
+        self.by_name.contains_key(&name)
+    }
+
+    /// All of a namespace, in no order.
+    pub(crate) fn of<'s>(&'s self, namespace: &'s str) -> impl Iterator<Item = &'s Ours<'s>> {
+        let names = self.of_namespace.get(namespace).into_iter().flatten();
+        names.filter_map(move |name| self.get((namespace, name)))
+    }
+}
 
 /// How many policies may name an Ingress: each of them costs every one of its requests. More that
 /// are enforced close it; more that only count are left out.
 const MOST: usize = 64;
-
-pub(crate) fn by_name<'a>(ingresses: &'a [Selected<'a>]) -> Ingresses<'a> {
-    ingresses.iter().map(|ingress| (name(&ingress.resource), Ours::new(ingress))).collect()
-}
 
 fn name(resource: &ResourceRef) -> Name<'_> {
     (&resource.namespace, &resource.name)
@@ -68,7 +92,7 @@ fn name(resource: &ResourceRef) -> Name<'_> {
 /// tells what is wrong with a target that is none, `is_elsewhere` whether it is another controller's
 /// on purpose.
 pub(crate) fn attach<'a>(
-    policies: &'a [Compiled],
+    policies: &'a [Arc<Compiled>],
     ingresses: &Ingresses<'a>,
     not_ours: impl Fn(Name<'_>) -> (String, String),
     is_elsewhere: impl Fn(Name<'_>) -> bool,
@@ -98,15 +122,15 @@ impl<'a> Attached<'a> {
         ingresses: &Ingresses<'a>,
         findings: &mut Findings,
     ) {
-        let mut named: BTreeMap<Name<'a>, Vec<&Target>> = BTreeMap::new();
-        for target in targets {
-            let place = (&*policy.resource.namespace, target.name.as_str());
-            named.entry(place).or_default().push(target);
-        }
-        for (place, targets) in named {
-            match ingresses.get(&place) {
+        // Stable: the entries for an Ingress stay in their order.
+        let mut targets: Vec<&Target> = targets.iter().collect();
+        targets.sort_by_key(|target| target.name.as_str());
+        for targets in targets.chunk_by(|one, two| one.name == two.name) {
+            let Some(first) = targets.first() else { continue };
+            let place = (&*policy.resource.namespace, first.name.as_str());
+            match ingresses.get(place) {
                 None => {}
-                Some(_) if self.is_full(place, policy, &targets) => self.add_surplus(policy, place),
+                Some(_) if self.is_full(place, policy, targets) => self.add_surplus(policy, place),
                 Some(ingress) => self.add_to(ingress, place, policy, targets, findings),
             }
         }
@@ -139,11 +163,12 @@ impl<'a> Attached<'a> {
         ingress: &Ours<'_>,
         place: Name<'a>,
         policy: &Compiled,
-        targets: Vec<&Target>,
+        targets: &[&Target],
         findings: &mut Findings,
     ) {
         let overlaps = |target: &&Target| ingress.overlaps(&target.narrowing);
-        let (possible, impossible): (Vec<_>, Vec<_>) = targets.into_iter().partition(overlaps);
+        let (possible, impossible): (Vec<&Target>, Vec<_>) =
+            targets.iter().copied().partition(overlaps);
         for target in &impossible {
             self.refuse(policy, target, place, findings);
         }
@@ -374,7 +399,7 @@ fn missing(
 ) {
     for target in targets {
         let name = (&*policy.resource.namespace, target.name.as_str());
-        if ingresses.contains_key(&name) {
+        if ingresses.has(name) {
             continue;
         }
         let (message, remedy) = not_ours(name);

@@ -1,7 +1,7 @@
 //! Ways around a policy: the same Service and port behind a path that no policy covers.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
@@ -19,22 +19,27 @@ use crate::{
     access_policy::{Compiled, Target, Targets},
     finding::{Effect, Findings, Problem, Reason},
     ingress::Place,
+    map::{Map, Set},
     places,
 };
 
 /// A path that leads to a Service.
 #[derive(Debug)]
-pub(crate) struct Way {
+pub(crate) struct Way<'i> {
     route: Arc<Route>,
-    host: HostPattern,
-    place: Place,
+    host: &'i HostPattern,
+    place: &'i Place<'i>,
 }
 
-impl Way {
+impl<'i> Way<'i> {
     /// The way through a route, if it leads to a Service.
-    pub(crate) fn through(route: &Arc<Route>, host: &HostPattern, place: &Place) -> Option<Self> {
+    pub(crate) fn through(
+        route: &Arc<Route>,
+        host: &'i HostPattern,
+        place: &'i Place<'i>,
+    ) -> Option<Self> {
         let leads = matches!(&*route.backend, Backend::Service(..));
-        leads.then(|| Self { route: Arc::clone(route), host: host.clone(), place: place.clone() })
+        leads.then(|| Self { route: Arc::clone(route), host, place })
     }
 
     /// Where it leads.
@@ -63,14 +68,18 @@ fn is_open(posture: &Posture) -> bool {
 
 /// Enforced policies by what they name; those that are not accepted as well, because nothing passes
 /// them.
-type Enforced<'a> = HashMap<(&'a str, &'a str), Vec<(&'a Compiled, &'a Target)>>;
+type Enforced<'a> = Map<(&'a str, &'a str), Vec<(&'a Compiled, &'a Target)>>;
 
 /// How many comparisons of paths with targets a namespace gets: they only serve advice, and hold up
 /// the configuration of everybody.
 const COMPARED: usize = 250_000;
 
+/// How many Ingresses that lead to a port past the policies of others have a finding of their own:
+/// ten thousand that say the same help nobody.
+const TOLD: usize = 20;
+
 /// Warns where a backend behind a policy can be reached without one.
-pub(crate) fn warn(ways: &[Way], policies: &[Compiled], findings: &mut Findings) {
+pub(crate) fn warn(ways: &[Way<'_>], policies: &[Arc<Compiled>], findings: &mut Findings) {
     let enforced = enforced(policies);
     let costly = costly(ways, &enforced);
     for namespace in &costly {
@@ -78,14 +87,14 @@ pub(crate) fn warn(ways: &[Way], policies: &[Compiled], findings: &mut Findings)
         findings.add(&namespace, Reason::PolicyBypassed, Effect::Warns, not_looked_for());
     }
     let ways = || {
-        let looked_for = |way: &&Way| !costly.contains(&*way.ingress().namespace);
+        let looked_for = |way: &&Way<'_>| !costly.contains(&*way.ingress().namespace);
         let ways = ways.iter().filter(looked_for);
         ways.filter_map(|way| Some((way, way.port()?)))
     };
-    let protected: HashSet<_> = ways()
+    let protected: Set<_> = ways()
         .filter(|(way, _)| {
             targets(&enforced, way).iter().any(|(policy, target)| {
-                policy.policy.is_ok() && way.place.overlaps(&way.host, &target.narrowing)
+                policy.policy.is_ok() && way.place.overlaps(way.host, &target.narrowing)
             })
         })
         .map(|(_, port)| port)
@@ -94,9 +103,11 @@ pub(crate) fn warn(ways: &[Way], policies: &[Compiled], findings: &mut Findings)
     if protected.is_empty() {
         return;
     }
-    for (way, port) in ways().filter(|(_, port)| protected.contains(port)) {
+    let mut bare = Bare::default();
+    let open = ways().filter(|(way, _)| is_open(&way.route.posture));
+    for (way, port) in open.filter(|(_, port)| protected.contains(port)) {
         let ingress = way.ingress();
-        if !is_open(&way.route.posture) || closed.contains(&*ingress.namespace) {
+        if closed.contains(&*ingress.namespace) {
             continue;
         }
         let targets = targets(&enforced, way);
@@ -104,14 +115,7 @@ pub(crate) fn warn(ways: &[Way], policies: &[Compiled], findings: &mut Findings)
             continue;
         }
         match targets.first() {
-            None => {
-                let problem = Problem::new(
-                    &*way.route.name.field.path,
-                    format!("{port} has a policy behind another path, and none behind this one"),
-                    "Name this Ingress in `targetRefs` of the policy, too, if it should hold here.",
-                );
-                findings.add(ingress, Reason::PolicyBypassed, Effect::Warns, problem);
-            }
+            None => bare.tell(way, port, findings),
             Some((policy, target)) => {
                 let problem = Problem::new(
                     format!("spec.targetRefs[{}]", target.index),
@@ -127,9 +131,42 @@ pub(crate) fn warn(ways: &[Way], policies: &[Compiled], findings: &mut Findings)
     }
 }
 
+/// Ingresses without a policy that lead to ports behind one.
+#[derive(Default)]
+struct Bare<'w>(Map<&'w ServicePort, Set<&'w ResourceRef>>);
+
+impl<'w> Bare<'w> {
+    /// Tells of the first path to a port of each Ingress, and of [`TOLD`] Ingresses one by one.
+    fn tell(&mut self, way: &'w Way<'_>, port: &'w ServicePort, findings: &mut Findings) {
+        let ingress = way.ingress();
+        let ingresses = self.0.entry(port).or_default();
+        if ingresses.len() > TOLD || !ingresses.insert(ingress) {
+            return;
+        }
+        if ingresses.len() > TOLD {
+            let namespace = ResourceRef::new(Kind::Namespace, "", &*port.service.namespace);
+            let problem = Problem::new(
+                "metadata.name",
+                format!(
+                    "{port} has a policy behind some paths, and none behind those of more than {TOLD} Ingresses"
+                ),
+                "Name these Ingresses in `targetRefs` of the policy, too, if it should hold there; the oldest of them have a finding of their own.",
+            );
+            findings.add(&namespace, Reason::PolicyBypassed, Effect::Warns, problem);
+            return;
+        }
+        let problem = Problem::new(
+            &*way.route.name.field.path,
+            format!("{port} has a policy behind another path, and none behind this one"),
+            "Name this Ingress in `targetRefs` of the policy, too, if it should hold here.",
+        );
+        findings.add(ingress, Reason::PolicyBypassed, Effect::Warns, problem);
+    }
+}
+
 /// The namespaces in which looking for ways around policies takes too many comparisons.
-fn costly<'a>(ways: &'a [Way], enforced: &Enforced<'_>) -> BTreeSet<&'a str> {
-    let steps: HashMap<_, _> = enforced.iter().map(|(name, all)| (*name, steps(all))).collect();
+fn costly<'a>(ways: &'a [Way<'_>], enforced: &Enforced<'_>) -> BTreeSet<&'a str> {
+    let steps: Map<_, _> = enforced.iter().map(|(name, all)| (*name, steps(all))).collect();
     let mut namespaces: BTreeMap<&str, usize> = BTreeMap::new();
     for way in ways {
         let name = (&*way.ingress().namespace, &*way.ingress().name);
@@ -159,13 +196,13 @@ fn not_looked_for() -> Problem {
     )
 }
 
-fn targets<'a>(enforced: &'a Enforced<'a>, way: &'a Way) -> &'a [(&'a Compiled, &'a Target)] {
+fn targets<'a>(enforced: &'a Enforced<'a>, way: &'a Way<'_>) -> &'a [(&'a Compiled, &'a Target)] {
     let name = (&*way.ingress().namespace, &*way.ingress().name);
     enforced.get(&name).map(Vec::as_slice).unwrap_or_default()
 }
 
-fn enforced(policies: &[Compiled]) -> Enforced<'_> {
-    let mut enforced = Enforced::new();
+fn enforced(policies: &[Arc<Compiled>]) -> Enforced<'_> {
+    let mut enforced = Enforced::default();
     for policy in policies.iter().filter(|policy| !policy.is_shadow) {
         if let Targets::Named(targets) = &policy.targets {
             for target in targets {
@@ -184,15 +221,15 @@ fn enforced(policies: &[Compiled]) -> Enforced<'_> {
 }
 
 /// Namespaces that a policy closes whose targets cannot be read.
-fn closed(policies: &[Compiled]) -> HashSet<&str> {
+fn closed(policies: &[Arc<Compiled>]) -> Set<&str> {
     let policies = policies.iter().filter(|policy| !policy.is_shadow);
     let everywhere = policies.filter(|policy| matches!(policy.targets, Targets::Everything));
     everywhere.map(|policy| &*policy.resource.namespace).collect()
 }
 
 /// Whether a narrowing holds every request to a path.
-fn covers(narrowing: &Narrowing, way: &Way) -> bool {
-    let holds = |pattern: &HostPattern| match (pattern, &way.host) {
+fn covers(narrowing: &Narrowing, way: &Way<'_>) -> bool {
+    let holds = |pattern: &HostPattern| match (pattern, way.host) {
         (HostPattern::Wildcard(_), HostPattern::Exact(host)) => pattern.matches(host),
         (one, other) => one == other,
     };

@@ -1,7 +1,7 @@
 //! Certificates for handshakes, from Secrets of type `kubernetes.io/tls`.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
@@ -25,7 +25,8 @@ use crate::{
     finding::{Effect, Findings, Problem, Reason},
     index::Index,
     ingress::{Selected, Tls},
-    owners::{Owners, wildcard_above},
+    map::{Map, Set},
+    owners::Owners,
     settings::Settings,
 };
 
@@ -81,7 +82,7 @@ pub struct InUse(HashMap<ResourceRef, Loaded>);
 #[derive(Default)]
 pub(crate) struct Served {
     pub(crate) certificates: Certificates,
-    hosts: HashSet<HostPattern>,
+    hosts: Set<HostPattern>,
 }
 
 impl Served {
@@ -93,8 +94,8 @@ impl Served {
     /// Whether a host is served over TLS, by its own entry or by that of the same owner's wildcard.
     pub(crate) fn has(&self, host: &HostPattern, owners: &Owners<'_>) -> bool {
         let above = || {
-            wildcard_above(host).is_some_and(|wildcard| {
-                self.hosts.contains(&wildcard) && owners.of(&wildcard) == owners.of(host)
+            owners.wildcard_above(host).is_some_and(|wildcard| {
+                self.hosts.contains(wildcard) && owners.of(wildcard) == owners.of(host)
             })
         };
         self.hosts.contains(host) || above()
@@ -103,21 +104,21 @@ impl Served {
 
 /// Reads the certificates of all Ingresses, which stand in the order of their age: the older
 /// entry of a host wins.
-pub(crate) fn serve(
-    ingresses: &[Selected<'_>],
+pub(crate) fn serve<'r>(
+    ingresses: &'r [Selected<'_>],
     owners: &Owners<'_>,
-    index: &Index<'_>,
-    settings: &Settings,
-    before: &InUse,
+    index: &'r Index<'_>,
+    settings: &'r Settings,
+    before: &'r InUse,
     findings: &mut Findings,
 ) -> (Served, InUse) {
-    let mut reader = Reader { index, before, read: HashMap::new() };
+    let mut reader = Reader { index, before, read: Map::default() };
     let mut served = Served::default();
-    let mut chosen: HashMap<HostPattern, ResourceRef> = HashMap::new();
+    let mut chosen: Map<HostPattern, ResourceRef> = Map::default();
     for ingress in ingresses {
         for tls in &ingress.tls {
             let secret = tls.secret.map(|name| reader.read(ingress.namespace(), name));
-            if let Some((_, read @ Read { problem: Some(problem), .. })) = &secret {
+            if let Some((_, read @ Read { problem: Some(problem), .. })) = secret {
                 let effect = effect(read);
                 let problem = Problem { path: secret_field(tls), ..problem.clone() };
                 findings.add(&ingress.resource, Reason::CertificateInvalid, effect, problem);
@@ -127,7 +128,7 @@ pub(crate) fn serve(
                     continue;
                 }
                 served.hosts.insert(host.clone());
-                let Some((resource, read)) = &secret else { continue };
+                let Some((resource, read)) = secret else { continue };
                 match chosen.get(host) {
                     Some(older) if older != resource => {
                         findings.add(
@@ -161,12 +162,13 @@ pub(crate) fn serve(
 /// the hosts whose entry names one.
 fn keep_apart(
     certificates: &mut Certificates,
-    chosen: &HashMap<HostPattern, ResourceRef>,
+    chosen: &Map<HostPattern, ResourceRef>,
     owners: &Owners<'_>,
 ) {
     let Certificates { hosts, refused, default } = certificates;
     for (host, _) in owners.apart() {
-        let covered = wildcard_above(host).is_some_and(|wildcard| chosen.contains_key(&wildcard));
+        let above = owners.wildcard_above(host);
+        let covered = above.is_some_and(|wildcard| chosen.contains_key(wildcard));
         if covered && !chosen.contains_key(host) {
             match default {
                 Some(default) => hosts.push((host.clone(), default.clone())),
@@ -188,18 +190,18 @@ fn second_certificate(tls: &Tls<'_>, host: &HostPattern, older: &ResourceRef) ->
     )
 }
 
-fn default(
-    reader: &mut Reader<'_, '_>,
-    settings: &Settings,
+fn default<'r>(
+    reader: &mut Reader<'r, '_>,
+    settings: &'r Settings,
     findings: &mut Findings,
 ) -> Option<Certificate> {
     let (namespace, name) = settings.default_tls_secret.as_ref()?;
     let (resource, read) = reader.read(namespace, name);
     if let Some(problem) = &read.problem {
         let problem = Problem { path: "data".to_owned(), ..problem.clone() };
-        findings.add(&resource, Reason::CertificateInvalid, effect(&read), problem);
+        findings.add(resource, Reason::CertificateInvalid, effect(read), problem);
     }
-    read.certificate(&resource)
+    read.certificate(resource)
 }
 
 /// What a bad Secret costs: nothing yet, if the last good certificate is served.
@@ -208,7 +210,6 @@ fn effect(read: &Read) -> Effect {
 }
 
 /// What is known of a Secret.
-#[derive(Clone)]
 struct Read {
     /// Its certificate, or the last good one that it had.
     loaded: Option<Loaded>,
@@ -243,24 +244,25 @@ impl Read {
 }
 
 /// Reads each Secret once.
-struct Reader<'i, 'a> {
-    index: &'i Index<'a>,
-    before: &'i InUse,
-    read: HashMap<ResourceRef, Read>,
+struct Reader<'r, 'a> {
+    index: &'r Index<'a>,
+    before: &'r InUse,
+    /// By namespace and name.
+    read: Map<(&'r str, &'r str), (ResourceRef, Read)>,
 }
 
-impl Reader<'_, '_> {
-    fn read(&mut self, namespace: &str, name: &str) -> (ResourceRef, Read) {
-        let resource = ResourceRef::new(Kind::Secret, namespace, name);
-        let read = self.read.entry(resource.clone()).or_insert_with(|| {
+impl<'r> Reader<'r, '_> {
+    fn read(&mut self, namespace: &'r str, name: &'r str) -> &(ResourceRef, Read) {
+        self.read.entry((namespace, name)).or_insert_with(|| {
+            let resource = ResourceRef::new(Kind::Secret, namespace, name);
             let read = certificate(namespace, name, &resource, self.index);
-            Read::new(read, self.before.0.get(&resource))
-        });
-        (resource, read.clone())
+            let read = Read::new(read, self.before.0.get(&resource));
+            (resource, read)
+        })
     }
 
     fn in_use(self) -> InUse {
-        let read = self.read.into_iter();
+        let read = self.read.into_values();
         InUse(read.filter_map(|(secret, read)| Some((secret, read.loaded?))).collect())
     }
 }

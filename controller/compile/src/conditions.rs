@@ -1,6 +1,6 @@
 //! Statuses as they should be: what became of each policy, plan and subscription.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{collections::BTreeMap, sync::Arc};
 
 use decision::{
     denial::DenialReason,
@@ -15,6 +15,7 @@ use decision::{
 use crate::{
     access_policy::{self, Targets},
     attach::Ingresses,
+    map::Map,
     places::Ours,
     plan::Plans,
     subscription,
@@ -154,13 +155,13 @@ fn count(number: usize) -> u32 {
 
 /// The status of every policy, plan and subscription, in the order of their names.
 pub(crate) fn statuses(
-    policies: &[access_policy::Compiled],
+    policies: &[Arc<access_policy::Compiled>],
     ingresses: &Ingresses<'_>,
     not_ours: impl Fn((&str, &str)) -> (String, String),
     plans: &Plans,
     subscriptions: &[subscription::Compiled],
 ) -> Vec<Status> {
-    let mut left: HashMap<&str, usize> = HashMap::new();
+    let mut left: Map<&str, usize> = Map::default();
     let policies = policies.iter().map(|policy| match &policy.policy {
         Err(refusal) if policy.is_surplus => of_surplus(policy, refusal),
         _ => {
@@ -239,8 +240,7 @@ fn unresolved_target(
     let Targets::Named(targets) = &policy.targets else { return None };
     targets.iter().find_map(|target| {
         let name = (&*policy.resource.namespace, &*target.name);
-        let field = format!("spec.targetRefs[{}]", target.index);
-        let (reason, message) = match ingresses.get(&name) {
+        let (reason, message) = match ingresses.get(name) {
             Some(ingress) if ingress.overlaps(&target.narrowing) => return None,
             Some(_) if policy.is_shadow => (
                 "TargetUnmatched",
@@ -253,7 +253,8 @@ fn unresolved_target(
             ),
             None => ("TargetNotFound", not_ours(name).0),
         };
-        Some(condition("ResolvedRefs", false, reason, format!("{field}: {message}")))
+        let message = format!("spec.targetRefs[{}]: {message}", target.index);
+        Some(condition("ResolvedRefs", false, reason, message))
     })
 }
 
@@ -278,9 +279,11 @@ fn reach(
     let (matched, names_others) = match &policy.targets {
         Targets::Everything => (reached.len(), true),
         Targets::Named(targets) => {
-            let names = targets.iter().map(|target| (namespace, &*target.name));
-            let names: BTreeSet<_> = names.collect();
-            let matched = names.iter().filter(|name| ingresses.contains_key(*name)).count();
+            let mut names: Vec<_> =
+                targets.iter().map(|target| (namespace, &*target.name)).collect();
+            names.sort_unstable();
+            names.dedup();
+            let matched = names.iter().filter(|name| ingresses.has(**name)).count();
             (matched, matched < names.len())
         }
     };
@@ -294,7 +297,7 @@ fn reach(
     let mut places: Vec<(&HostPattern, &str)> = Vec::new();
     for (ingress, narrowing) in reached {
         let reached = ingress.places().filter(|(host, place)| place.overlaps(host, narrowing));
-        places.extend(reached.map(|(host, place)| (host, place.path.as_str())));
+        places.extend(reached.map(|(host, place)| (host, &*place.path)));
     }
     places.sort_unstable();
     places.dedup();
@@ -305,21 +308,17 @@ fn reach(
 
 /// The Ingresses that a policy names, each entry of `targetRefs` with its narrowing; all of
 /// them, `whole`, if its targets cannot be read.
-fn reached<'p, 'a>(
+fn reached<'p>(
     policy: &'p access_policy::Compiled,
-    ingresses: &'p Ingresses<'a>,
+    ingresses: &'p Ingresses<'_>,
     whole: &'p Narrowing,
-) -> Vec<(&'p Ours<'a>, &'p Narrowing)> {
+) -> Vec<(&'p Ours<'p>, &'p Narrowing)> {
     let namespace = &*policy.resource.namespace;
     match &policy.targets {
-        Targets::Everything => {
-            let all = ingresses.range((namespace, "")..);
-            let all = all.take_while(|(name, _)| name.0 == namespace);
-            all.map(|(_, ingress)| (ingress, whole)).collect()
-        }
+        Targets::Everything => ingresses.of(namespace).map(|ingress| (ingress, whole)).collect(),
         Targets::Named(targets) => {
             let named = targets.iter().filter_map(|target| {
-                Some((ingresses.get(&(namespace, &*target.name))?, &target.narrowing))
+                Some((ingresses.get((namespace, &*target.name))?, &target.narrowing))
             });
             named.collect()
         }

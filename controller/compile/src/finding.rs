@@ -1,7 +1,7 @@
 //! Problems in manifests: which field, what is wrong, what to do, and what it costs until then.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::HashSet,
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
@@ -11,6 +11,8 @@ use decision::{
     escape::printable,
     refs::{FieldRef, ResourceRef},
 };
+
+use crate::map::{Map, Set};
 
 /// A problem in one field of one object.
 ///
@@ -112,15 +114,15 @@ const TOLD: usize = 20;
 /// Collects findings while compiling.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
-    objects: BTreeMap<ResourceRef, Told>,
-    muted: HashSet<ResourceRef>,
+    objects: Map<ResourceRef, Told>,
+    muted: Set<ResourceRef>,
 }
 
 /// What is told of one object.
 #[derive(Debug, Default)]
 struct Told {
-    /// The worst of it, then in the order of fields; at most [`TOLD`].
-    worst: BTreeSet<(Effect, Finding)>,
+    /// The worst of it, then in the order of fields, each once; at most [`TOLD`].
+    worst: Vec<(Effect, Finding)>,
     /// Digests of the others: the same problem may be found twice.
     others: HashSet<u64>,
     /// What the worst of the others costs.
@@ -129,9 +131,11 @@ struct Told {
 
 impl Told {
     fn add(&mut self, finding: Finding) {
-        self.worst.insert((finding.effect, finding));
+        let ranked = (finding.effect, finding);
+        let Err(place) = self.worst.binary_search(&ranked) else { return };
+        self.worst.insert(place, ranked);
         if self.worst.len() > TOLD
-            && let Some((effect, other)) = self.worst.pop_last()
+            && let Some((effect, other)) = self.worst.pop()
         {
             let mut digest = DefaultHasher::new();
             other.hash(&mut digest);

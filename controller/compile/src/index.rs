@@ -1,7 +1,7 @@
 //! Look-ups among the resources, built once for a compilation.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
@@ -16,6 +16,7 @@ use k8s_openapi::{
 
 use crate::{
     finding::{Effect, Findings, Problem, Reason, capitalised},
+    map::Map,
     metadata::{place, reference},
     resources::{KnownNamespaces, NamespaceReach, Object, Resources},
     settings::{ExternalNames, Settings},
@@ -23,15 +24,15 @@ use crate::{
 };
 
 /// Objects by namespace and name.
-type Named<'a, T> = HashMap<(&'a str, &'a str), &'a Arc<T>>;
+type Named<'a, T> = Map<(&'a str, &'a str), &'a Arc<T>>;
 
 pub(crate) struct Index<'a> {
     /// Services with their names, which all routes to them share.
-    pub(crate) services: HashMap<(&'a str, &'a str), (ResourceRef, &'a Arc<Service>)>,
+    pub(crate) services: Map<(&'a str, &'a str), (ResourceRef, &'a Arc<Service>)>,
     pub(crate) secrets: Named<'a, Secret>,
     pub(crate) config_maps: Named<'a, ConfigMap>,
     pub(crate) classes: BTreeMap<&'a str, &'a Arc<IngressClass>>,
-    namespaces: HashMap<&'a str, &'a Arc<Namespace>>,
+    namespaces: Map<&'a str, &'a Arc<Namespace>>,
     unreadable: BTreeSet<(Kind, Option<&'a str>)>,
     secret_reach: &'a NamespaceReach,
     config_map_reach: &'a NamespaceReach,

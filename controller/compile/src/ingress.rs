@@ -1,6 +1,6 @@
 //! Ingresses of ours, read: hosts, paths and what is wrong with them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
 use decision::{
     host::HostPattern,
@@ -20,6 +20,7 @@ use crate::{
     class::{self, Class},
     finding::{Effect, Findings, Problem, Reason},
     index::Index,
+    map::Map,
     metadata::{self, Age, reference},
     resources::{Object, Resources},
     settings::Settings,
@@ -52,11 +53,11 @@ pub(crate) struct Rule<'a> {
 /// A path of a rule.
 pub(crate) struct Path<'a> {
     /// `spec.rules[0].http.paths[1]`.
-    pub(crate) field: String,
+    pub(crate) field: Arc<str>,
     /// As in the manifest.
     pub(crate) written: &'a str,
     /// Where it stands among the routes.
-    pub(crate) place: Place,
+    pub(crate) place: Place<'a>,
     /// Why it is refused.
     pub(crate) problem: Option<Problem>,
     pub(crate) backend: &'a IngressBackend,
@@ -64,9 +65,9 @@ pub(crate) struct Path<'a> {
 
 /// Where a path stands among the routes of its host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Place<'a> {
     pub(crate) path_match: PathMatch,
-    pub(crate) path: String,
+    pub(crate) path: Cow<'a, str>,
     /// Whether it only stands in for a path that cannot be placed, after all others.
     pub(crate) stands_in: bool,
 }
@@ -78,7 +79,7 @@ pub(crate) struct Tls<'a> {
     pub(crate) secret: Option<&'a str>,
 }
 
-impl Selected<'_> {
+impl<'a> Selected<'a> {
     pub(crate) fn namespace(&self) -> &str {
         &self.resource.namespace
     }
@@ -91,12 +92,16 @@ impl Selected<'_> {
     }
 
     /// Host and place of every path.
-    pub(crate) fn places(&self) -> impl Iterator<Item = (&HostPattern, &Place)> {
+    pub(crate) fn places(&self) -> impl Iterator<Item = (&HostPattern, &Place<'a>)> {
         self.rules.iter().flat_map(|rule| rule.paths.iter().map(|path| (&rule.host, &path.place)))
     }
 }
 
-impl Place {
+impl Place<'_> {
+    /// All that a host has.
+    pub(crate) const WHOLE: Place<'static> =
+        Place { path_match: PathMatch::Prefix, path: Cow::Borrowed("/"), stands_in: false };
+
     /// Whether some request to this place matches a narrowing.
     pub(crate) fn overlaps(&self, host: &HostPattern, narrowing: &Narrowing) -> bool {
         let below = |wanted: &str| {
@@ -110,7 +115,7 @@ impl Place {
 }
 
 /// Ingresses that are not ours: namespace and name, and the class that each names.
-pub(crate) type Others<'a> = HashMap<(&'a str, &'a str), Option<&'a str>>;
+pub(crate) type Others<'a> = Map<(&'a str, &'a str), Option<&'a str>>;
 
 /// The Ingresses of other classes and of none, for who names one of them by mistake.
 pub(crate) fn others<'a>(
@@ -172,9 +177,10 @@ pub(crate) fn select<'a>(
     surplus.tell(findings);
     // Hosts and paths of the surplus are read like any other's: they keep their places among the
     // routes, or requests for them would fall through to wider ones.
+    let mut fields = Fields::default();
     let read = ours.into_iter().map(|(ingress, problem, class)| {
         let problem = surplus.problem_of(&ingress.metadata).or_else(|| problem.cloned());
-        read(ingress, problem, class, findings)
+        read(ingress, problem, class, &mut fields, findings)
     });
     let mut selected: Vec<_> = read.collect();
     selected.sort_by(|one, two| one.age.cmp(&two.age));
@@ -185,6 +191,7 @@ fn read<'a>(
     ingress: &'a Ingress,
     problem: Option<Problem>,
     class: Class<'a>,
+    fields: &mut Fields,
     findings: &mut Findings,
 ) -> Selected<'a> {
     let resource = reference(Kind::Ingress, &ingress.metadata);
@@ -195,7 +202,7 @@ fn read<'a>(
     let mut rules: Vec<_> = rules
         .iter()
         .enumerate()
-        .filter_map(|(index, one)| rule(index, one, &resource, findings))
+        .filter_map(|(index, one)| rule(index, one, &resource, fields, findings))
         .collect();
     let is_challenge = challenge::is_solver(ingress, &resource, findings);
     if is_challenge {
@@ -220,21 +227,31 @@ fn read<'a>(
     }
 }
 
+/// The places of paths as they are spelled. Most Ingresses have the same few, so they share them.
+#[derive(Default)]
+struct Fields(Map<(usize, usize), Arc<str>>);
+
+impl Fields {
+    fn of_path(&mut self, rule: usize, path: usize) -> Arc<str> {
+        let spelled = || format!("spec.rules[{rule}].http.paths[{path}]").into();
+        Arc::clone(self.0.entry((rule, path)).or_insert_with(spelled))
+    }
+}
+
 fn rule<'a>(
     index: usize,
     rule: &'a IngressRule,
     resource: &ResourceRef,
+    fields: &mut Fields,
     findings: &mut Findings,
 ) -> Option<Rule<'a>> {
-    let host =
-        host(rule.host.as_deref(), &format!("spec.rules[{index}].host"), resource, findings)?;
+    let field = || format!("spec.rules[{index}].host");
+    let host = host(rule.host.as_deref(), field, resource, findings)?;
     let paths = rule.http.as_ref().map(|http| http.paths.as_slice()).unwrap_or_default();
     let paths = paths
         .iter()
         .enumerate()
-        .map(|(position, one)| {
-            read_path(format!("spec.rules[{index}].http.paths[{position}]"), one)
-        })
+        .map(|(position, one)| read_path(fields.of_path(index, position), one))
         .collect();
     Some(Rule { index, host, paths })
 }
@@ -242,7 +259,7 @@ fn rule<'a>(
 /// A host that can't be read is the host of no request: nothing is left to refuse.
 fn host(
     text: Option<&str>,
-    field: &str,
+    field: impl FnOnce() -> String,
     resource: &ResourceRef,
     findings: &mut Findings,
 ) -> Option<HostPattern> {
@@ -251,7 +268,7 @@ fn host(
     if host.is_none() {
         let message = format!("`{text}` is not a host");
         let remedy = "Write a DNS name, or `*.` and a DNS name; at most 253 characters.";
-        let problem = Problem::new(field, message, remedy);
+        let problem = Problem::new(field(), message, remedy);
         findings.add(resource, Reason::RouteInvalid, Effect::Rejects, problem);
     }
     host
@@ -273,7 +290,7 @@ fn read_tls<'a>(
         named
             .iter()
             .enumerate()
-            .filter_map(|(position, text)| host(Some(text), &field(position), resource, findings))
+            .filter_map(|(position, text)| host(Some(text), || field(position), resource, findings))
             .filter(|host| *host != HostPattern::Any)
             .collect()
     };
@@ -281,7 +298,7 @@ fn read_tls<'a>(
     Tls { index, hosts, secret }
 }
 
-fn read_path(field: String, path: &HTTPIngressPath) -> Path<'_> {
+fn read_path(field: Arc<str>, path: &HTTPIngressPath) -> Path<'_> {
     let (written, backend) = (path.path.as_deref().unwrap_or_default(), &path.backend);
     let (path_match, unknown) = match path.path_type.as_str() {
         "Exact" => (PathMatch::Exact, None),
@@ -296,27 +313,24 @@ fn read_path(field: String, path: &HTTPIngressPath) -> Path<'_> {
         }
     };
     if written.is_empty() && path.path_type == "ImplementationSpecific" {
-        let place = Place { path_match, path: "/".to_owned(), stands_in: false };
+        let place = Place { path_match, ..Place::WHOLE };
         return Path { field, written: "/", place, problem: None, backend };
     }
     let pattern = path.path_type == "ImplementationSpecific" && written.contains(['(', '*', '$']);
     let (place, problem) = if pattern {
         let message = format!("`{written}` looks like a pattern, which is not supported");
-        unplaceable(&format!("{field}.path"), written, message)
+        unplaceable(&field, written, message)
     } else {
-        place(&format!("{field}.path"), written, path_match)
+        place(&field, written, path_match)
     };
     Path { field, written, place, problem: unknown.or(problem), backend }
 }
 
 /// Where a path stands. One that has to be worked out is refused at the nearest place that its
-/// requests can have.
-fn place(field: &str, written: &str, path_match: PathMatch) -> (Place, Option<Problem>) {
+/// requests can have. `field` is that of the whole entry.
+fn place<'a>(field: &str, written: &'a str, path_match: PathMatch) -> (Place<'a>, Option<Problem>) {
     match path::written(written) {
-        Ok(path) => {
-            let path = path.into_owned();
-            (Place { path_match, path, stands_in: false }, None)
-        }
+        Ok(path) => (Place { path_match, path, stands_in: false }, None),
         Err(Ok(canonical)) => {
             let mut path: String =
                 path::segments(&canonical).flat_map(|segment| ["/", segment]).collect();
@@ -324,8 +338,9 @@ fn place(field: &str, written: &str, path_match: PathMatch) -> (Place, Option<Pr
                 path.push('/');
             }
             let message = format!("`{written}` is not a path as requests are compared with");
-            let problem = Problem::new(field, message, format!("Write `{path}`."));
-            (Place { path_match, path, stands_in: false }, Some(problem))
+            let remedy = format!("Write `{path}`.");
+            let problem = Problem::new(format!("{field}.path"), message, remedy);
+            (Place { path_match, path: path.into(), stands_in: false }, Some(problem))
         }
         Err(Err(problem)) => {
             let message = format!("`{written}` is not a path: {}", problem.as_str());
@@ -334,11 +349,11 @@ fn place(field: &str, written: &str, path_match: PathMatch) -> (Place, Option<Pr
     }
 }
 
-fn unplaceable(field: &str, written: &str, message: String) -> (Place, Option<Problem>) {
+fn unplaceable(field: &str, written: &str, message: String) -> (Place<'static>, Option<Problem>) {
     let remedy = "Write an absolute path of plain segments, without patterns and without what a request cannot say in one way only.";
-    let path = readable(written);
+    let path = readable(written).into();
     let place = Place { path_match: PathMatch::Prefix, path, stands_in: true };
-    (place, Some(Problem::new(field, message, remedy)))
+    (place, Some(Problem::new(format!("{field}.path"), message, remedy)))
 }
 
 /// The path down to the first segment that cannot be read; the usual `(/|$)(.*)` behind a segment

@@ -19,8 +19,10 @@ pub mod finding;
 mod foreign;
 mod index;
 mod ingress;
+pub mod kept;
 pub mod keys;
 pub mod manifest;
+mod map;
 mod metadata;
 mod options;
 mod owners;
@@ -40,11 +42,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use decision::{protection::Posture, refs::ResourceRef, route::ServicePort, snapshot::Snapshot};
 
+use crate::{
+    attach::Ingresses, finding::Findings, index::Index, plan::Plans, posture::Postures,
+    routes::Table,
+};
 pub use crate::{
     certificate::Certificates, conditions::Status, endpoints::endpoints, finding::Finding,
     metadata::reference, resources::Resources, settings::Settings,
 };
-use crate::{finding::Findings, index::Index, plan::Plans, posture::Postures, routes::Table};
 
 /// Everything that follows from the resources.
 #[derive(Debug, Default)]
@@ -76,6 +81,8 @@ pub struct Before {
     pub certificates: certificate::InUse,
     /// What was enforced, so that somebody hears when it is not any more.
     pub enforced: withdrawn::Enforced,
+    /// Policies that are compiled already. Without them the result is the same, and takes longer.
+    pub policies: kept::Kept,
 }
 
 /// An Ingress of ours, for its status, its Events and logs.
@@ -115,16 +122,13 @@ pub fn compile(resources: &Resources, settings: &Settings, before: &Before) -> C
     class::tell(&index, settings, &mut findings);
     let undecodable = ingress::salvage(&resources.undecodable_ingresses);
     let ingresses = ingress::select(resources, &undecodable, &index, settings, &mut findings);
-    let by_name = attach::by_name(&ingresses);
+    let by_name = Ingresses::new(&ingresses);
     let owners = owners::owners(&ingresses, settings);
     let external_names = external::names(&ingresses, &index);
     let plans = Plans::read(&resources.access_plans, &resources.unreadable, &index, &mut findings);
-    let policies = &resources.access_policies;
-    let mut policies: Vec<_> = policies
-        .iter()
-        .map(|object| access_policy::compile(object, &index, &plans, &mut findings))
-        .collect();
-    policies.sort_by(|one, two| one.resource.cmp(&two.resource));
+    let objects = &resources.access_policies;
+    let (policies, kept) =
+        kept::compile_all(objects, &index, &plans, &before.policies, &mut findings);
     let others = ingress::others(resources, &undecodable, &index, settings);
     let not_ours = |name: (&str, &str)| ingress::not_ours(name, &others, settings);
     let is_elsewhere = |name: (&str, &str)| ingress::is_elsewhere(name, &others, &index);
@@ -146,7 +150,7 @@ pub fn compile(resources: &Resources, settings: &Settings, before: &Before) -> C
     summaries.sort_by(|one, two| one.resource.cmp(&two.resource));
     let enforced =
         withdrawn::tell(&before.enforced, &policies, &by_name, &summaries, &mut findings);
-    let next = Before { generation, certificates: in_use, enforced };
+    let next = Before { generation, certificates: in_use, enforced, policies: kept };
     let (subscriptions, subscribed) =
         subscription::compile(&resources.access_subscriptions, &plans, &index, &mut findings);
     let statuses = conditions::statuses(&policies, &by_name, not_ours, &plans, &subscribed);

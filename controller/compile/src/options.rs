@@ -52,8 +52,8 @@ const RESPONSE_HEADERS: Keys = Keys {
 };
 
 /// Every annotation that is an option.
-pub(crate) fn keys() -> Vec<&'static str> {
-    [KEYS, &paths::KEYS, &redirect::KEYS, &cors::KEYS].concat()
+pub(crate) fn keys() -> impl Iterator<Item = &'static &'static str> {
+    [KEYS, &paths::KEYS, &redirect::KEYS, &cors::KEYS].into_iter().flatten()
 }
 
 const KEYS: &[&str] = &[
@@ -78,7 +78,7 @@ pub(crate) fn read(
     resource: &ResourceRef,
     annotations: &BTreeMap<String, String>,
 ) -> (Option<Arc<Options>>, Vec<Problem>) {
-    if !keys().iter().any(|key| annotations.contains_key(*key)) {
+    if !annotations.keys().any(|key| keys().any(|option| option == key)) {
         return (None, Vec::new());
     }
     let mut reader = Reader::new(resource, annotations);

@@ -69,7 +69,7 @@ struct Places {
 }
 
 impl Places {
-    fn of<'p>(places: impl Iterator<Item = (&'p HostPattern, &'p Place)>) -> Self {
+    fn of<'p>(places: impl Iterator<Item = (&'p HostPattern, &'p Place<'p>)>) -> Self {
         let mut all = Self::default();
         for (host, place) in places {
             let path = path(&place.path);
@@ -160,7 +160,7 @@ mod tests {
         for (host, text) in pairs() {
             for path_match in [PathMatch::Exact, PathMatch::Prefix] {
                 let host = HostPattern::parse(host).unwrap();
-                let place = Place { path_match, path: (*text).to_owned(), stands_in: false };
+                let place = Place { path_match, path: (*text).into(), stands_in: false };
                 let index = Places::of([(&host, &place)].into_iter());
                 for (wanted_host, wanted_path) in pairs() {
                     let hosts = Box::new([HostPattern::parse(wanted_host).unwrap()]);

@@ -1,7 +1,7 @@
 //! The routing table: every path of every Ingress, with what protects it.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
+    collections::{BTreeMap, hash_map::Entry},
     sync::Arc,
 };
 
@@ -21,7 +21,8 @@ use crate::{
     finding::{Effect, Findings, Problem, Reason},
     index::Index,
     ingress::{Path, Place, Selected},
-    owners::{Owners, wildcard_above},
+    map::{Map, Set},
+    owners::Owners,
 };
 
 /// What building routes looks at.
@@ -33,13 +34,13 @@ pub(crate) struct Surroundings<'s, 'a> {
 
 /// The table while it grows.
 #[derive(Default)]
-pub(crate) struct Table {
-    hosts: BTreeMap<HostPattern, Host>,
+pub(crate) struct Table<'i> {
+    hosts: Map<HostPattern, Host<'i>>,
     default: Option<(Arc<str>, Arc<Route>)>,
     routes: usize,
-    ways: Vec<Way>,
+    ways: Vec<Way<'i>>,
     /// Ingresses that redirect where there is TLS.
-    redirecting: HashSet<ResourceRef>,
+    redirecting: Set<&'i ResourceRef>,
     /// Hosts that are served as another one is.
     alike: Vec<(HostPattern, Vec<HostPattern>)>,
 }
@@ -48,26 +49,26 @@ pub(crate) struct Table {
 type Stands = (PathMatch, Box<str>, Arc<Route>);
 
 #[derive(Default)]
-struct Host {
+struct Host<'i> {
     paths: Vec<Stands>,
     /// Refusals of paths that cannot be placed, after all others.
     stand_ins: Vec<Stands>,
     /// Which Ingress has a path.
-    taken: HashMap<(PathMatch, String), ResourceRef>,
+    taken: Map<(PathMatch, &'i str), &'i ResourceRef>,
 }
 
-impl Table {
+impl<'i> Table<'i> {
     /// Adds the routes of one Ingress; the older Ingresses come first. Returns how many it has.
     pub(crate) fn add(
         &mut self,
-        ingress: &Selected<'_>,
+        ingress: &'i Selected<'_>,
         posture: &Posture,
         surroundings: &Surroundings<'_, '_>,
         findings: &mut Findings,
     ) -> usize {
         let before = self.routes;
         if ingress.annotations.redirects {
-            self.redirecting.insert(ingress.resource.clone());
+            self.redirecting.insert(&ingress.resource);
         }
         for rule in &ingress.rules {
             let field = || format!("spec.rules[{}].host", rule.index);
@@ -76,7 +77,7 @@ impl Table {
             {
                 continue;
             }
-            let host = (&rule.host, rule.host.to_string().into());
+            let host = (&rule.host, rule.host.spelled());
             let entry = self.hosts.entry(rule.host.clone()).or_default();
             for path in &rule.paths {
                 if entry.is_free(path, &rule.host, &ingress.resource, findings) {
@@ -120,18 +121,18 @@ impl Table {
             findings.add(&ingress.resource, Reason::HostConflict, Effect::Rejects, problem);
             return;
         }
-        let place = Place { path_match: PathMatch::Prefix, path: "/".to_owned(), stands_in: false };
-        let path = Path { field: field.to_owned(), written: "/", place, problem: None, backend };
+        let place = Place::WHOLE;
+        let path = Path { field: field.into(), written: "/", place, problem: None, backend };
         let posture = posture.clone();
-        let host = (&HostPattern::Any, HostPattern::Any.to_string().into());
+        let host = (&HostPattern::Any, HostPattern::Any.spelled());
         let route = route(ingress, &path, &host, posture, surroundings, findings);
-        self.ways.extend(Way::through(&route, &HostPattern::Any, &path.place));
+        self.ways.extend(Way::through(&route, &HostPattern::Any, &Place::WHOLE));
         self.default = Some((Arc::clone(&ingress.resource.namespace), route));
         self.routes = self.routes.saturating_add(1);
     }
 
     /// The paths that lead to Services.
-    pub(crate) fn ways(&self) -> &[Way] {
+    pub(crate) fn ways(&self) -> &[Way<'i>] {
         &self.ways
     }
 
@@ -148,7 +149,8 @@ impl Table {
             self.hosts.entry(host.clone()).or_default();
         }
         // One that only stands beside a certificate tells for whom handshakes with its name are.
-        let bare: Vec<_> = owners.hosts().filter(|host| !self.serves(host)).cloned().collect();
+        let bare = owners.hosts().filter(|host| !self.serves(host, owners));
+        let bare: Vec<_> = bare.cloned().collect();
         self.hosts.extend(bare.into_iter().map(|host| (host, Host::default())));
         let hosts = self.hosts.into_iter().map(|(host, entry)| {
             let owner = owners.of(&host).unwrap_or_default().into();
@@ -163,10 +165,13 @@ impl Table {
     }
 }
 
-impl Table {
+impl Table<'_> {
     /// Whether requests for a host find some entry. A default backend needs none.
-    fn serves(&self, host: &HostPattern) -> bool {
-        let above = || wildcard_above(host).is_some_and(|above| self.hosts.contains_key(&above));
+    fn serves(&self, host: &HostPattern, owners: &Owners<'_>) -> bool {
+        let above = || {
+            let above = owners.wildcard_above(host);
+            above.is_some_and(|above| self.hosts.contains_key(above))
+        };
         *host == HostPattern::Any
             || self.hosts.contains_key(host)
             || self.hosts.contains_key(&HostPattern::Any)
@@ -179,10 +184,14 @@ impl Table {
     fn redirect_below(&mut self, owners: &Owners<'_>, served: &Served) {
         let mut all: BTreeMap<HostPattern, Vec<&HostPattern>> = BTreeMap::new();
         for host in served.hosts().filter(|host| **host != HostPattern::Any) {
-            let wildcard = wildcard_above(host).filter(|above| self.hosts.contains_key(above));
-            let below = wildcard.unwrap_or(HostPattern::Any);
-            if !self.hosts.contains_key(host) && owners.of(&below) == owners.of(host) {
-                all.entry(below).or_default().push(host);
+            if self.hosts.contains_key(host) {
+                continue;
+            }
+            let wildcard = owners.wildcard_above(host);
+            let wildcard = wildcard.filter(|above| self.hosts.contains_key(*above));
+            let below = wildcard.unwrap_or(&HostPattern::Any);
+            if owners.of(below) == owners.of(host) {
+                all.entry(below.clone()).or_default().push(host);
             }
         }
         let mut copies = Vec::with_capacity(all.len());
@@ -196,7 +205,7 @@ impl Table {
             let copy = Host {
                 paths: entry.paths.iter().map(redirecting).collect(),
                 stand_ins: entry.stand_ins.iter().map(redirecting).collect(),
-                taken: HashMap::new(),
+                taken: Map::default(),
             };
             copies.push((first.clone(), copy));
             self.alike.push((first, hosts.collect()));
@@ -219,13 +228,13 @@ impl Table {
     }
 }
 
-impl Host {
+impl<'i> Host<'i> {
     /// Whether no older Ingress, and no earlier path, has the same place.
     fn is_free(
         &mut self,
-        path: &Path<'_>,
+        path: &'i Path<'_>,
         host: &HostPattern,
-        ingress: &ResourceRef,
+        ingress: &'i ResourceRef,
         findings: &mut Findings,
     ) -> bool {
         if path.place.stands_in {
@@ -236,12 +245,12 @@ impl Host {
             PathMatch::Prefix => text.trim_end_matches('/'),
             PathMatch::Exact => text,
         };
-        let older = match self.taken.entry((*path_match, text.to_owned())) {
+        let older = match self.taken.entry((*path_match, text)) {
             Entry::Vacant(place) => {
-                place.insert(ingress.clone());
+                place.insert(ingress);
                 return true;
             }
-            Entry::Occupied(older) => older.into_mut(),
+            Entry::Occupied(older) => *older.get(),
         };
         let problem = Problem::new(
             format!("{}.path", path.field),
@@ -252,9 +261,9 @@ impl Host {
         false
     }
 
-    fn add(&mut self, place: &Place, route: Arc<Route>) {
+    fn add(&mut self, place: &Place<'_>, route: Arc<Route>) {
         let list = if place.stands_in { &mut self.stand_ins } else { &mut self.paths };
-        list.push((place.path_match, place.path.as_str().into(), route));
+        list.push((place.path_match, (&*place.path).into(), route));
     }
 }
 
@@ -308,8 +317,8 @@ fn route(
     findings: &mut Findings,
 ) -> Arc<Route> {
     let Surroundings { owners, served, index } = surroundings;
-    let field = || match path.field.as_str() {
-        "spec.defaultBackend" => path.field.clone(),
+    let field = || match &*path.field {
+        "spec.defaultBackend" => "spec.defaultBackend".to_owned(),
         field => format!("{field}.backend"),
     };
     let found = if ingress.problem.is_some() {
@@ -338,7 +347,7 @@ fn route(
         }
     };
     let name = RouteName {
-        field: FieldRef::new(ingress.resource.clone(), path.field.as_str()),
+        field: FieldRef::new(ingress.resource.clone(), Arc::clone(&path.field)),
         host: Arc::clone(spelled),
         path: path.written.into(),
     };

@@ -1,6 +1,6 @@
 //! Rules of a policy: checks with the places that refusals point at.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, fmt::Write, sync::Arc};
 
 use crds::{Checks, ClaimTest as RawTest, ClaimValue, ClientCertificateCheck, JwtCheck};
 use decision::{
@@ -21,7 +21,44 @@ use decision::{
 };
 use http::Method;
 
-use crate::{annotation::meant_name, authorities, finding::Problem, index::Index, plan::Plans};
+use crate::{
+    annotation::meant_name, authorities, finding::Problem, index::Index, map::Map, plan::Plans,
+};
+
+/// Places of rules and checks as they are spelled. Most policies have the same few, so they share
+/// them.
+#[derive(Default)]
+pub(crate) struct Fields(Map<(Place, &'static str), Arc<str>>);
+
+/// A rule, or an entry of its `anyOf`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Place {
+    section: Section,
+    rule: usize,
+    alternative: Option<usize>,
+}
+
+impl Fields {
+    /// A check of it, or with an empty name itself.
+    fn of(&mut self, place: Place, check: &'static str) -> Arc<str> {
+        let spelled = || {
+            let Place { section, rule, alternative } = place;
+            let list = match section {
+                Section::Deny => "deny",
+                Section::Require => "require",
+            };
+            let mut field = format!("spec.{list}[{rule}]");
+            if let Some(alternative) = alternative {
+                let _ = write!(field, ".anyOf[{alternative}]");
+            }
+            if !check.is_empty() {
+                let _ = write!(field, ".{check}");
+            }
+            field.into()
+        };
+        Arc::clone(self.0.entry((place, check)).or_insert_with(spelled))
+    }
+}
 
 /// What the rules of a policy may refer to, and where their problems are collected.
 pub(crate) struct Surroundings<'a> {
@@ -31,6 +68,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) providers: &'a HashMap<String, Arc<Provider>>,
     pub(crate) plans: &'a Plans,
     pub(crate) index: &'a Index<'a>,
+    pub(crate) fields: &'a mut Fields,
     /// What makes the policy invalid.
     pub(crate) problems: &'a mut Vec<Problem>,
     /// What makes a check unknown.
@@ -43,31 +81,30 @@ pub(crate) fn rules(
     section: Section,
     surroundings: &mut Surroundings<'_>,
 ) -> Box<[Rule]> {
-    let list = match section {
-        Section::Deny => "spec.deny",
-        Section::Require => "spec.require",
-    };
     let rules = rules.iter().enumerate();
-    rules.map(|(index, raw)| rule(raw, &format!("{list}[{index}]"), surroundings)).collect()
+    let place = |rule| Place { section, rule, alternative: None };
+    rules.map(|(index, raw)| rule(raw, place(index), surroundings)).collect()
 }
 
-fn rule(raw: &crds::Rule, field: &str, surroundings: &mut Surroundings<'_>) -> Rule {
+fn rule(raw: &crds::Rule, place: Place, surroundings: &mut Surroundings<'_>) -> Rule {
     let name: Arc<str> = raw.name.as_str().into();
     let alternatives = match raw.demand() {
         crds::Demand::Checks(checks) => {
-            vec![alternative(checks, &name, field, surroundings)]
+            vec![alternative(checks, &name, place, surroundings)]
         }
         crds::Demand::AnyOf(all) => {
             if !raw.checks.is_empty() {
+                let field = surroundings.fields.of(place, "");
                 surroundings.problems.push(Problem::new(
-                    field,
+                    &*field,
                     "has checks of its own beside `anyOf`",
                     "Write the checks into each alternative, or make two rules of it.",
                 ));
             }
             let all = all.iter().enumerate();
             all.map(|(index, checks)| {
-                alternative(checks, &name, &format!("{field}.anyOf[{index}]"), surroundings)
+                let place = Place { alternative: Some(index), ..place };
+                alternative(checks, &name, place, surroundings)
             })
             .collect()
         }
@@ -87,50 +124,51 @@ fn rule(raw: &crds::Rule, field: &str, surroundings: &mut Surroundings<'_>) -> R
 fn alternative(
     raw: &Checks,
     rule: &Arc<str>,
-    field: &str,
+    place: Place,
     surroundings: &mut Surroundings<'_>,
 ) -> Alternative {
+    let own = surroundings.fields.of(place, "");
     if raw.is_empty() {
         surroundings.problems.push(Problem::new(
-            field,
+            &*own,
             "has no check, so it would hold for everybody",
             "Give at least one of `ip`, `jwt`, `subscription`, `clientCertificate`, `methods`.",
         ));
     }
     let policy = surroundings.policy.clone();
-    let site = |field: String| {
-        Arc::new(Site { policy: policy.clone(), rule: Arc::clone(rule), field: field.into() })
-    };
+    let site =
+        |field: Arc<str>| Arc::new(Site { policy: policy.clone(), rule: Arc::clone(rule), field });
     let mut checks = Vec::new();
-    let mut add = |field: String, demand: Option<Demand>| {
+    let mut add = |field: Arc<str>, demand: Option<Demand>| {
+        checks.reserve_exact(1);
         checks.extend(demand.map(|demand| Check { site: site(field), demand }));
     };
     if let Some(ip) = &raw.ip {
-        let field = format!("{field}.ip");
+        let field = surroundings.fields.of(place, "ip");
         let demand = address(ip, &field, surroundings);
         add(field, Some(demand));
     }
     if !raw.methods.is_empty() {
-        let field = format!("{field}.methods");
+        let field = surroundings.fields.of(place, "methods");
         let demand = methods(&raw.methods, &field, surroundings);
         add(field, Some(demand));
     }
     if let Some(subscription) = &raw.subscription {
-        let field = format!("{field}.subscription");
+        let field = surroundings.fields.of(place, "subscription");
         let demand = plans(subscription, &field, surroundings);
         add(field, Some(demand));
     }
     if let Some(raw) = &raw.client_certificate {
-        let field = format!("{field}.clientCertificate");
+        let field = surroundings.fields.of(place, "clientCertificate");
         let demand = certificate(raw, &field, surroundings);
         add(field, Some(demand));
     }
     if let Some(jwt) = &raw.jwt {
-        let field = format!("{field}.jwt");
+        let field = surroundings.fields.of(place, "jwt");
         let demand = token(jwt, &field, surroundings);
         add(field, demand);
     }
-    Alternative::new(site(field.to_owned()), checks)
+    Alternative::new(site(own), checks)
 }
 
 fn address(raw: &crds::IpCheck, field: &str, surroundings: &mut Surroundings<'_>) -> Demand {

@@ -4,13 +4,14 @@
 //! it may have protected. Whatever else is wrong with it is not told: findings and Events stay
 //! bounded however many objects a tenant creates.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 
 use decision::refs::{Kind, ResourceRef};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::{
     finding::{Effect, Findings, Problem, Reason},
+    map::{Map, Set},
     metadata::{Age, place},
     settings::Settings,
 };
@@ -72,7 +73,7 @@ pub(crate) struct Surplus<'a> {
     of: &'static Capped,
     most: usize,
     /// Namespace and name.
-    names: HashSet<(&'a str, &'a str)>,
+    names: Set<(&'a str, &'a str)>,
     namespaces: BTreeMap<&'a str, Over<'a>>,
 }
 
@@ -94,16 +95,16 @@ impl<'a> Surplus<'a> {
         settings: &Settings,
     ) -> Self {
         let most = settings.max_objects_per_namespace.get();
-        let mut counts: HashMap<&str, usize> = HashMap::new();
+        let mut counts: Map<&str, usize> = Map::default();
         for metadata in objects.clone() {
             *counts.entry(place(metadata).0).or_default() += 1;
         }
         counts.retain(|_, count| *count > most);
-        let mut surplus = Self { of, most, names: HashSet::new(), namespaces: BTreeMap::new() };
+        let mut surplus = Self { of, most, names: Set::default(), namespaces: BTreeMap::new() };
         if counts.is_empty() {
             return surplus;
         }
-        let mut ages: HashMap<&str, Vec<Age<'a>>> = HashMap::new();
+        let mut ages: Map<&str, Vec<Age<'a>>> = Map::default();
         for metadata in objects {
             let namespace = place(metadata).0;
             if counts.contains_key(namespace) {

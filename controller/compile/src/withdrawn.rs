@@ -1,7 +1,7 @@
 //! Protection that was taken away while the program ran. Nothing refuses that, but somebody who did
 //! not mean it should hear of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{collections::BTreeSet, sync::Arc};
 
 use decision::refs::ResourceRef;
 
@@ -10,6 +10,7 @@ use crate::{
     access_policy::{Compiled, Target, Targets},
     attach::Ingresses,
     finding::{Effect, Findings, Problem, Reason},
+    map::{Map, Set},
 };
 
 /// What was enforced when, or before, something was last compiled. It knows nothing of the time
@@ -17,16 +18,38 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Enforced {
     /// Policies that were enforced at some time, as long as they exist.
-    policies: BTreeSet<ResourceRef>,
+    policies: Set<ResourceRef>,
     /// The policies that were last enforced on an Ingress.
-    held: BTreeMap<ResourceRef, Held>,
+    held: Map<ResourceRef, Held>,
     /// Those that were enforced on an Ingress at some time and are not any more, as long as the
     /// Ingress exists and nothing took their place; at most [`REMEMBERED`] for each.
-    lost: BTreeMap<ResourceRef, BTreeSet<ResourceRef>>,
+    lost: Map<ResourceRef, BTreeSet<ResourceRef>>,
 }
 
 /// Policies that are enforced on an Ingress, and whether each names all of its requests.
-type Held = BTreeMap<ResourceRef, bool>;
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Held(
+    /// In the order of their names, each once.
+    Vec<(ResourceRef, bool)>,
+);
+
+impl Held {
+    /// Adds a policy that comes behind those that are there, or is the last of them.
+    fn add(&mut self, policy: &ResourceRef, all: bool) {
+        match self.0.last_mut() {
+            Some((last, names_all)) if last == policy => *names_all |= all,
+            Some(_) | None => self.0.push((policy.clone(), all)),
+        }
+    }
+
+    fn has(&self, policy: &ResourceRef) -> bool {
+        self.0.binary_search_by(|(held, _)| held.cmp(policy)).is_ok()
+    }
+
+    fn policies(&self) -> impl Iterator<Item = &ResourceRef> {
+        self.0.iter().map(|(policy, _)| policy)
+    }
+}
 
 /// Most lost policies that are remembered for an Ingress: who makes and deletes policies for ever
 /// must not fill the memory.
@@ -36,9 +59,10 @@ const REMEMBERED: usize = 16;
 const NAMED: usize = 4;
 
 /// Tells of policies that only count now, and of Ingresses on which one is not enforced any more.
+/// `policies` stand in the order of their names.
 pub(crate) fn tell(
     before: &Enforced,
-    policies: &[Compiled],
+    policies: &[Arc<Compiled>],
     ingresses: &Ingresses<'_>,
     summaries: &[IngressSummary],
     findings: &mut Findings,
@@ -83,10 +107,9 @@ impl Enforced {
     fn enforce(&mut self, policy: &ResourceRef, targets: &[Target], ingresses: &Ingresses<'_>) {
         for target in targets {
             let place = (&*policy.namespace, target.name.as_str());
-            if let Some(ingress) = ingresses.get(&place) {
-                let held = self.held.entry(ingress.resource.clone()).or_default();
+            if let Some(ingress) = ingresses.get(place) {
                 let all = target.narrowing.hosts.is_empty() && target.narrowing.paths.is_empty();
-                *held.entry(policy.clone()).or_default() |= all;
+                self.held.entry(ingress.resource.clone()).or_default().add(policy, all);
             }
         }
     }
@@ -99,15 +122,16 @@ impl Enforced {
             return BTreeSet::new();
         }
         let known = |policy: &ResourceRef| {
-            before.is_some_and(|before| before.contains_key(policy))
+            before.is_some_and(|before| before.has(policy))
                 || lost.is_some_and(|lost| lost.contains(policy))
         };
-        if held.into_iter().flatten().any(|(policy, all)| *all && !known(policy)) {
+        let mut policies = held.into_iter().flat_map(|held| &held.0);
+        if policies.any(|(policy, all)| *all && !known(policy)) {
             return BTreeSet::new();
         }
-        let before = before.into_iter().flat_map(BTreeMap::keys);
+        let before = before.into_iter().flat_map(Held::policies);
         let all = lost.into_iter().flatten().chain(before);
-        let gone = all.filter(|policy| held.is_none_or(|held| !held.contains_key(policy)));
+        let gone = all.filter(|policy| held.is_none_or(|held| !held.has(policy)));
         gone.take(REMEMBERED).cloned().collect()
     }
 }
@@ -125,7 +149,7 @@ fn is_open(lost: &BTreeSet<ResourceRef>) -> Problem {
 }
 
 fn is_loosened(lost: &BTreeSet<ResourceRef>, held: &Held) -> Problem {
-    let others = named(held.keys(), held.len());
+    let others = named(held.policies(), held.0.len());
     loss(format!("{}; still enforced: {others}", gone(lost)))
 }
 

@@ -26,6 +26,23 @@ fn another_ingress_without_policy_for_the_same_backend_is_told() {
 }
 
 #[test]
+fn of_very_many_ingresses_around_a_policy_the_oldest_are_told_one_by_one_and_the_namespace_has_the_rest()
+ {
+    let backend = "pathType: Prefix, backend: { service: { name: api, port: { number: 80 } } } }";
+    let two = format!("paths: [{{ path: /v1, {backend}, {{ path: /,");
+    let second = second().replace("paths: [{ path: /,", &two);
+    let others = |count: usize| {
+        let named = |number: usize| second.replace("second", &format!("other{number:02}"));
+        (0..count).map(named).collect::<String>()
+    };
+    let told = |count| World::of(&(api() + &others(count) + &policy("office", OFFICE))).findings();
+    assert!(told(20).iter().all(|told| told.starts_with("Ingress shop/other")), "{:#?}", told(20));
+    assert_eq!((told(20).len(), told(21).len(), told(40).len()), (20, 21, 21));
+    let rest = "Namespace shop at metadata.name: shop/api:80 has a policy behind some paths, and none behind those of more than 20 Ingresses";
+    assert!(told(40).iter().any(|told| told == rest), "{:#?}", told(40));
+}
+
+#[test]
 fn requests_outside_of_a_narrowing_are_told() {
     let target = |narrowing: &str| {
         let target =

@@ -1,5 +1,7 @@
 //! Laws that hold for any manifests.
 
+use std::num::NonZeroUsize;
+
 use compile::{Settings, manifest, settings::Posture};
 use decision::subscription::KeyDigest;
 use proptest::prelude::*;
@@ -53,10 +55,13 @@ fn answers(world: &World) -> Vec<String> {
 
 /// What is without order in the results.
 fn result(documents: &[String]) -> (Vec<String>, Vec<String>, String) {
-    let world = World::of(&documents.concat());
+    result_of(&World::of(&documents.concat()))
+}
+
+fn result_of(world: &World) -> (Vec<String>, Vec<String>, String) {
     let findings = world.compiled.findings.iter().map(ToString::to_string).collect();
     let rest = format!("{:?} {:?}", world.compiled.statuses, world.compiled.ingresses);
-    (answers(&world), findings, rest)
+    (answers(world), findings, rest)
 }
 
 /// The Ingress `shop/api` under `require-policy`.
@@ -223,6 +228,33 @@ proptest! {
         let compiled = compile::compile(&fresh.resources, &settings(), &compile::Before::default());
         for finding in &compiled.findings {
             prop_assert_eq!(again.locate(&finding.field), fresh.locate(&finding.field));
+        }
+    }
+
+    /// Objects of unchanged documents are the very same ones, and only then is anything kept.
+    #[test]
+    fn what_is_kept_of_the_compilation_before_changes_nothing(
+        steps in prop::collection::vec(
+            (prop::sample::subsequence(documents(), 0..=documents().len()), "[ -~]{0,2}", any::<prop::sample::Index>(), 1..5_usize),
+            2..5,
+        ),
+    ) {
+        let (mut known, mut before) = (manifest::Manifests::default(), compile::Before::default());
+        for (documents, junk, at, most) in steps {
+            let mut text = documents.concat();
+            text.insert_str(at.index(text.len().max(1)).min(text.len()), &junk);
+            let manifests = manifest::read_again([("a.yaml".to_owned(), text.into())], &known);
+            let most = NonZeroUsize::new(most).unwrap();
+            let settings = Settings { max_objects_per_namespace: most, ..settings() };
+            let anew = compile::Before { policies: compile::kept::Kept::default(), ..before.clone() };
+            let compile = |before| compile::compile(&manifests.resources, &settings, before);
+            let (anew, again) = (compile(&anew), compile(&before));
+            before = again.next.clone();
+            let anew = World { manifests, compiled: anew };
+            let result = result_of(&anew);
+            let again = World { manifests: anew.manifests, compiled: again };
+            prop_assert_eq!(result_of(&again), result);
+            known = again.manifests;
         }
     }
 
