@@ -18,7 +18,7 @@ use crate::{
     finding::{Effect, Findings, Problem, Reason, capitalised},
     index::{Index, missing_right},
     ingress::Selected,
-    map::{Map, Set},
+    map::{Map, Set, with_room},
     metadata::annotation_path,
     places::{self, Ours},
     posture::{Postures, unknown_namespace},
@@ -98,7 +98,13 @@ pub(crate) fn attach<'a>(
     is_elsewhere: impl Fn(Name<'_>) -> bool,
     findings: &mut Findings,
 ) -> Attached<'a> {
-    let mut attached = Attached::default();
+    let count = policies.len();
+    let mut attached = Attached {
+        by_ingress: with_room(count),
+        steps: with_room(count),
+        policies: with_room(count),
+        ..Attached::default()
+    };
     let (shadow, enforced): (Vec<_>, Vec<_>) = policies.iter().partition(|policy| policy.is_shadow);
     // What is enforced takes its places first.
     for policy in enforced.into_iter().chain(shadow) {

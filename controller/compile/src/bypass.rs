@@ -19,7 +19,7 @@ use crate::{
     access_policy::{Compiled, Target, Targets},
     finding::{Effect, Findings, Problem, Reason},
     ingress::Place,
-    map::{Map, Set},
+    map::{Map, Set, with_room},
     places,
 };
 
@@ -81,6 +81,9 @@ const TOLD: usize = 20;
 /// Warns where a backend behind a policy can be reached without one.
 pub(crate) fn warn(ways: &[Way<'_>], policies: &[Arc<Compiled>], findings: &mut Findings) {
     let enforced = enforced(policies);
+    if enforced.is_empty() {
+        return;
+    }
     let costly = costly(ways, &enforced);
     for namespace in &costly {
         let namespace = ResourceRef::new(Kind::Namespace, "", *namespace);
@@ -202,7 +205,7 @@ fn targets<'a>(enforced: &'a Enforced<'a>, way: &'a Way<'_>) -> &'a [(&'a Compil
 }
 
 fn enforced(policies: &[Arc<Compiled>]) -> Enforced<'_> {
-    let mut enforced = Enforced::default();
+    let mut enforced: Enforced<'_> = with_room(policies.len());
     for policy in policies.iter().filter(|policy| !policy.is_shadow) {
         if let Targets::Named(targets) = &policy.targets {
             for target in targets {

@@ -8,7 +8,7 @@ use crate::{
     access_policy::{self, Compiled},
     finding::Findings,
     index::Index,
-    map::Map,
+    map::{Map, with_room},
     plan::Plans,
     resources::Object,
     rule::Fields,
@@ -27,7 +27,7 @@ pub(crate) fn compile_all(
     before: &Kept,
     findings: &mut Findings,
 ) -> (Vec<Arc<Compiled>>, Kept) {
-    let (mut kept, mut fields) = (Kept::default(), Fields::default());
+    let (mut kept, mut fields) = (Kept(with_room(objects.len())), Fields::default());
     let mut policies = Vec::with_capacity(objects.len());
     for object in objects {
         // Which objects are beyond the cap changes with the others.

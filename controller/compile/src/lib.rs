@@ -138,7 +138,7 @@ pub fn compile(resources: &Resources, settings: &Settings, before: &Before) -> C
     let (served, in_use) =
         certificate::serve(&ingresses, &owners, &index, settings, known, &mut findings);
     let surroundings = routes::Surroundings { owners: &owners, served: &served, index: &index };
-    let mut table = Table::default();
+    let mut table = Table::new(ingresses.len());
     let mut summaries = Vec::with_capacity(ingresses.len());
     for ingress in &ingresses {
         let posture = attached.posture(ingress, &index, &postures, &mut findings);

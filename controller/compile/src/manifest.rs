@@ -7,7 +7,7 @@ mod kinds;
 mod node;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, hash_map::Entry},
     sync::Arc,
 };
 
@@ -19,6 +19,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::{
     finding::sentence,
+    map::{Map, Set},
     resources::{Lost, Resources},
 };
 use document::Broken;
@@ -39,12 +40,12 @@ pub struct Manifests {
     /// What cannot be read. The objects of a broken document count as missing, and the routes of
     /// the namespace that it names are closed; those of all namespaces, if that is not certain.
     pub problems: Vec<Problem>,
-    places: HashMap<ResourceRef, Place>,
-    files: HashMap<Arc<str>, Arc<File>>,
+    places: Map<ResourceRef, Place>,
+    files: Map<Arc<str>, Arc<File>>,
     /// The files that hold an object, of use here or not.
-    with_objects: HashSet<Arc<str>>,
+    with_objects: Set<Arc<str>>,
     /// The files with a document that cannot be read.
-    with_broken: HashSet<Arc<str>>,
+    with_broken: Set<Arc<str>>,
     /// Where the first document stands that may hold a policy of any namespace.
     lost_anywhere: Option<String>,
 }
@@ -113,6 +114,7 @@ pub fn read_again(
     let mut files: Vec<_> = files.into_iter().collect();
     files.sort();
     let mut manifests = Manifests::default();
+    manifests.places.reserve(before.places.len());
     for (path, text) in files {
         let path: Arc<str> = path.into();
         let file = match before.files.get(&path) {
@@ -191,6 +193,10 @@ impl Manifests {
 
     /// Adds what a file holds.
     fn add(&mut self, file: Arc<File>) {
+        let mut items = file.documents.iter().filter_map(|it| it.items().as_ref().ok()).flatten();
+        if items.any(|item| item.is_object) {
+            self.with_objects.insert(Arc::clone(&file.path));
+        }
         for (number, document) in file.documents.iter().enumerate() {
             match document.items() {
                 Ok(items) => {
@@ -207,15 +213,12 @@ impl Manifests {
     }
 
     fn add_item(&mut self, place: Place, line: usize, item: &Item) {
-        let path = Arc::clone(&place.file.path);
-        if item.is_object {
-            self.with_objects.insert(Arc::clone(&path));
-        }
+        let path = &Arc::clone(&place.file.path);
         if item.is_cut_off {
             self.lost_anywhere.get_or_insert_with(|| format!("{path}:{line}"));
         }
         let problem = |message, remedy| {
-            let (path, column) = (Arc::clone(&path), item.at.column);
+            let (path, column) = (Arc::clone(path), item.at.column);
             Problem { path, line, column, message, remedy }
         };
         for Fault { message, remedy, lost } in &item.faults {
@@ -226,13 +229,17 @@ impl Manifests {
             self.problems.push(problem(message.clone(), remedy.clone()));
         }
         let Some(Named { resource, decoded, fault }) = &item.object else { return };
-        if let Some(first) = self.places.get(resource) {
-            let message =
-                format!("{resource} stands in {}:{} already", first.file.path, first.line());
-            self.problems.push(problem(message, "Remove one of the two.".to_owned()));
-            // Policies only add, so both of them are enforced; of the others the first one counts.
-            if resource.kind != Kind::AccessPolicy {
-                return;
+        match self.places.entry(resource.clone()) {
+            Entry::Vacant(free) => _ = free.insert(place),
+            Entry::Occupied(taken) => {
+                let first = taken.get();
+                let message =
+                    format!("{resource} stands in {}:{} already", first.file.path, first.line());
+                self.problems.push(problem(message, "Remove one of the two.".to_owned()));
+                // Policies only add, so both of them are enforced; of the others the first one counts.
+                if resource.kind != Kind::AccessPolicy {
+                    return;
+                }
             }
         }
         if let Some(decoded) = decoded {
@@ -243,7 +250,6 @@ impl Manifests {
             let remedy = "Correct the field; what cannot be read of the object counts as missing until then.";
             self.problems.push(problem(message, remedy.to_owned()));
         }
-        self.places.entry(resource.clone()).or_insert(place);
     }
 
     /// Puts an object among its like.

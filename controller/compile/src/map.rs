@@ -10,3 +10,8 @@ pub(crate) type Map<K, V> = HashMap<K, V, RandomState>;
 
 /// The same as a set.
 pub(crate) type Set<K> = HashSet<K, RandomState>;
+
+/// A map with room for so many, which need not be moved while it grows.
+pub(crate) fn with_room<K, V>(count: usize) -> Map<K, V> {
+    Map::with_capacity_and_hasher(count, RandomState::default())
+}

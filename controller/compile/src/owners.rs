@@ -4,7 +4,11 @@ use std::collections::{BTreeSet, hash_map::Entry};
 
 use decision::host::{Host, HostPattern};
 
-use crate::{ingress::Selected, map::Map, settings::Settings};
+use crate::{
+    ingress::Selected,
+    map::{Map, with_room},
+    settings::Settings,
+};
 
 /// The owners of all hosts that some Ingress names.
 pub(crate) struct Owners<'a> {
@@ -69,7 +73,7 @@ pub(crate) fn owners<'a>(ingresses: &'a [Selected<'a>], settings: &'a Settings) 
 }
 
 fn claims<'a>(ingresses: &'a [Selected<'a>]) -> Claims<'a> {
-    let mut claims = Claims::default();
+    let mut claims: Claims<'_> = with_room(ingresses.len());
     for (place, ingress) in ingresses.iter().enumerate() {
         for host in ingress.hosts() {
             if let Entry::Vacant(entry) = claims.entry(host.clone()) {

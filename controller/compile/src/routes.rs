@@ -21,7 +21,7 @@ use crate::{
     finding::{Effect, Findings, Problem, Reason},
     index::Index,
     ingress::{Path, Place, Selected},
-    map::{Map, Set},
+    map::{Map, Set, with_room},
     owners::Owners,
 };
 
@@ -58,6 +58,11 @@ struct Host<'i> {
 }
 
 impl<'i> Table<'i> {
+    /// A table without routes, with room for those of so many Ingresses.
+    pub(crate) fn new(ingresses: usize) -> Self {
+        Self { hosts: with_room(ingresses), ..Self::default() }
+    }
+
     /// Adds the routes of one Ingress; the older Ingresses come first. Returns how many it has.
     pub(crate) fn add(
         &mut self,

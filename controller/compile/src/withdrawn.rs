@@ -68,6 +68,8 @@ pub(crate) fn tell(
     findings: &mut Findings,
 ) -> Enforced {
     let mut now = Enforced::default();
+    now.policies.reserve(policies.len());
+    now.held.reserve(policies.len());
     let mut closed = BTreeSet::new();
     for policy in policies {
         if !policy.is_shadow {

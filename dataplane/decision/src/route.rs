@@ -123,6 +123,7 @@ impl RoutingTable {
     /// A host that is given twice keeps its first owner and the paths of both.
     pub fn new(hosts: Vec<HostRoutes>, default: Option<(Arc<str>, Arc<Route>)>) -> Self {
         let mut entries: HashMap<HostPattern, HostEntry, RandomState> = HashMap::default();
+        entries.reserve(hosts.len());
         for HostRoutes { host, owner, paths } in hosts {
             let (paths_of_host, authorities) = (Node::default(), Wanted::default());
             let new = || HostEntry { owner, paths: paths_of_host, authorities };
@@ -138,6 +139,7 @@ impl RoutingTable {
         }
         let asks = !of_default.is_empty() || entries.values().any(|it| !it.authorities.is_empty());
         let mut table = Self { default, of_default, asks, ..Self::default() };
+        table.exact.reserve(entries.len());
         for (host, entry) in entries {
             table.insert(host, Arc::new(entry));
         }
