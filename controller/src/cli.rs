@@ -103,11 +103,18 @@ fn serving(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("control")
+        .on_thread_start(stand_back)
         .enable_all()
         .build()?;
     let result = runtime.block_on(command);
     runtime.shutdown_background();
     result
+}
+
+/// Data threads go first where there is less processor than work, so that no request waits for a
+/// compile; a tenth is left to us even then. A thread that may not is as it was.
+fn stand_back() {
+    let _ = rustix::process::nice(10);
 }
 
 fn ended(result: anyhow::Result<()>) -> ExitCode {
@@ -142,6 +149,7 @@ fn sentence(error: &anyhow::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use anyhow::Context;
     use clap::CommandFactory;
 
     use super::*;
@@ -149,6 +157,23 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Line::command().debug_assert();
+    }
+
+    #[test]
+    fn what_compiles_stands_back_behind_what_serves() {
+        let nice = || {
+            let told = std::fs::read_to_string("/proc/thread-self/stat")?;
+            let (_, fields) = told.rsplit_once(')').context("no name")?;
+            Ok(fields.split_whitespace().nth(16).context("no such field")?.parse::<i32>()?)
+        };
+        let before: anyhow::Result<i32> = nice();
+        serving(async move {
+            let compiling = tokio::task::spawn_blocking(nice).await??;
+            let before = before?;
+            assert_eq!((nice()?, compiling), (before, (before + 10).min(19)));
+            Ok(())
+        })
+        .unwrap();
     }
 
     /// What is said about a line that cannot be read.
