@@ -3,9 +3,7 @@
 use std::{
     convert::Infallible,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
     time::SystemTime,
 };
 
@@ -21,7 +19,10 @@ use decision::{
     time::Timestamp,
     token::VerifiedTokens,
 };
-use futures::FutureExt;
+use futures::{
+    FutureExt,
+    future::{Either, LocalBoxFuture, Ready, ready},
+};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, uri::PathAndQuery};
 use hyper::{
     body::{Body, Incoming},
@@ -60,6 +61,7 @@ pub(crate) fn handle(
     let trace =
         worker.tracer.read(&mut parts.headers, &worker.ids, || origin.is_trusted(&worker.settings));
     let has_body = !body.is_end_stream();
+    origin.progress.request_has_body(has_body);
     let facts = facts::read(parts, origin.connection.clone(), &worker.settings);
     let arrived = Arrived { at: now, began: flight.began, tls: origin.tls, trace };
     let case = Rc::new(Case::new(worker.ids.next(now), facts.witness, arrived));
@@ -69,41 +71,23 @@ pub(crate) fn handle(
         Ok(request) => next(&open, request, Arrival { body, wish, at: timestamp(now) }),
         Err(denial) => Err(Refused::Denied(denial)),
     };
+    if has_body && !matches!(&next, Ok(Next::Forward(_, _, Exchange { body: Some(_), .. }))) {
+        open.origin.progress.leave_unread();
+    }
     match next {
         Ok(Next::Forward(permit, choice, exchange)) => {
             let forwarded = forward(Rc::clone(worker), permit, choice, exchange);
-            Handled::Later(Box::pin(forwarded.map(|answered| open.close(answered))))
+            Either::Right(forwarded.map(|answered| Ok(open.close(answered))).boxed_local())
         }
-        Ok(Next::Answer(response)) => Handled::now(open.close(Ok(response))),
-        Err(refused) => Handled::now(open.close(Err(refused))),
+        Ok(Next::Answer(response)) => Either::Left(ready(Ok(open.close(Ok(response))))),
+        Err(refused) => Either::Left(ready(Ok(open.close(Err(refused))))),
     }
 }
 
-/// The response to a request, which may still have to come.
-#[expect(clippy::large_enum_variant, reason = "a refusal is worth no allocation")]
-pub(crate) enum Handled {
-    /// It is there, until it is asked for.
-    Now(Option<Response<ResponseBody>>),
-    /// It waits for an upstream.
-    Later(Pin<Box<dyn Future<Output = Response<ResponseBody>>>>),
-}
+/// The response to a request: there at once, or from an upstream.
+pub(crate) type Handled = Either<Ready<Answer>, LocalBoxFuture<'static, Answer>>;
 
-impl Handled {
-    fn now(response: Response<ResponseBody>) -> Self {
-        Self::Now(Some(response))
-    }
-}
-
-impl Future for Handled {
-    type Output = Result<Response<ResponseBody>, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.get_mut() {
-            Self::Now(response) => response.take().map_or(Poll::Pending, |it| Poll::Ready(Ok(it))),
-            Self::Later(response) => response.as_mut().poll(context).map(Ok),
-        }
-    }
-}
+type Answer = Result<Response<ResponseBody>, Infallible>;
 
 /// A request that is not answered yet.
 struct Open {
@@ -112,39 +96,6 @@ struct Open {
     /// In which the client is told of a refusal.
     form: Form,
     has_body: bool,
-}
-
-impl Open {
-    /// Makes the response complete, whoever it comes from, and records a refusal.
-    fn close(self, answered: Result<Response<ResponseBody>, Refused>) -> Response<ResponseBody> {
-        let Self { mut ending, origin, form, has_body } = self;
-        let Ending { worker, case, .. } = &ending;
-        let mut is_last = origin.progress.is_last();
-        let mut response = answered.unwrap_or_else(|refused| {
-            is_last |= refused.ends_connection();
-            if has_body {
-                origin.progress.leave_unread();
-            }
-            worker.record.refused(case, &refused);
-            let response = respond::refused(&refused, form, case.id);
-            case.refused(refused);
-            response
-        });
-        if case.witness.method == Method::HEAD {
-            response.body_mut().cut();
-        }
-        if let Some(manner) = case.manner() {
-            manner.finish(origin.connection.scheme, response.headers_mut());
-        }
-        response.headers_mut().insert(respond::REQUEST_ID, case.id.header());
-        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        if is_last && !switches && !origin.progress.is_multiplexed() {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        ending.answered(response.status());
-        response.body_mut().attach(ending);
-        response
-    }
 }
 
 /// What comes with a request besides its head.
@@ -181,11 +132,8 @@ fn next(open: &Open, request: CanonicalRequest, arrival: Arrival) -> Result<Next
             let (target, choice) = target
                 .and_then(|target| Ok((target, choose(worker, &cleared)?)))
                 .inspect_err(unchosen)?;
-            let stays = cleared.is_challenge();
-            if stays {
-                origin.progress.answered_early(&body);
-            }
-            let body = (!stays).then_some(body);
+            // Who solves a challenge gets nothing of the client's but its path.
+            let body = (!cleared.is_challenge()).then_some(body);
             let (permit, route) = quota::take(cleared, &worker.record.counts.permits);
             case.found(Found::Admitted(route));
             let (origin, case) = (Rc::clone(origin), Rc::clone(case));
@@ -195,12 +143,10 @@ fn next(open: &Open, request: CanonicalRequest, arrival: Arrival) -> Result<Next
         Decision::Moved(cleared) => {
             worker.record.would_deny(case, &cleared);
             case.found(Found::Named(cleared.route().clone()));
-            origin.progress.answered_early(&body);
             Ok(Next::Answer(respond::moved(cleared.redirect())))
         }
         Decision::Preflight(_, route) => {
             case.found(Found::Named(route.name.clone()));
-            origin.progress.answered_early(&body);
             Ok(Next::Answer(respond::preflight(&route)))
         }
         Decision::Redirect(request, route) => {
@@ -312,6 +258,39 @@ fn look_at(ServicePort { service, .. }: &ServicePort) -> String {
         printable(&service.namespace),
         printable(&service.name)
     )
+}
+
+impl Open {
+    /// Makes the response complete, whoever it comes from, and records a refusal.
+    fn close(self, answered: Result<Response<ResponseBody>, Refused>) -> Response<ResponseBody> {
+        let Self { mut ending, origin, form, has_body } = self;
+        let Ending { worker, case, .. } = &ending;
+        let mut is_last = origin.progress.is_last();
+        let mut response = answered.unwrap_or_else(|refused| {
+            is_last |= refused.ends_connection();
+            if has_body {
+                origin.progress.leave_unread();
+            }
+            worker.record.refused(case, &refused);
+            let response = respond::refused(&refused, form, case.id);
+            case.refused(refused);
+            response
+        });
+        if case.witness.method == Method::HEAD {
+            response.body_mut().cut();
+        }
+        if let Some(manner) = case.manner() {
+            manner.finish(origin.connection.scheme, response.headers_mut());
+        }
+        response.headers_mut().insert(respond::REQUEST_ID, case.id.header());
+        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if is_last && !switches && !origin.progress.is_multiplexed() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        ending.answered(response.status());
+        response.body_mut().attach(ending);
+        response
+    }
 }
 
 #[cfg(test)]

@@ -101,6 +101,8 @@ pub(crate) struct Progress {
     blocked: Cell<bool>,
     /// HTTP/1.1: whether it has no buffers.
     asleep: Cell<bool>,
+    /// Whether the last request has a body, of which some may still come behind its answer.
+    had_body: Cell<bool>,
 }
 
 impl Progress {
@@ -122,6 +124,7 @@ impl Progress {
             cut: Cell::new(None),
             blocked: Cell::new(false),
             asleep: Cell::new(false),
+            had_body: Cell::new(false),
         }
     }
 
@@ -134,14 +137,20 @@ impl Progress {
         self.asleep.set(asleep);
     }
 
-    /// Whether it has rested for so long that its buffers may go.
+    /// A request began that has a body, or none.
+    pub(crate) fn request_has_body(&self, has_body: bool) {
+        self.had_body.set(has_body);
+    }
+
+    /// Whether it has rested for so long that its buffers may go. Never behind a body: hyper knows how
+    /// much of it is left, and without hyper that would be read as the next request.
     pub(crate) fn falls_asleep(&self) -> bool {
         self.sleeps_at().is_some_and(|at| at <= Instant::now())
     }
 
     fn sleeps_at(&self) -> Option<Instant> {
         let rests = self.waiting.get() == Waiting::Idle && !self.multiplexed.get();
-        let may = rests && !self.blocked.get() && !self.asleep.get();
+        let may = rests && !self.blocked.get() && !self.asleep.get() && !self.had_body.get();
         may.then(|| self.since.get() + AWAKE)
     }
 
@@ -152,13 +161,6 @@ impl Progress {
     /// A body was not read to its end.
     pub(crate) fn leave_unread(&self) {
         self.unread.set(true);
-    }
-
-    /// A request is answered while its body, if it has one, is still to come.
-    pub(crate) fn answered_early(&self, body: &impl http_body::Body) {
-        if !body.is_end_stream() {
-            self.leave_unread();
-        }
     }
 
     pub(crate) fn left_unread(&self) -> bool {

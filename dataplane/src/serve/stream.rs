@@ -66,6 +66,7 @@ impl Stream {
             let length = self.ahead.len().min(buffer.remaining());
             buffer.put_slice(self.ahead.get(..length).unwrap_or_default());
             self.ahead.advance(length);
+            self.progress.bytes_arrived();
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();

@@ -48,6 +48,50 @@ async fn a_connection_on_which_nobody_asked_for_a_while_is_served_as_before() {
 }
 
 #[tokio::test]
+async fn the_beginning_of_a_request_that_never_comes_keeps_no_thread_busy() {
+    let upstream = Upstream::echo().await;
+    let proxy = Plan::new(&[upstream.address]).start();
+    let mut waiting = Vec::new();
+    for _ in 0..8 {
+        let mut client = TcpStream::connect(proxy.http()).await.unwrap();
+        client.write_all(&[REQUEST, b"G"].concat()).await.unwrap();
+        read_until(&mut client, "via: 1.1 whygate\r\n\r\n").await;
+        waiting.push(client);
+    }
+    let silence = timeout(Duration::from_millis(1_500), waiting[0].read_u8()).await;
+    assert!(silence.is_err(), "nothing was asked");
+    for _ in 0..8 {
+        let mut client = TcpStream::connect(proxy.http()).await.unwrap();
+        client.write_all(REQUEST).await.unwrap();
+        read_until(&mut client, "via: 1.1 whygate\r\n\r\n").await;
+    }
+    for mut client in waiting {
+        client.write_all(&REQUEST[1..]).await.unwrap();
+        let answer = read_until(&mut client, "via: 1.1 whygate\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_body_is_no_request_however_late_it_comes() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = Plan::new(&[listener.local_addr().unwrap()]).start();
+    let mut client = TcpStream::connect(proxy.http()).await.unwrap();
+    let head = "POST / HTTP/1.1\r\nhost: shop.test\r\ncontent-length: 200\r\n\r\nbegin";
+    client.write_all(head.as_bytes()).await.unwrap();
+    let (mut upstream, _) = listener.accept().await.unwrap();
+    read_until(&mut upstream, "\r\n\r\nbegin").await;
+    upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone").await.unwrap();
+    read_until(&mut client, "done").await;
+    let silence = timeout(Duration::from_millis(1_500), client.read_u8()).await;
+    assert!(silence.is_err(), "nothing was asked");
+    client.write_all(REQUEST).await.unwrap();
+    let answer = timeout(Duration::from_millis(500), client.read_u8()).await;
+    assert!(!matches!(answer, Ok(Ok(_))), "there is no second request");
+    assert_eq!(proxy.metric("whygate_permits_total"), 1);
+}
+
+#[tokio::test]
 async fn stopping_waits_for_the_request_in_flight() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = Plan::new(&[listener.local_addr().unwrap()]).start();

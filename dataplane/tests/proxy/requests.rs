@@ -361,6 +361,21 @@ async fn plain_http_of_a_host_with_a_certificate_is_redirected() {
 }
 
 #[tokio::test]
+async fn a_redirect_is_read_by_clients_that_go_on_sending() {
+    let mut plan = Plan::new(&[]);
+    plan.routes.push(("secure.test", Posture::Open(OpenBy::Flag)));
+    let proxy = plan.start();
+    let mut client = TcpStream::connect(proxy.http()).await.unwrap();
+    let head = "POST / HTTP/1.1\r\nhost: secure.test\r\ncontent-length: 1000000\r\n\r\n";
+    client.write_all(head.as_bytes()).await.unwrap();
+    let answer = read_until(&mut client, "\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 308 Permanent Redirect\r\n"), "{answer}");
+    for _ in 0..10 {
+        client.write_all(&vec![0; 100_000]).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_redirect_can_lead_to_the_port_that_was_picked() {
     let mut plan = Plan::new(&[]);
     plan.routes.push(("secure.test", Posture::Open(OpenBy::Flag)));
