@@ -27,8 +27,8 @@ const LEVEL: u32 = 4;
 const TURN: usize = 32 * 1024;
 
 /// Most bodies that a data thread compresses at once. Each takes 400 KiB as long as it lasts, which
-/// the client decides about; those beyond go out as they are.
-const MOST: usize = 256;
+/// the client decides about; those beyond go out as they are. 25 MiB then.
+const MOST: usize = 64;
 
 /// From so many compressed bytes on they are handed on without a pause of the source.
 const FRAME: usize = 8 * 1024;

@@ -11,6 +11,10 @@ use rustls::{
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 
+/// Most bytes of certificates that a client may show, its own and those with it: they stay in memory as
+/// long as the connection. Honest ones have 2 to 6 KiB.
+const LARGEST: usize = 16 * 1024;
+
 /// Takes any certificate whose key the client has, and none as well.
 #[derive(Debug)]
 pub(crate) struct Possession(WebPkiSupportedAlgorithms);
@@ -34,10 +38,14 @@ impl ClientCertVerifier for Possession {
 
     fn verify_client_cert(
         &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
+        own: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
         _: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
+        let bytes: usize = others.iter().chain([own]).map(|certificate| certificate.len()).sum();
+        if bytes > LARGEST {
+            return Err(Error::General("the certificates are too large".to_owned()));
+        }
         Ok(ClientCertVerified::assertion())
     }
 

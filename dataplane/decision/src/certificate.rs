@@ -12,8 +12,8 @@ use crate::{time::Timestamp, transport::Authorities};
 pub const LEEWAY: Duration = Duration::from_mins(1);
 
 /// Most certificates that may come with a client's own, to be looked through for a way from it to an
-/// authority: 8. Each costs checks of signatures.
-pub const LONGEST_CHAIN: usize = 8;
+/// authority: 3. Each costs checks of signatures, and where all have one name, each order of them does.
+pub const LONGEST_CHAIN: usize = 3;
 
 /// Longest text that is kept of a name that a stranger may have written, in characters.
 const NAME_LIMIT: usize = 256;
@@ -207,7 +207,7 @@ impl ClientCertificate {
             return Err("it cannot be read");
         };
         if others.len() > LONGEST_CHAIN {
-            return Err("more than 8 other certificates come with it");
+            return Err("more than 3 other certificates come with it");
         }
         let given: Vec<_> = authorities.certificates().map(CertificateDer::from).collect();
         let trusted = |der| Some((anchor_from_trusted_cert(der).ok()?, Period::of_der(der)?));

@@ -293,7 +293,9 @@ impl Upstream {
             return Ok(sender);
         }
         // Whoever comes while one is being opened waits for it instead of opening another.
-        let _turn = line.turn.lock().await;
+        let (address, limit) = (line.endpoint.address, connect);
+        let turn = timeout_at(Instant::now() + limit, line.turn.lock()).await;
+        let _turn = turn.map_err(|_| UpstreamError::ConnectTimeout { address, limit })?;
         if !fresh && let Some(sender) = line.with_room() {
             return Ok(sender);
         }

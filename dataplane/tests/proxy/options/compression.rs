@@ -351,7 +351,7 @@ async fn a_long_compressed_response_is_closed_when_its_request_would_be_refused(
 
 #[tokio::test]
 async fn who_comes_when_all_places_are_taken_gets_it_as_it_is() {
-    const PLACES: usize = 256;
+    const PLACES: usize = 64;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut plan = Plan::new(&[listener.local_addr().unwrap()]).with(compressing());
     plan.limits.streams = std::num::NonZeroU32::new(1_000).unwrap();
