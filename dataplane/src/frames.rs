@@ -1,9 +1,9 @@
 //! The frames that an HTTP/2 client sends, counted as they pass by (RFC 9113 section 4.1).
 //!
 //! Requests and bodies pay for themselves: the one is limited, the other is throttled. All other
-//! frames cost us as much as they cost the client to write, and no library stops counting on our
-//! behalf: PING and SETTINGS want answers, `RST_STREAM` throws work away, `WINDOW_UPDATE` of a byte
-//! makes frames of a byte.
+//! frames cost us as much as they cost the client to write: PING and SETTINGS want answers,
+//! `RST_STREAM` throws work away, `WINDOW_UPDATE` of a byte makes frames of a byte. h2 limits some kinds
+//! of resets; the rest is ours.
 
 /// Length, type, flags, stream.
 const HEADER: usize = 9;

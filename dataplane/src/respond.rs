@@ -128,7 +128,7 @@ pub(crate) fn preflight(route: &Route) -> Response<ResponseBody> {
 fn with_body(media: &'static str, body: String) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::full(Bytes::from(body)));
     let headers = response.headers_mut();
-    // For those that follow, too; with more the allocator would take its long way.
+    // For those that follow, too.
     headers.reserve(6);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

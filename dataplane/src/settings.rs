@@ -25,8 +25,8 @@ pub struct Settings {
     pub limits: Limits,
     /// This replica's number, a part of every request id.
     pub replica: u16,
-    /// Of how many exchanges that went well one is told by [`crate::Dataplane::access_log`]; refused
-    /// and failed ones are told always. Default `None`: nothing is.
+    /// Of how many exchanges that went well one is told by [`crate::Dataplane::access_log`]; of those
+    /// that were refused or failed, up to 100 a second of each thread. Default `None`: nothing is.
     pub access_log: Option<NonZeroU32>,
     /// Which traces requests belong to, and which are told of. Default: everybody's, and none.
     pub traces: TraceSettings,

@@ -103,22 +103,34 @@ async fn who_leaves_while_waiting_gives_the_place_up() {
 
 #[tokio::test]
 async fn a_burst_of_streams_leaves_its_connections_to_the_next_one() {
-    let upstream = Upstream::echo().await;
-    let mut plan = Plan::new(&[upstream.address]);
+    const COUNT: usize = 100;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut plan = Plan::new(&[listener.local_addr().unwrap()]);
     plan.limits.streams = std::num::NonZeroU32::new(200).unwrap();
     let proxy = plan.start();
     let (sender, _tasks) = client(&proxy).await;
-    let burst = async || {
-        let asked = (0..128).map(|_| ask(sender.clone(), "/"));
-        for response in futures::future::join_all(asked).await {
-            response.into_body().collect().await.unwrap();
+    let mut upstream = Vec::new();
+    for round in 0..2 {
+        let mut asked = JoinSet::new();
+        for _ in 0..COUNT {
+            let asking = ask(sender.clone(), "/");
+            asked.spawn(async { asking.await.into_body().collect().await.unwrap().to_bytes() });
         }
-    };
-    burst().await;
-    let opened = upstream.connections();
-    assert!(opened > 64, "they were at once: {opened}");
-    burst().await;
-    assert_eq!(upstream.connections(), opened);
+        while upstream.len() < COUNT {
+            upstream.push(timeout(HANGS, listener.accept()).await.unwrap().unwrap().0);
+        }
+        for connection in &mut upstream {
+            let head = read_until(connection, "\r\n\r\n").await;
+            assert!(head.starts_with("GET / "), "round {round}: {head}");
+        }
+        for connection in &mut upstream {
+            connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+        }
+        while let Some(answer) = timeout(HANGS, asked.join_next()).await.unwrap() {
+            assert_eq!(answer.unwrap(), "ok");
+        }
+    }
+    assert_eq!(proxy.metric("whygate_upstream_connections_total"), 100);
 }
 
 #[tokio::test]
