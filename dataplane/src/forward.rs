@@ -26,6 +26,7 @@ use crate::{
     record::Case,
     refused::{Refused, Unserved},
     respond,
+    trace::Onward,
     upload::{Bounds, RequestBody, Upload},
     upstream::{Choice, UpstreamError},
     waits::Waits,
@@ -39,7 +40,7 @@ pub(crate) async fn forward(
     choice: Choice,
     exchange: Exchange,
 ) -> Result<Response<ResponseBody>, Refused> {
-    let Exchange { body, target, wish, origin, case, at } = exchange;
+    let Exchange { body, target, wish, onward, origin, case, at } = exchange;
     let limits = &worker.settings.limits;
     let waits = Waits::of(limits, case.options());
     if case.options().is_some() {
@@ -56,7 +57,8 @@ pub(crate) async fn forward(
     };
     let is_head = case.witness.method == Method::HEAD;
     let (used, request) = permit.spend();
-    let (standing, headers) = Standing::split(request, at);
+    let (standing, mut headers) = Standing::split(request, at);
+    onward.write(&mut headers);
     let offer = Offer::of(case.options(), standing.line(), &headers);
     let asked = standing.line().upgrade.clone().filter(|_| may_switch);
     let mut request =
@@ -115,6 +117,8 @@ pub(crate) struct Exchange {
     pub(crate) target: Option<PathAndQuery>,
     /// Where an HTTP/2 stream goes on if it becomes a tunnel.
     pub(crate) wish: Option<OnUpgrade>,
+    /// What the upstream gets to know of the trace.
+    pub(crate) onward: Onward,
     pub(crate) origin: Rc<Origin>,
     pub(crate) case: Rc<Case>,
     /// When it is judged.

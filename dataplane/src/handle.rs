@@ -41,7 +41,9 @@ use crate::{
     quota::{self, Permit},
     record::{Arrived, Case, Found},
     refused::{Refused, Unserved},
-    respond, upload,
+    respond,
+    trace::Onward,
+    upload,
     upstream::{Affinity, Choice},
     worker::Worker,
 };
@@ -58,8 +60,8 @@ pub(crate) fn handle(
     let now = SystemTime::now();
     let (mut parts, body) = wire.into_parts();
     let wish = wish(&mut parts, &worker.ids);
-    let trace =
-        worker.tracer.read(&mut parts.headers, &worker.ids, || origin.is_trusted(&worker.settings));
+    let (trace, onward) =
+        worker.tracer.read(&parts.headers, &worker.ids, || origin.is_trusted(&worker.settings));
     let has_body = !body.is_end_stream();
     origin.progress.request_has_body(has_body);
     let facts = facts::read(parts, origin.connection.clone(), &worker.settings);
@@ -68,7 +70,7 @@ pub(crate) fn handle(
     let ending = Ending::new(worker, &case, flight);
     let open = Open { ending, origin: Rc::clone(origin), form: facts.form, has_body };
     let next = match facts.request {
-        Ok(request) => next(&open, request, Arrival { body, wish, at: timestamp(now) }),
+        Ok(request) => next(&open, request, Arrival { body, wish, onward, at: timestamp(now) }),
         Err(denial) => Err(Refused::Denied(denial)),
     };
     if has_body && !matches!(&next, Ok(Next::Forward(_, _, Exchange { body: Some(_), .. }))) {
@@ -103,6 +105,7 @@ struct Arrival {
     body: Incoming,
     /// Where an HTTP/2 stream goes on if it becomes a tunnel.
     wish: Option<OnUpgrade>,
+    onward: Onward,
     /// When it is judged.
     at: Timestamp,
 }
@@ -117,7 +120,7 @@ enum Next {
 
 fn next(open: &Open, request: CanonicalRequest, arrival: Arrival) -> Result<Next, Refused> {
     let Open { ending: Ending { worker, case, .. }, origin, .. } = open;
-    let Arrival { body, wish, at } = arrival;
+    let Arrival { body, wish, onward, at } = arrival;
     // The look ends with this statement: nothing below holds a snapshot.
     let judged = worker.snapshot.with(|snapshot| judge(snapshot, request, &worker.tokens, at));
     let decision = judged.map_err(Refused::Denied)?;
@@ -133,11 +136,12 @@ fn next(open: &Open, request: CanonicalRequest, arrival: Arrival) -> Result<Next
                 .and_then(|target| Ok((target, choose(worker, &cleared)?)))
                 .inspect_err(unchosen)?;
             // Who solves a challenge gets nothing of the client's but its path.
-            let body = (!cleared.is_challenge()).then_some(body);
+            let (body, onward) =
+                if cleared.is_challenge() { (None, Onward::Nothing) } else { (Some(body), onward) };
             let (permit, route) = quota::take(cleared, &worker.record.counts.permits);
             case.found(Found::Admitted(route));
             let (origin, case) = (Rc::clone(origin), Rc::clone(case));
-            let exchange = Exchange { body, target, wish, origin, case, at };
+            let exchange = Exchange { body, target, wish, onward, origin, case, at };
             Ok(Next::Forward(permit, choice, exchange))
         }
         Decision::Moved(cleared) => {

@@ -84,29 +84,52 @@ impl Tracer {
         Self { settings, takes_part: is_told || settings != TraceSettings::default() }
     }
 
-    /// Finds the trace of a request, and writes what its upstream gets to know of it.
+    /// Finds the trace of a request, and what its upstream gets to know of it.
     ///
     /// Who takes no part passes on what came, as it came (section 4.3 of the recommendation).
     pub(crate) fn read(
         &self,
-        headers: &mut HeaderMap,
+        headers: &HeaderMap,
         ids: &Ids,
         is_trusted: impl Fn() -> bool,
-    ) -> Option<Trace> {
+    ) -> (Option<Trace>, Onward) {
         if !self.takes_part {
-            return None;
+            return (None, Onward::AsItCame);
         }
         let believes = self.settings.source == TraceSource::Everybody || is_trusted();
         let came = if believes { Parent::read(headers) } else { None };
         match (came, self.settings.one_in) {
-            (Some(came), None) => Some(came.passed()),
-            (Some(came), Some(_)) => Some(came.continued(headers, ids)),
-            (None, Some(one_in)) => begun(headers, ids, one_in),
-            (None, None) => {
-                if !believes {
-                    remove(headers);
-                }
-                None
+            (Some(came), None) => (Some(came.passed()), Onward::AsItCame),
+            (Some(came), Some(_)) => came.continued(ids),
+            (None, Some(one_in)) => begun(ids, one_in).unwrap_or((None, Onward::Nothing)),
+            (None, None) => (None, if believes { Onward::AsItCame } else { Onward::Nothing }),
+        }
+    }
+}
+
+/// What the upstream gets to know of a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Onward {
+    /// What the client said, if anything.
+    AsItCame,
+    Nothing,
+    /// Our step, beside what others say of the same trace.
+    Step(Parent),
+    /// The first step of all.
+    First(Parent),
+}
+
+impl Onward {
+    /// Writes it over what came. Not before the headers are canonical: a client may ask for the removal
+    /// of any of its own.
+    pub(crate) fn write(self, headers: &mut HeaderMap) {
+        match self {
+            Self::AsItCame => {}
+            Self::Nothing => remove(headers),
+            Self::Step(parent) => parent.write(headers),
+            Self::First(parent) => {
+                remove(headers);
+                parent.write(headers);
             }
         }
     }
@@ -118,20 +141,19 @@ fn remove(headers: &mut HeaderMap) {
 }
 
 /// A trace that begins here.
-fn begun(headers: &mut HeaderMap, ids: &Ids, one_in: NonZeroU32) -> Option<Trace> {
-    remove(headers);
+fn begun(ids: &Ids, one_in: NonZeroU32) -> Option<(Option<Trace>, Onward)> {
     let number = ids.number();
     let id = NonZeroU128::new(u128::from(number) << 64 | u128::from(ids.number()))?;
     let span = NonZeroU64::new(ids.number())?;
     let is_sampled = number.is_multiple_of(u64::from(one_in.get()));
     let parent = Parent { id: TraceId(id), span: SpanId(span), flags: u8::from(is_sampled) };
-    parent.write(headers);
-    Some(Trace { id: parent.id, parent: None, span: is_sampled.then_some(parent.span) })
+    let trace = Trace { id: parent.id, parent: None, span: is_sampled.then_some(parent.span) };
+    Some((Some(trace), Onward::First(parent)))
 }
 
 /// What a `traceparent` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Parent {
+pub(crate) struct Parent {
     id: TraceId,
     span: SpanId,
     flags: u8,
@@ -173,13 +195,11 @@ impl Parent {
     }
 
     /// Our step comes between, if it is told of. Otherwise the sender's stays the upstream's parent.
-    fn continued(self, headers: &mut HeaderMap, ids: &Ids) -> Trace {
+    fn continued(self, ids: &Ids) -> (Option<Trace>, Onward) {
         let is_sampled = self.flags & SAMPLED != 0;
         let span = NonZeroU64::new(ids.number()).filter(|_| is_sampled).map(SpanId);
-        if let Some(span) = span {
-            Self { span, ..self }.write(headers);
-        }
-        Trace { span, ..self.passed() }
+        let onward = span.map_or(Onward::AsItCame, |span| Onward::Step(Self { span, ..self }));
+        (Some(Trace { span, ..self.passed() }), onward)
     }
 
     /// Marked like ids of requests: none comes twice, so HPACK should not index it.
@@ -232,7 +252,8 @@ mod tests {
     ) -> (Option<Trace>, Option<String>, bool) {
         let mut headers = headers(parents);
         let tracer = Tracer::new(settings, true);
-        let trace = tracer.read(&mut headers, &Ids::new(1), || is_trusted);
+        let (trace, onward) = tracer.read(&headers, &Ids::new(1), || is_trusted);
+        onward.write(&mut headers);
         let parent = text(&headers, &PARENT).map(ToOwned::to_owned);
         (trace, parent, headers.contains_key(STATE))
     }
@@ -326,8 +347,9 @@ mod tests {
 
     #[test]
     fn whoever_takes_no_part_looks_at_nothing() {
-        let mut headers = headers(&[&format!("00-{ID}-{SPAN}-01")]);
+        let headers = headers(&[&format!("00-{ID}-{SPAN}-01")]);
         let tracer = Tracer::new(TraceSettings::default(), false);
-        assert_eq!(tracer.read(&mut headers, &Ids::new(1), || unreachable!()), None);
+        let found = tracer.read(&headers, &Ids::new(1), || unreachable!());
+        assert_eq!(found, (None, Onward::AsItCame));
     }
 }

@@ -382,6 +382,19 @@ async fn a_trace_is_passed_on_as_it_came_unless_spans_are_told() {
 }
 
 #[tokio::test]
+async fn a_client_cannot_have_our_step_of_a_trace_removed() {
+    let upstream = Upstream::echo().await;
+    let mut plan = Plan::new(&[upstream.address]);
+    plan.traces = TraceSettings { source: TraceSource::Everybody, one_in: NonZeroU32::new(1) };
+    let proxy = plan.start();
+    let headers = format!("{PARENT}connection: traceparent, close\r\n");
+    let request = format!("GET / HTTP/1.1\r\nhost: shop.test\r\n{headers}\r\n");
+    let answer = proxy.raw(&request).await;
+    let ours = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-";
+    assert!(answer.contains(ours) && !answer.contains(PARENT), "{answer}");
+}
+
+#[tokio::test]
 async fn a_strangers_trace_ends_where_only_trusted_proxies_are_believed() {
     let upstream = Upstream::echo().await;
     for (trusted, passes) in [("203.0.113.0/24", false), ("127.0.0.0/8", true)] {
