@@ -178,7 +178,7 @@ async fn live(State(admin): State<Admin>) -> impl IntoResponse {
         let _ = writeln!(text, "task `{task}` keeps failing");
     }
     if !threads {
-        text.push_str("a data thread has died\n");
+        text.push_str("a data thread has died or stands still\n");
     }
     (StatusCode::SERVICE_UNAVAILABLE, text)
 }

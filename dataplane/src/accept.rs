@@ -3,11 +3,11 @@
 
 use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-use futures::future::{join, join3};
+use futures::future::{join, join4};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
-    time::{sleep, timeout},
+    time::{interval, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -15,6 +15,7 @@ use crate::{
     denials::DenialSample,
     inputs::Inputs,
     metrics::{Rejected, Shared, ThreadCounts},
+    pulse::BEAT,
     record::{Listeners, Recorder},
     serve::serve,
     settings::Settings,
@@ -74,8 +75,15 @@ fn keep(worker: &Rc<Worker>) -> tokio::task::JoinHandle<()> {
             worker.ongoing.snapshot_changed();
         });
         let inputs = join(snapshot, worker.endpoints.follow(|_| ()));
+        let beats = async {
+            let mut times = interval(BEAT);
+            loop {
+                times.tick().await;
+                record.counts.pulse.beat();
+            }
+        };
         let again = worker.ongoing.follow(worker.bench());
-        join3(inputs, worker.upstream.sweep(), again).await;
+        join4(inputs, worker.upstream.sweep(), again, beats).await;
     })
 }
 

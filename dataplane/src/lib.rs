@@ -30,6 +30,7 @@ mod ongoing;
 mod origin;
 mod possession;
 mod progress;
+mod pulse;
 mod quota;
 mod record;
 mod refused;

@@ -24,6 +24,7 @@ use tokio::sync::Notify;
 use crate::{
     denial_key::DenialKey,
     ledger::{Counter, Key, Ledger, Living},
+    pulse::Pulse,
 };
 
 /// A number that one thread changes and others read.
@@ -152,6 +153,7 @@ pub(crate) struct ThreadCounts {
     pub(crate) tunnels: Count,
     pub(crate) revoked: Count,
     pub(crate) generation: Count,
+    pub(crate) pulse: Pulse,
     rejected: [Count; Rejected::ALL.len()],
 }
 

@@ -174,9 +174,11 @@ impl Dataplane {
         Stopped { lost }
     }
 
-    /// False once a data thread has died: the process should end, and be started anew.
+    /// False once a data thread has died, or has done nothing that was due for 10 s: the process should
+    /// end, and be started anew.
     pub fn alive(&self) -> bool {
-        !self.threads.iter().any(|thread| thread.handle.is_finished())
+        let died = self.threads.iter().any(|thread| thread.handle.is_finished());
+        !died && self.metrics.0.threads.iter().all(|counts| counts.pulse.is_felt())
     }
 }
 
