@@ -179,7 +179,7 @@ class Fleet:
             if (peer, variant.label) not in self.probes:
                 self.probes[peer, variant.label] = load.probe(variant.load, proxy.ports, self.bench.requests)
             result.tls[peer] = self.probes[peer, variant.label].tls
-            with swap.Swaps(proxy, variant.swaps == "yielding") if variant.swaps else nullcontext() as swaps:
+            with swap.Swaps(proxy) if variant.swaps else nullcontext() as swaps:
                 sample = cpu(self.bench, proxy, variant, self.probes[peer, variant.label])
             if self.workload.kind == "cpu":
                 return sample

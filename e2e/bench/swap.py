@@ -1,19 +1,13 @@
 """Changes of Whygate's configuration, one after the other: each is a snapshot that data threads swap."""
 
-import contextlib
-import os
 import threading
 import time
-from pathlib import Path
 from types import TracebackType
 from urllib.request import urlopen
 
 import peers
 from load import WrongAnswer, number
 from peers import Running
-
-DATA = "data-"
-"""How the names of Whygate's data threads begin."""
 
 EVERY = 1.0
 """Seconds between two changes."""
@@ -31,21 +25,11 @@ def generation(running: Running) -> int:
         return int(number(page.read().decode(), r"\nwhygate_snapshot_generation (\d+)"))
 
 
-def schedule(running: Running, policy: int) -> None:
-    """How the kernel shares time among the threads that are not data threads; those that they begin inherit it."""
-    for task in Path(f"/proc/{running.process.pid}/task").iterdir():
-        # A thread may end meanwhile.
-        with contextlib.suppress(OSError):
-            if not (task / "comm").read_text().startswith(DATA):
-                os.sched_setscheduler(int(task.name), policy, os.sched_param(0))
-
-
 class Swaps:
-    """A change every second, as long as it is entered; `yields`: only data threads compete for time."""
+    """A change every second, as long as it is entered."""
 
-    def __init__(self, running: Running, yields: bool = False) -> None:
+    def __init__(self, running: Running) -> None:
         self.running, self.count, self.swaps = running, 0, 0
-        schedule(running, os.SCHED_IDLE if yields else os.SCHED_OTHER)
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self.run)
 

@@ -65,8 +65,8 @@ class Variant:
 
     load: Load
     shape: Shape = Shape()
-    swaps: Literal["", "before", "during", "yielding"] = ""
-    """When Whygate's configuration changes, again and again; `yielding`: in threads that yield to data threads at once."""
+    swaps: Literal["", "before", "during"] = ""
+    """When Whygate's configuration changes, again and again."""
 
     @property
     def label(self) -> str:
@@ -273,16 +273,14 @@ WORKLOADS = (
         (
             Variant(Load("quiet", tool="steady", rate=1_000, at_once=1), Shape(hosts=10_000)),
             Variant(Load("swaps", tool="steady", rate=1_000, at_once=1), Shape(hosts=10_000), swaps="during"),
-            Variant(Load("swaps alone", tool="steady", rate=1_000, at_once=1), Shape(hosts=10_000), swaps="yielding"),
         ),
-        (extra(1, "ms", "swaps", "quiet"), extra(1, "ms", "swaps alone", "quiet")),
+        (extra(1, "ms", "swaps", "quiet"),),
         kind="swap",
         unit="ms",
         peers=("whygate",),
         rounds=3,
         note="`swaps`: a host changes every second. The figure is the slowest "
-        "request of each second, in the median of seconds. Reading and compiling share the one core with the data thread here, and "
-        "their time slices are in it; with `swaps alone` they yield (SCHED_IDLE), and what is left is the swap itself. "
+        "request of each second, in the median of seconds. Reading and compiling share the one core with the data thread here. "
         "The slowest of all is as much the machine's as ours: compare it with `quiet`.",
     ),
     Workload(
