@@ -33,6 +33,10 @@ use crate::pipeline::{Feed, Slices};
 const INTERVAL: Duration = Duration::from_millis(250);
 /// Of looking at a very large directory: one part of the time in so many.
 const SHARE: u32 = 50;
+/// Of looking where something was told and nothing had changed: one part of the time in so many.
+/// Many write a new file beside the old one before they put it in its place: what is told first is
+/// for nothing, and the change comes at once after it.
+const SHARE_FOR_NOTHING: u32 = 10;
 /// How long files must stay the same before they count: an editor empties a file before it writes
 /// it, and a policy that seems to be gone would open its routes.
 const CALM: Duration = Duration::from_millis(100);
@@ -131,7 +135,7 @@ impl Directory {
         loop {
             let begun = Instant::now();
             let looked = look(&root, &bell).await?;
-            let interval = INTERVAL.max(begun.elapsed() * SHARE);
+            let took = begun.elapsed();
             let changed = match looked {
                 Ok(listing) => self.changed(&root, &bell, listing).await?,
                 Err(error) => Err(error),
@@ -147,9 +151,9 @@ impl Directory {
                 spawn_blocking(move || this.take(texts)).await?;
             } else if rang {
                 // For nothing: a log in the same directory must not keep us looking.
-                sleep(interval).await;
+                sleep(took * SHARE_FOR_NOTHING).await;
             }
-            rang = timeout(interval, bell.rung()).await.is_ok();
+            rang = timeout(INTERVAL.max(took * SHARE), bell.rung()).await.is_ok();
         }
     }
 
