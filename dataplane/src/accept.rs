@@ -3,7 +3,7 @@
 
 use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-use futures::future::{join, join4};
+use futures::future::{join, join5};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
@@ -83,7 +83,8 @@ fn keep(worker: &Rc<Worker>) -> tokio::task::JoinHandle<()> {
             }
         };
         let again = worker.ongoing.follow(worker.bench());
-        join4(inputs, worker.upstream.sweep(), again, beats).await;
+        let transfers = worker.transfers.follow(worker.settings.limits.long_exchange);
+        join5(inputs, worker.upstream.sweep(), again, transfers, beats).await;
     })
 }
 

@@ -45,11 +45,6 @@ impl Patience {
         self.since = None;
     }
 
-    /// Since when the present wait lasts.
-    pub(crate) fn waiting_since(&mut self) -> Instant {
-        *self.since.get_or_insert_with(Instant::now)
-    }
-
     /// Ready once the wait has lasted for `limit`.
     pub(crate) fn poll(&mut self, context: &mut Context<'_>, limit: Duration) -> Poll<()> {
         let deadline = *self.since.get_or_insert_with(Instant::now) + limit;

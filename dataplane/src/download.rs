@@ -1,30 +1,20 @@
-//! The body of a response, ours or the upstream's, and the connection that the latter comes on.
+//! The body of a response, ours or the upstream's.
 
 use std::{
+    cell::RefCell,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::Bytes;
-use decision::{code::Code, standing::Standing};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use tokio::time::Instant;
 
 use crate::{
-    body::{BodyError, Patience},
+    body::BodyError,
     compress::{Compressed, Place},
     ending::Ending,
-    forward::headers::of_trailers,
-    ongoing::{Enrolled, Kind},
-    record::Case,
-    refused::{Refused, Unserved},
-    upload::Upload,
-    upstream::Lease,
-    waits::Waits,
-    worker::Worker,
+    transfer::Transfer,
 };
 
 /// What a client gets: text of ours, or what the upstream sends.
@@ -35,7 +25,7 @@ pub(crate) struct ResponseBody {
 
 enum Content {
     Full(Bytes),
-    Upstream(Box<Download>),
+    Upstream(Download),
     Compressed(Box<Compressed<Download>>),
 }
 
@@ -49,7 +39,7 @@ impl ResponseBody {
     }
 
     pub(crate) fn from_upstream(download: Download) -> Self {
-        Self { content: Content::Upstream(Box::new(download)), ending: None }
+        Self { content: Content::Upstream(download), ending: None }
     }
 
     pub(crate) fn compressed(download: Download, place: Place) -> Self {
@@ -96,7 +86,7 @@ impl Body for ResponseBody {
             Content::Full(text) if text.is_empty() => Poll::Ready(None),
             Content::Full(text) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
             Content::Upstream(download) => {
-                let polled = download.poll(context);
+                let polled = Pin::new(&mut *download).poll_frame(context);
                 follow(&mut this.ending, download);
                 polled
             }
@@ -132,148 +122,28 @@ impl Body for ResponseBody {
 /// The exchange is told by the record that its body has now.
 fn follow(ending: &mut Option<Ending>, download: &Download) {
     if let Some(ending) = ending {
-        ending.follow(&download.case);
+        ending.follow(download.transfer.borrow().case());
     }
 }
 
-/// What the body of an upstream's answer comes with.
-pub(crate) struct Source {
-    pub(crate) incoming: Incoming,
-    pub(crate) lease: Lease,
-    pub(crate) upload: Option<Rc<Upload>>,
-    pub(crate) standing: Standing,
-    /// Whether trailers are passed on: both sides speak HTTP/2.
-    pub(crate) trailers: bool,
-}
-
-/// A body on its way from an upstream to a client.
+/// An upstream's body in the hands of whoever writes to the client.
 pub(crate) struct Download {
-    incoming: Incoming,
-    /// Given back as soon as the body has ended; closed if it never does.
-    lease: Option<Lease>,
-    upload: Option<Rc<Upload>>,
-    patience: Patience,
-    worker: Rc<Worker>,
-    case: Rc<Case>,
-    idle: Duration,
-    trailers: bool,
-    /// Its request, until it has taken so long that it is judged again.
-    standing: Option<Standing>,
-    first_wait: Option<Instant>,
-    enrolled: Option<Enrolled>,
+    transfer: Rc<RefCell<Transfer>>,
+    /// Whether somebody looks at it now and then: not those that are over at once.
+    is_watched: bool,
 }
 
 impl Download {
-    pub(crate) fn new(source: Source, worker: Rc<Worker>, case: Rc<Case>, waits: Waits) -> Self {
-        let Source { incoming, lease, upload, standing, trailers } = source;
-        let mut download = Self {
-            incoming,
-            lease: Some(lease),
-            upload,
-            patience: Patience::default(),
-            worker,
-            case,
-            idle: waits.idle,
-            trailers,
-            standing: Some(standing),
-            first_wait: None,
-            enrolled: None,
-        };
-        download.release_at_end();
-        download
+    pub(crate) fn new(transfer: Transfer) -> Self {
+        Self { transfer: Rc::new(RefCell::new(transfer)), is_watched: false }
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(enrolled) = &self.enrolled
-            && enrolled.poll_ended(context).is_ready()
-        {
-            self.lease = None;
-            return Poll::Ready(Some(Err(BodyError::Revoked)));
+    fn watch(&mut self) {
+        if !self.is_watched && !self.is_end_stream() {
+            self.is_watched = true;
+            let (worker, transfer) = (Rc::clone(self.transfer.borrow().worker()), &self.transfer);
+            worker.transfers.watch(Rc::clone(transfer));
         }
-        match Pin::new(&mut self.incoming).poll_frame(context) {
-            Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
-                self.patience.rest();
-                self.release_at_end();
-                Poll::Ready(Some(Ok(frame)))
-            }
-            // Trailers end a body.
-            Poll::Ready(Some(Ok(frame))) => {
-                self.release();
-                let trailers = frame.into_trailers().ok().filter(|_| self.trailers);
-                Poll::Ready(trailers.map(|mut trailers| {
-                    of_trailers(&mut trailers);
-                    Ok(Frame::trailers(trailers))
-                }))
-            }
-            Poll::Ready(None) => {
-                self.release();
-                Poll::Ready(None)
-            }
-            Poll::Ready(Some(Err(error))) => {
-                self.broke(Code::UpstreamReset, "broke off in the middle of its answer");
-                Poll::Ready(Some(Err(error.into())))
-            }
-            Poll::Pending => {
-                let (limit, long) = (self.idle, self.worker.settings.limits.long_exchange);
-                if self.standing.is_some() {
-                    if !self.is_long(long) {
-                        std::task::ready!(self.patience.poll(context, long.min(limit)));
-                    }
-                    self.enroll();
-                    return self.poll(context);
-                }
-                std::task::ready!(self.patience.poll(context, limit));
-                self.broke(Code::UpstreamTimeout, "paused for too long in its answer");
-                Poll::Ready(Some(Err(BodyError::Stalled(limit))))
-            }
-        }
-    }
-
-    /// Whether its client has waited for so long that policies may have changed meanwhile.
-    fn is_long(&mut self, long: Duration) -> bool {
-        let since = self.patience.waiting_since();
-        since.duration_since(*self.first_wait.get_or_insert(since)) >= long
-    }
-
-    /// From now on its request is judged again when policies change, and nothing keeps the snapshot
-    /// that admitted it.
-    fn enroll(&mut self) {
-        let Some(standing) = self.standing.take() else { return };
-        self.case = Rc::new(self.case.detached());
-        self.enrolled = Some(self.worker.enroll(Kind::Stream, Rc::clone(&self.case), standing));
-    }
-
-    fn release_at_end(&mut self) {
-        if self.incoming.is_end_stream() {
-            self.release();
-        }
-    }
-
-    /// Keeps the connection, unless the client is still sending: an answer may come early.
-    fn release(&mut self) {
-        let sent = self.upload.as_ref().is_none_or(|upload| upload.is_done());
-        if let Some(lease) = self.lease.take().filter(|_| sent) {
-            lease.release();
-        }
-    }
-
-    /// The client has the head already, so all that is left is to count it and to break off too.
-    fn broke(&mut self, code: Code, what: &str) {
-        let Some(lease) = self.lease.take() else { return };
-        // A client that breaks its own body off breaks the upstream's connection with it.
-        if let Some(failure) = self.upload.as_ref().and_then(|upload| upload.failure()) {
-            if let Some(denial) = failure.denial(&self.case) {
-                let refused = Refused::Denied(denial);
-                self.worker.record.refused(&self.case, &refused);
-                self.case.refused(refused);
-            }
-            return;
-        }
-        let observed = format!("endpoint {} {what}", lease.address).into();
-        let route = self.case.route().cloned();
-        let unserved = Unserved { code, route, field: None, observed, remedy: None };
-        self.worker.record.unserved(&self.case, &unserved);
-        self.case.refused(Refused::Unserved(unserved));
     }
 }
 
@@ -282,17 +152,29 @@ impl Body for Download {
     type Error = BodyError;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.get_mut().poll(context)
+        let polled = self.transfer.borrow_mut().poll(context);
+        if !matches!(polled, Poll::Ready(None)) {
+            self.watch();
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.transfer.borrow().is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.transfer.borrow().size_hint()
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        if self.is_watched {
+            self.transfer.borrow().worker().transfers.forget(&self.transfer);
+        }
     }
 }

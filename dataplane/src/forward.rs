@@ -19,7 +19,7 @@ use hyper::{body::Incoming, upgrade::OnUpgrade};
 use self::switch::{Switch, switch};
 use crate::{
     compress::Place,
-    download::{Download, ResponseBody, Source},
+    download::{Download, ResponseBody},
     offer::Offer,
     origin::Origin,
     quota::Permit,
@@ -27,8 +27,9 @@ use crate::{
     refused::{Refused, Unserved},
     respond,
     trace::Onward,
+    transfer::{Source, Transfer},
     upload::{Bounds, RequestBody, Upload},
-    upstream::{Choice, UpstreamError},
+    upstream::{Again, Choice, UpstreamError},
     waits::Waits,
     worker::Worker,
 };
@@ -57,7 +58,7 @@ pub(crate) async fn forward(
     };
     let is_head = case.witness.method == Method::HEAD;
     let (used, request) = permit.spend();
-    let (standing, mut headers) = Standing::split(request, at);
+    let (mut standing, mut headers) = Standing::split(request, at);
     onward.write(&mut headers);
     let offer = Offer::of(case.options(), standing.line(), &headers);
     let asked = standing.line().upgrade.clone().filter(|_| may_switch);
@@ -70,17 +71,19 @@ pub(crate) async fn forward(
         let host = host_of(&case).unwrap_or(&standing.line().host);
         multiplex(&mut request, host, choice.transport.tls.is_some());
     }
-    match worker.upstream.send(used, choice, request, upload.as_deref(), waits).await {
+    let mut again = || worker.bench().again(&mut standing, &case);
+    let waiting = (waits, &mut again as Again<'_>);
+    match worker.upstream.send(used, choice, request, upload.as_deref(), waiting).await {
         Ok(answer) if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             let asking = Switch { asked, wish, standing, origin: &origin, case: &case };
             let switched = switch(&worker, answer, asking);
-            switched.or_else(|error| failed(&error, None, &case))
+            switched.or_else(|error| failed(error, None, &case))
         }
         // To the client it would mean that the stream is a WebSocket now (RFC 8441 section 5).
         Ok(answer) if wish.is_some() && answer.response.status().is_success() => {
             let (parts, _, lease) = answer.into_parts();
             let (address, status) = (lease.address, parts.status);
-            failed(&UpstreamError::NotSwitched { address, status }, None, &case)
+            failed(UpstreamError::NotSwitched { address, status }, None, &case)
         }
         Ok(answer) => {
             if let Some(upload) = &upload {
@@ -101,11 +104,12 @@ pub(crate) async fn forward(
             let trailers = lease.is_multiplexed() && origin.progress.is_multiplexed();
             case.asked(lease.address.socket());
             let source = Source { incoming, lease, upload, standing, trailers };
-            let download = Download::new(source, Rc::clone(&worker), case, waits);
+            let transfer = Transfer::new(source, Rc::clone(&worker), case, waits);
+            let download = Download::new(transfer);
             let offer = offer.map(|offer| (offer, worker.compressed.take()));
             Ok(downstream(parts.status, parts.headers, download, offer))
         }
-        Err(error) => failed(&error, upload.as_deref(), &case),
+        Err(error) => failed(error, upload.as_deref(), &case),
     }
 }
 
@@ -195,7 +199,7 @@ fn downstream(
 
 /// Whose fault it was: a client that stops sending makes the upstream's connection fail, too.
 fn failed(
-    error: &UpstreamError,
+    error: UpstreamError,
     upload: Option<&Upload>,
     case: &Case,
 ) -> Result<Response<ResponseBody>, Refused> {
@@ -206,6 +210,9 @@ fn failed(
         };
     }
     case.asked(error.address().socket());
+    if let UpstreamError::Revoked { refused, .. } = error {
+        return Err(*refused);
+    }
     let (code, route) = (error.code(), case.route().cloned());
     let observed = error.to_string().into();
     let remedy = error.remedy().map(Into::into);

@@ -42,6 +42,8 @@ mod threads;
 mod tls;
 mod tokens;
 mod trace;
+mod transfer;
+mod transfers;
 mod tunnel;
 mod upload;
 mod upstream;

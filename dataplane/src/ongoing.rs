@@ -68,6 +68,38 @@ pub(crate) struct Bench<'a> {
     pub(crate) record: &'a Recorder,
 }
 
+impl Bench<'_> {
+    /// Judges a request again that waits for its answer.
+    ///
+    /// # Errors
+    /// If it would be refused now.
+    pub(crate) fn again(self, standing: &mut Standing, case: &Case) -> Result<(), Refused> {
+        self.judge(standing, now()).map_err(|revoked| refused(revoked, case))
+    }
+
+    fn judge(self, standing: &mut Standing, now: Timestamp) -> Result<(), Revoked> {
+        let judged = self.snapshot.with(|snapshot| {
+            // As with requests: a panic in there is a bug of ours, and ends this one exchange.
+            catch_unwind(AssertUnwindSafe(|| decide_again(snapshot, standing, self.tokens, now)))
+        });
+        let bug = || Revoked::Denied(Box::new(Denial::of_request(DenialReason::JudgementFailed)));
+        judged.unwrap_or_else(|_| Err(bug()))
+    }
+}
+
+fn refused(revoked: Revoked, case: &Case) -> Refused {
+    match revoked {
+        Revoked::Denied(denial) => Refused::Denied(denial),
+        Revoked::NotFound => Refused::Unserved(Unserved {
+            code: Code::RouteNotFound,
+            route: case.route().cloned(),
+            field: None,
+            observed: "no route for the host and path any more".into(),
+            remedy: None,
+        }),
+    }
+}
+
 /// One thread's long exchanges.
 #[derive(Default)]
 pub(crate) struct Ongoing {
@@ -112,6 +144,11 @@ impl Enrolled {
         }
         Poll::Pending
     }
+
+    /// Whether it has to end.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.entry.revoked.get().is_some()
+    }
 }
 
 impl Drop for Enrolled {
@@ -126,31 +163,13 @@ impl Entry {
         if self.revoked.get().is_some() {
             return false;
         }
-        let mut standing = self.standing.borrow_mut();
-        let judged = bench.snapshot.with(|snapshot| {
-            // As with requests: a panic in there is a bug of ours, and ends this one exchange.
-            catch_unwind(AssertUnwindSafe(|| {
-                decide_again(snapshot, &mut standing, bench.tokens, now)
-            }))
-        });
-        let bug = || Revoked::Denied(Box::new(Denial::of_request(DenialReason::JudgementFailed)));
-        let Err(revoked) = judged.unwrap_or_else(|_| Err(bug())) else { return false };
-        drop(standing);
-        self.end(bench.record, revoked);
+        let judged = bench.judge(&mut self.standing.borrow_mut(), now);
+        let Err(revoked) = judged else { return false };
+        self.end(bench.record, refused(revoked, &self.case));
         true
     }
 
-    fn end(&self, record: &Recorder, revoked: Revoked) {
-        let refused = match revoked {
-            Revoked::Denied(denial) => Refused::Denied(denial),
-            Revoked::NotFound => Refused::Unserved(Unserved {
-                code: Code::RouteNotFound,
-                route: self.case.route().cloned(),
-                field: None,
-                observed: "no route for the host and path any more".into(),
-                remedy: None,
-            }),
-        };
+    fn end(&self, record: &Recorder, refused: Refused) {
         let told = match &refused {
             Refused::Denied(denial) if denial.disclosure == Disclosure::None => None,
             Refused::Denied(denial) => Some(denial.code()),

@@ -37,6 +37,14 @@ impl Unserved {
 }
 
 impl Refused {
+    /// The catalogue's code.
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            Self::Denied(denial) => denial.code(),
+            Self::Unserved(unserved) => unserved.code,
+        }
+    }
+
     /// Whether the rest of the connection cannot be trusted to begin with a request, or begins with
     /// one that belongs elsewhere, too.
     pub(crate) fn ends_connection(&self) -> bool {

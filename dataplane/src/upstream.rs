@@ -27,6 +27,7 @@ pub(crate) use self::{
 use crate::{
     metrics::ThreadCounts,
     quota::Used,
+    refused::Refused,
     upload::{RequestBody, Upload},
     waits::Waits,
 };
@@ -63,6 +64,9 @@ pub(crate) enum UpstreamError {
     /// It said nothing.
     #[error("endpoint {address} sent no answer within {limit:?}")]
     Timeout { address: EndpointAddress, limit: Duration },
+    /// It had not answered yet when policies came to refuse the request.
+    #[error("the request to endpoint {address} would be refused now")]
+    Revoked { address: EndpointAddress, refused: Box<Refused> },
 }
 
 impl UpstreamError {
@@ -77,6 +81,7 @@ impl UpstreamError {
                 Code::UpstreamMalformed
             }
             Self::Timeout { .. } => Code::UpstreamTimeout,
+            Self::Revoked { refused, .. } => refused.code(),
         }
     }
 
@@ -91,7 +96,8 @@ impl UpstreamError {
             | Self::Malformed { address, .. }
             | Self::Switched { address }
             | Self::NotSwitched { address, .. }
-            | Self::Timeout { address, .. } => *address,
+            | Self::Timeout { address, .. }
+            | Self::Revoked { address, .. } => *address,
         }
     }
 
@@ -111,7 +117,8 @@ impl UpstreamError {
             | Self::Malformed { .. }
             | Self::Switched { .. }
             | Self::NotSwitched { .. }
-            | Self::Timeout { .. } => None,
+            | Self::Timeout { .. }
+            | Self::Revoked { .. } => None,
         }
     }
 
@@ -126,7 +133,8 @@ impl UpstreamError {
             | Self::Malformed { .. }
             | Self::Switched { .. }
             | Self::NotSwitched { .. }
-            | Self::Timeout { .. } => false,
+            | Self::Timeout { .. }
+            | Self::Revoked { .. } => false,
         }
     }
 }
@@ -169,14 +177,18 @@ impl Upstream {
     /// cannot be opened or a stream is refused, on a new connection if a kept one turns out to be
     /// closed. If it crossed the word of that, only what may be sent twice: a safe request without a
     /// body (RFC 9110 section 9.2.1).
+    ///
+    /// Where the answer takes long, because the upstream does or the body that it is sent, `again`
+    /// judges the request once more each time when so long has passed.
     pub(crate) async fn send(
         &self,
         _: Used,
         choice: Choice,
         mut request: Request<RequestBody>,
         upload: Option<&Upload>,
-        waits: Waits,
+        (waits, again): (Waits, Again<'_>),
     ) -> Result<Answer, UpstreamError> {
+        let every = self.settings.limits.long_exchange;
         let mut fate = Fate { counts: &self.counts, ended: Ended::Abandoned };
         let (mut address, mut other) = (choice.first, choice.second);
         let (mut fresh, http) = (false, choice.transport.http);
@@ -199,7 +211,8 @@ impl Upstream {
             let may_fail = !fresh && (http == HttpVersion::Two || may_cross);
             let spare = if may_fail { copy(&request) } else { None };
             let sent = pin!(lease.sender.try_send_request(request));
-            match first_byte((address, http), sent, upload, waits.first_byte).await {
+            let patience = (waits.first_byte, every);
+            match first_byte((address, http), sent, upload, patience, &mut *again).await {
                 Ok(response) => {
                     self.note(&endpoint, Ok(()));
                     return Ok(Answer { response, lease });
@@ -228,22 +241,34 @@ impl Upstream {
     }
 }
 
+/// Judges a request once more that has waited for long.
+pub(crate) type Again<'a> = &'a mut dyn FnMut() -> Result<(), Refused>;
+
 async fn first_byte(
     (address, http): (EndpointAddress, HttpVersion),
     mut sent: std::pin::Pin<&mut impl Future<Output = Sent>>,
     upload: Option<&Upload>,
-    limit: Duration,
+    (limit, every): (Duration, Duration),
+    again: Again<'_>,
 ) -> Result<Response<Incoming>, Unanswered> {
-    let mut due = Instant::now() + limit;
+    let began = Instant::now();
+    let (mut due, mut look) = (began + limit, began + every);
     loop {
-        match timeout_at(due, sent.as_mut()).await {
+        match timeout_at(due.min(look), sent.as_mut()).await {
             Ok(Ok(response)) => return Ok(response),
             Ok(Err(error)) => return Err(Unanswered::new(address, http, error)),
             Err(_) => {
+                let failed = |error| Unanswered { error, unsent: None, refused: false };
+                let now = Instant::now();
+                if look <= now {
+                    look = now + every;
+                    again().map_err(|refused| {
+                        failed(UpstreamError::Revoked { address, refused: Box::new(refused) })
+                    })?;
+                }
                 due = upload.map_or(due, |upload| upload.answer_due(limit));
-                if due <= Instant::now() {
-                    let error = UpstreamError::Timeout { address, limit };
-                    return Err(Unanswered { error, unsent: None, refused: false });
+                if due <= now {
+                    return Err(failed(UpstreamError::Timeout { address, limit }));
                 }
             }
         }

@@ -21,6 +21,7 @@ use crate::{
     settings::Settings,
     tokens::TokenCache,
     trace::Tracer,
+    transfers::Transfers,
     upstream::Upstream,
 };
 
@@ -60,6 +61,7 @@ pub(crate) struct Worker {
     /// Where tunnels read to: none of them needs a buffer of its own while it is silent.
     pub(crate) room: RefCell<Box<[u8]>>,
     pub(crate) compressed: Places,
+    pub(crate) transfers: Transfers,
     open: Open,
     /// Connections beyond the limit that may come in the place of some that are about to go.
     room_for: Cell<usize>,
@@ -83,6 +85,7 @@ impl Worker {
             ongoing: Rc::default(),
             room: RefCell::new(vec![0; ROOM].into()),
             compressed: Places::default(),
+            transfers: Transfers::default(),
             open: Open::default(),
             room_for: Cell::new(0),
             room_sought: Cell::new(None),

@@ -48,11 +48,12 @@ const RESTED: Duration = Duration::from_millis(100);
 const SETTLE: Duration = Duration::from_millis(500);
 
 /// Most requests at once on an HTTP/2 connection to an endpoint; for more there is another one.
-const STREAMS: usize = 100;
+const STREAMS: u32 = 100;
 
-/// How far an endpoint may send ahead on one stream of HTTP/2, and on all.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+/// How far an endpoint may send ahead on one stream of HTTP/2,
+const STREAM_WINDOW: u32 = 128 * 1024;
+/// and on all: enough for each of them, so that clients who take nothing stand in nobody's way.
+const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
 
 /// How often an HTTP/2 connection with requests is asked whether it is alive, and until when it has
 /// to say so.
@@ -104,7 +105,7 @@ struct Idle {
 
 struct Shared {
     sender: http2::SendRequest<RequestBody>,
-    streams: Rc<Cell<usize>>,
+    streams: Rc<Cell<u32>>,
     /// When it was last given to a request.
     used: Cell<Instant>,
 }
@@ -180,6 +181,11 @@ impl Lease {
             endpoint.tunnels.set(endpoint.tunnels.get() + 1);
             endpoint.has_room();
         }
+    }
+
+    /// Whether requests wait for room at its endpoint.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.in_use.line.endpoint.waiting.get() > 0
     }
 
     /// Whether trailers can come.

@@ -41,10 +41,10 @@ impl Sender {
 }
 
 /// A request on a shared connection; counts as long as it lives.
-pub(crate) struct Place(Rc<Cell<usize>>);
+pub(crate) struct Place(Rc<Cell<u32>>);
 
 impl Place {
-    pub(super) fn new(streams: &Rc<Cell<usize>>) -> Self {
+    pub(super) fn new(streams: &Rc<Cell<u32>>) -> Self {
         streams.set(streams.get() + 1);
         Self(Rc::clone(streams))
     }

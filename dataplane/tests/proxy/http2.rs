@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -25,7 +26,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::Barrier,
     task::JoinSet,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -435,4 +436,27 @@ async fn an_endpoint_of_http2_that_is_full_lets_others_wait() {
         // The body's end gives the place up.
         drop(response.into_body().collect().await.unwrap());
     }
+}
+
+#[tokio::test]
+async fn requests_wait_for_an_endpoint_that_never_shakes_hands_twice_as_long_as_for_one_at_most() {
+    const LIMIT: Duration = Duration::from_millis(500);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (_, der) = encrypted("web.shop.svc", &[b"h2"]);
+    let transport = tls(HttpVersion::Two, "web.shop.svc", &der);
+    let mut plan = plan(listener.local_addr().unwrap(), transport);
+    plan.limits.upstream_connect = LIMIT;
+    let proxy = plan.start();
+    let (sender, _tasks) = client(&proxy).await;
+    let mut asked = JoinSet::new();
+    for _ in 0..10 {
+        let mut sender = sender.clone();
+        let request = Request::get("http://shop.test/").body(Body::default()).unwrap();
+        asked.spawn(async move { sender.send_request(request).await.unwrap().status() });
+    }
+    let began = Instant::now();
+    let statuses = timeout(HANGS, asked.join_all()).await.unwrap();
+    // One after the other they would take ten times as long as one.
+    assert!(began.elapsed() < 6 * LIMIT, "{:?}", began.elapsed());
+    assert!(statuses.iter().all(|status| *status == StatusCode::BAD_GATEWAY), "{statuses:?}");
 }

@@ -14,5 +14,6 @@ mod lifecycle;
 mod options;
 mod requests;
 mod secure;
+mod slow;
 mod support;
 mod tunnels;
