@@ -1,6 +1,5 @@
 //! A permitted request on its way to an upstream, and the answer on its way back.
 
-pub(crate) mod headers;
 pub(crate) mod switch;
 
 use std::rc::Rc;
@@ -20,6 +19,7 @@ use self::switch::{Switch, switch};
 use crate::{
     compress::Place,
     download::{Download, ResponseBody},
+    headers,
     offer::Offer,
     origin::Origin,
     quota::Permit,

@@ -19,6 +19,7 @@ mod facts;
 mod forward;
 mod frames;
 mod handle;
+mod headers;
 mod id;
 mod inputs;
 mod ledger;

@@ -4,7 +4,7 @@ use std::{cell::Cell, rc::Rc};
 
 use decision::{address::canonical, canonical::Connection, client::Remote};
 
-use crate::{forward::headers::Peer, progress::Progress, settings::Settings, tunnel::Tunnel};
+use crate::{headers::Peer, progress::Progress, settings::Settings, tunnel::Tunnel};
 
 /// What every request on a connection has in common.
 pub(crate) struct Origin {

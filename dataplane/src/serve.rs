@@ -36,8 +36,8 @@ use self::{
 };
 use crate::{
     download::ResponseBody,
-    forward::headers::Peer,
     handle::{Handled, handle},
+    headers::Peer,
     metrics::Rejected,
     origin::Origin,
     progress::{Close, Due, InFlight, Progress},

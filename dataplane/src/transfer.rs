@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::{
     body::{BodyError, Patience},
-    forward::headers::of_trailers,
+    headers::of_trailers,
     metrics::Rejected,
     ongoing::{Enrolled, Kind},
     record::Case,

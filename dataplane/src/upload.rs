@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::{
     body::{BodyError, Patience},
-    forward::headers::of_trailers,
+    headers::of_trailers,
     progress::Progress,
     record::Case,
     settings::Settings,

@@ -10,10 +10,10 @@ use http::{
 use hyper::{ext::Protocol, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 
-use super::headers;
 use crate::{
     download::ResponseBody,
     ending::TunnelEnding,
+    headers,
     id::Ids,
     ongoing::Kind,
     origin::Origin,

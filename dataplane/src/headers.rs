@@ -55,14 +55,14 @@ fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// Tells the upstream another host than the client's, which stays in `X-Forwarded-Host`.
-pub(super) fn tell_host(headers: &mut HeaderMap, host: &Host) {
+pub(crate) fn tell_host(headers: &mut HeaderMap, host: &Host) {
     headers.insert(header::HOST, text(host.as_str()));
 }
 
 /// Adds what the upstream learns from us. Whatever a client wrote under these names is gone already,
 /// unless its peer is a trusted proxy: then its list of addresses is continued, and what it says of
 /// scheme, host and port stays.
-pub(super) fn of_request(
+pub(crate) fn of_request(
     headers: &mut HeaderMap,
     line: &Line,
     peer: &Peer,
@@ -131,7 +131,7 @@ fn text(value: &str) -> HeaderValue {
 }
 
 /// Writes the framing anew, from what the body says of itself (RFC 9112 section 6).
-pub(super) fn frame(headers: &mut HeaderMap, method: &Method, body: &impl Body) {
+pub(crate) fn frame(headers: &mut HeaderMap, method: &Method, body: &impl Body) {
     let usual = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
     match body.size_hint().exact() {
         Some(0) if !usual => {}
@@ -151,7 +151,7 @@ pub(crate) fn switch(headers: &mut HeaderMap, protocol: &HeaderValue) {
 
 /// Leaves out what HTTP/2 says in other words (RFC 9113 section 8.2.2), and says that trailers are
 /// passed on, without which gRPC is not spoken.
-pub(super) fn multiplex(headers: &mut HeaderMap) {
+pub(crate) fn multiplex(headers: &mut HeaderMap) {
     headers.remove(header::HOST);
     headers.remove(header::TRANSFER_ENCODING);
     headers.insert(header::TE, HeaderValue::from_static("trailers"));
