@@ -6,20 +6,11 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from program import Helper, Memory, Program
+from finding import Finding
+from whygate import Program
 
 KIB, MIB = 1024, 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A bound beside what was measured."""
-
-    bound: str
-    measured: str
-    met: bool
 
 
 @dataclass
@@ -29,13 +20,10 @@ class Scene:
     program: Program
     backend: dict[str, int]
     quick: bool
-    binary: Path
-    folder: Path
-    memory: Memory
-    honest: Helper
+    output: int | None
+    """The reading end of the proxy's output, if that is a pipe."""
     before: int = 0
     """Memory when the attack begins."""
-    words: list[str] = field(default_factory=list)
     spares_newcomers: bool = True
     """Whether new connections of honest clients have to be served all the time."""
 
@@ -69,8 +57,8 @@ class Attack:
     flags: tuple[str, ...] = ()
     quick_flags: tuple[str, ...] = ()
     """In the place of `flags` in a quick run, with times of one second."""
-    descriptors: int = 0
     piped: bool = False
+    """Whether the proxy's output is a pipe that nobody reads."""
 
 
 def kib(size: float) -> str:

@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from attack import Attack, Finding, Scene, eventually
+from attack import Attack, Scene, eventually
+from finding import Finding
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import http2
-from attack import MIB, Attack, Finding, Scene, eventually, growth
+from attack import MIB, Attack, Scene, eventually, growth
+from finding import Finding
 from http2 import Connection, frame
 
 CUT_OFF = 1_000

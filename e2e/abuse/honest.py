@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """A client that asks at a constant rate whatever happens beside it, a program of its own: honest.py PORT RATE HOST.
 
 Latencies count from the moment at which a request was due, so a late answer makes those after it late, too, and
@@ -12,6 +11,8 @@ import select
 import socket
 import sys
 import time
+
+from percentile import percentile
 
 PATIENCE = 5.0
 """Seconds after which an answer no longer counts."""
@@ -83,8 +84,8 @@ class Client:
     def report(self) -> str:
         """The account, in milliseconds."""
         times = sorted(self.times) or [PATIENCE]
-        p50, p99 = (times[min(len(times) - 1, len(times) * share // 100)] * 1e3 for share in (50, 99))
-        said = {"count": len(self.times), "p50": p50, "p99": p99, "max": times[-1] * 1e3}
+        p50, p99, most = (percentile(times, percent) * 1e3 for percent in (50, 99, 100))
+        said = {"count": len(self.times), "p50": p50, "p99": p99, "max": most}
         return json.dumps({**said, "lost_kept": self.lost["kept"], "lost_new": self.lost["new"], "words": self.words})
 
 

@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterator
 
 import http2
-from attack import MIB, Attack, Crowd, Finding, Scene, eventually, growth, kib
+from attack import MIB, Attack, Crowd, Scene, eventually, growth, kib
+from finding import Finding
 from http2 import Connection
 
 GET = b"GET / HTTP/1.1\r\nHost: ok.test\r\n\r\n"
@@ -123,8 +124,8 @@ def answered(port: int, words: bytes) -> int:
 
 def full_log(scene: Scene) -> Iterator[Finding]:
     """Nobody reads the log any more, and much is logged."""
-    assert scene.program.output is not None
-    os.set_blocking(scene.program.output, False)
+    assert scene.output is not None
+    os.set_blocking(scene.output, False)
     served = 0
     for number in range(scene.of(3_000, 300)):
         host = b"denied.test" if number % 2 else b"dies.test"
@@ -132,7 +133,7 @@ def full_log(scene: Scene) -> Iterator[Finding]:
         served += answer[:12] in (b"HTTP/1.1 403", b"HTTP/1.1 200")
     yield Finding("traffic goes on", f"{served} answers", served == scene.of(3_000, 300))
     waiting = array.array("i", [0])
-    fcntl.ioctl(scene.program.output, termios.FIONREAD, waiting)
+    fcntl.ioctl(scene.output, termios.FIONREAD, waiting)
     yield Finding("the pipe is full", f"{waiting[0]} bytes wait", waiting[0] > 3_000)
     yield Finding("memory flat", kib(scene.program.peak() - scene.before), scene.program.peak() - scene.before <= 16 * MIB)
 

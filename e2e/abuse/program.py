@@ -1,20 +1,15 @@
-"""The proxy under attack: how it is started, limited and looked at from outside."""
+"""The proxy under attack: how it is started and limited, and the programs beside it."""
 
 import fcntl
 import json
 import os
-import re
-import resource
-import signal
 import subprocess
 import sys
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.request import urlopen
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "bench"))
-import machine  # noqa: E402
+import machine
+from whygate import Program
 
 HERE = Path(__file__).resolve().parent
 LIMIT = 256 * 1024 * 1024
@@ -118,103 +113,23 @@ def go_first() -> None:
         pass
 
 
-@dataclass
-class Program:
-    """A running proxy with one data thread."""
+def start(binary: Path, folder: Path, flags: tuple[str, ...], memory: Memory, piped: bool) -> tuple[Program, int | None]:
+    """Serves the manifests in `folder` with one data thread; its output is in a file, or in a pipe whose end comes second."""
+    reading, writing = os.pipe() if piped else (None, None)
+    if writing is not None:
+        # The least there is: it is full after some lines.
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
 
-    process: subprocess.Popen[bytes]
-    http: int
-    https: int
-    admin: int
-    log: Path = field(repr=False)
-    output: int | None = field(default=None, repr=False)
-    """The reading end of its output, if that is a pipe."""
+    def prepare() -> None:
+        os.sched_setaffinity(0, machine.Cores.split().proxy)
+        go_first()
+        memory.join()
 
-    @staticmethod
-    def start(binary: Path, folder: Path, flags: tuple[str, ...], memory: Memory, descriptors: int = 0, piped: bool = False) -> "Program":
-        """Serves the manifests in `folder`, with at most so many descriptors, and its output in a file or a pipe."""
-        ready, log = folder / "ready", folder / "log"
-        ready.unlink(missing_ok=True)
-        output = os.pipe() if piped else None
-        if output:
-            # The least there is: it is full after some lines.
-            fcntl.fcntl(output[1], fcntl.F_SETPIPE_SZ, 4096)
-
-        def prepare() -> None:
-            os.sched_setaffinity(0, machine.Cores.split().proxy)
-            go_first()
-            memory.join()
-            most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-            resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors or most, descriptors or most))
-
-        listeners = [f"--{name}-listen=127.0.0.1:0" for name in ("http", "https", "admin")]
-        command = [str(binary), "serve", "--manifests", str(folder / "manifests"), "--threads=1", "--inspect-listen=off"]
-        with log.open("wb") as file:
-            process = subprocess.Popen(
-                [*command, *listeners, "--ready-file", str(ready), *flags],
-                stdin=subprocess.DEVNULL,
-                stdout=output[1] if output else file,
-                stderr=subprocess.STDOUT,
-                preexec_fn=prepare,
-            )
-        if output:
-            os.close(output[1])
-        program = Program(process, 0, 0, 0, log, output[0] if output else None)
-        deadline = time.monotonic() + 30
-        while not ready.exists():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the program did not start: {read(log)}")
-            time.sleep(0.01)
-        said = json.loads(ready.read_text())
-        ports = [said["http"][0], said["https"][0], said["admin"]]
-        program.http, program.https, program.admin = (int(port.rsplit(":", 1)[1]) for port in ports)
-        return program
-
-    def stop(self) -> None:
-        """By its id."""
-        self.process.send_signal(signal.SIGINT)
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        if self.output is not None:
-            os.close(self.output)
-
-    def is_alive(self) -> bool:
-        """Whether it has not ended."""
-        return self.process.poll() is None
-
-    def resident(self) -> int:
-        """Bytes of memory now."""
-        return machine.field_kib(f"/proc/{self.process.pid}/status", "VmRSS:") * 1024
-
-    def peak(self) -> int:
-        """The most bytes of memory since `forget_peak`."""
-        return machine.field_kib(f"/proc/{self.process.pid}/status", "VmHWM:") * 1024
-
-    def forget_peak(self) -> None:
-        """Lets the peak begin anew."""
-        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
-
-    def descriptors(self) -> int:
-        """How many it has open."""
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
-
-    def metrics(self) -> str:
-        """All of them."""
-        with urlopen(f"http://127.0.0.1:{self.admin}/metrics", timeout=10) as page:
-            return str(page.read().decode())
-
-    def series(self) -> set[str]:
-        """The names and labels of all metrics."""
-        lines = self.metrics().splitlines()
-        return {line.rsplit(" ", 1)[0] for line in lines if not line.startswith("#")}
-
-    def metric(self, name: str, *labels: str) -> int:
-        """The sum of a metric over all series that have these labels."""
-        found = re.findall(rf"^{name}(?:\{{(.*)\}})? (\d+)", self.metrics(), re.MULTILINE)
-        return sum(int(value) for have, value in found if all(label in have for label in labels))
+    command = [str(binary), "serve", "--manifests", str(folder / "manifests"), "--threads=1", *flags]
+    program = Program.start(command, folder, prepare, writing)
+    if writing is not None:
+        os.close(writing)
+    return program, reading
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from attack import Finding
+from finding import Finding
 
 RATIO = 2.0
 """How much slower the honest client's slowest hundredth may become."""

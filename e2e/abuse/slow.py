@@ -4,7 +4,8 @@ import socket
 import time
 from collections.abc import Iterator
 
-from attack import KIB, MIB, Attack, Crowd, Finding, Scene, eventually, growth, kib
+from attack import KIB, MIB, Attack, Crowd, Scene, eventually, growth, kib
+from finding import Finding
 
 HELLO = bytes.fromhex("16030100f8010000f40303") + b"\x5a" * 40
 """The beginning of a handshake that promises 248 bytes."""

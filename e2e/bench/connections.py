@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """A small client for what wrk cannot do, a program of its own so that it can be put on other cores.
 
 connections.py fresh PORT HOST REQUEST_FILE SECONDS STATUS BODY_BYTES
@@ -14,6 +13,8 @@ import sys
 import threading
 import time
 from pathlib import Path
+
+from percentile import percentile
 
 AT_ONCE = 8
 
@@ -97,8 +98,8 @@ def fresh(port: str, host: str, file: str, seconds: str, status: str, size: str)
                 "seconds": time.monotonic() - begun,
                 "wrong": load.wrong,
                 "broken": load.broken,
-                "p50": times[len(times) // 2] * 1e6,
-                "p99": times[len(times) * 99 // 100] * 1e6,
+                "p50": percentile(times, 50) * 1e6,
+                "p99": percentile(times, 99) * 1e6,
             }
         )
     )

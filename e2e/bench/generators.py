@@ -10,6 +10,7 @@ from pathlib import Path
 
 from load import CALL, HERE, Load, Probe, WrongAnswer, number
 from peers import Ports
+from percentile import percentile
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def h2load(load: Load, ports: Ports, requests: Path, seconds: float, cores: set[
             f"of {done} responses {right} had the right status, {failed} failed, {errored} broke; {data} bytes came"
         )
     times = sorted(int(line.split("\t")[2]) for line in log.read_text().splitlines())
-    return Outcome(done, number(text, r"finished in ([\d.]+)s"), times[len(times) // 2], times[len(times) * 99 // 100])
+    return Outcome(done, number(text, r"finished in ([\d.]+)s"), percentile(times, 50), percentile(times, 99))
 
 
 def fresh(load: Load, ports: Ports, requests: Path, seconds: float, cores: set[int], expected: Probe) -> Outcome:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import whygate
 from machine import Cores
 from material import KIB, Material
 
@@ -244,21 +245,7 @@ def replace(path: Path, text: str) -> None:
 
 def build() -> Path:
     """The binary of this source as the image has it."""
-    command = [
-        "cargo",
-        "build",
-        "--profile",
-        "dist",
-        "--locked",
-        "--package",
-        "controller",
-        "--bin",
-        "whygate",
-        "--message-format",
-        "json-render-diagnostics",
-    ]
-    said = subprocess.run(command, cwd=HERE, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return next(Path(made) for line in said.splitlines() if (made := json.loads(line).get("executable")))
+    return whygate.build("--profile", "dist", "--package", "controller")
 
 
 def versions(binary: Path) -> dict[str, str | None]:
@@ -292,12 +279,7 @@ class Running:
 
     def stop(self) -> None:
         """By its id; who does not go in ten seconds is killed."""
-        self.process.send_signal(signal.SIGINT if self.name == "whygate" else signal.SIGTERM)
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        whygate.end(self.process, signal.SIGINT if self.name == "whygate" else signal.SIGTERM)
 
 
 def launch(name: str, command: list[str], folder: Path, cores: set[int], ports: Ports) -> Running:

@@ -1,8 +1,8 @@
 """The results as a picture (SVG): bars of the ratio to nginx, and a line for each target."""
 
 from dataclasses import dataclass
-from html import escape
 
+from drawing import label
 from measure import Result
 from workloads import PEERS
 
@@ -99,8 +99,3 @@ def legend() -> str:
         + f'<path d="M{LEFT + 440} 27V39" stroke="#c0392b" stroke-width="2"/>'
         + label(LEFT + 448, 37, "target")
     )
-
-
-def label(x: float, y: float, text: str, anchor: str = "start", size: int = 12) -> str:
-    """A text."""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}">{escape(text)}</text>'

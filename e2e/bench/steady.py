@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """A client that asks at a constant rate whatever happens, a program of its own.
 
 steady.py PORT HOST REQUEST_FILE RATE SECONDS CONNECTIONS plain|tls STATUS BODY_BYTES
@@ -22,6 +21,7 @@ from collections import deque
 from pathlib import Path
 
 import connections
+from percentile import percentile
 
 PATIENCE = 10.0
 """Seconds after the last request in which answers still count."""
@@ -109,16 +109,11 @@ class Steady:
             "seconds": seconds,
             "wrong": self.wrong,
             "broken": self.count - len(self.times),
-            **{name: share(times, part) * 1e6 for name, part in (("p50", 0.5), ("p99", 0.99), ("p999", 0.999))},
+            **{name: percentile(times, percent) * 1e6 for name, percent in (("p50", 50), ("p99", 99), ("p999", 99.9))},
             "slowest": times[-1] * 1e6,
             "typical": statistics.median(self.slowest.values() or [PATIENCE]) * 1e6,
-            "late": share(late, 0.99) * 1e6,
+            "late": percentile(late, 99) * 1e6,
         }
-
-
-def share(ordered: list[float], part: float) -> float:
-    """The value that so many are not above."""
-    return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
 
 
 def main(arguments: list[str]) -> None:

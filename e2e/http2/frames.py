@@ -1,7 +1,7 @@
 """Sections 3 and 4: how a connection begins, and what a frame is."""
 
 from case import ALIVE, CLOSED, Case, connection_error, status
-from wire import (
+from http2 import (
     CONTINUATION,
     DATA,
     END_HEADERS,
@@ -11,12 +11,10 @@ from wire import (
     PREFACE,
     SETTINGS,
     WINDOW_UPDATE,
-    Connection,
-    block,
-    fields,
-    raw,
+    frame,
     text,
 )
+from wire import Connection, block, fields
 
 LARGEST = 16_384
 UNKNOWN = 0x77
@@ -24,13 +22,13 @@ UNKNOWN = 0x77
 
 def broken(it: Connection, octets: bytes) -> None:
     """A field block that begins as a request does, and goes on with these octets."""
-    it.send(raw(HEADERS, END_HEADERS | END_STREAM, 1, block(fields()) + octets))
+    it.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, block(fields()) + octets))
 
 
 def interleaved(it: Connection, between: bytes) -> None:
     """Something between HEADERS and its CONTINUATION."""
     whole = block(fields())
-    it.send(raw(HEADERS, END_STREAM, 1, whole[:3]), between, raw(CONTINUATION, END_HEADERS, 1, whole[3:]))
+    it.send(frame(HEADERS, END_STREAM, 1, whole[:3]), between, frame(CONTINUATION, END_HEADERS, 1, whole[3:]))
 
 
 def in_pieces(it: Connection) -> None:
@@ -38,30 +36,30 @@ def in_pieces(it: Connection) -> None:
     whole = block(fields())
     it.asked += 1
     pieces = [whole[:1], b"", whole[1:5], whole[5:]]
-    it.send(raw(HEADERS, END_STREAM, 1, pieces[0]))
-    it.send(*(raw(CONTINUATION, 0, 1, piece) for piece in pieces[1:3]), raw(CONTINUATION, END_HEADERS, 1, pieces[3]))
+    it.send(frame(HEADERS, END_STREAM, 1, pieces[0]))
+    it.send(*(frame(CONTINUATION, 0, 1, piece) for piece in pieces[1:3]), frame(CONTINUATION, END_HEADERS, 1, pieces[3]))
 
 
 def after_a_malformed_request(it: Connection) -> None:
     """The second request names a field that only the first one has put into the table (RFC 7541, section 6.2.1)."""
     remembered = b"\x40" + text("x-long") + text("a" * 50)
     whole = END_HEADERS | END_STREAM
-    it.send(raw(HEADERS, whole, 1, block(fields(more=(("connection", "close"),))) + remembered))
+    it.send(frame(HEADERS, whole, 1, block(fields(more=(("connection", "close"),))) + remembered))
     it.watched = 3
     it.asked += 1
-    it.send(raw(HEADERS, whole, 3, block(fields()) + b"\xbe"))
+    it.send(frame(HEADERS, whole, 3, block(fields()) + b"\xbe"))
 
 
 def body(it: Connection, length: int) -> None:
     """One DATA frame of this length."""
     it.post()
-    it.send(raw(DATA, END_STREAM, 1, b"x" * length))
+    it.send(frame(DATA, END_STREAM, 1, b"x" * length))
 
 
 def unknown_within(it: Connection) -> None:
     """An unknown frame between the head of a request and its body."""
     it.post()
-    it.send(raw(UNKNOWN, 0xFF, 1, b"what is it"), raw(DATA, END_STREAM, 1, b"body"))
+    it.send(frame(UNKNOWN, 0xFF, 1, b"what is it"), frame(DATA, END_STREAM, 1, b"body"))
 
 
 def reserved_bit(it: Connection) -> None:
@@ -74,10 +72,10 @@ def too_large_request(it: Connection, count: int, length: int) -> None:
     """Many long fields, in as few frames as may be."""
     whole = block(fields(more=tuple((f"x-{number}", "a" * length) for number in range(count))))
     pieces = [whole[at : at + LARGEST] for at in range(0, len(whole), LARGEST)]
-    frames = [raw(CONTINUATION, 0, 1, piece) for piece in pieces[1:-1]]
-    it.send(raw(HEADERS, END_STREAM | (END_HEADERS if len(pieces) == 1 else 0), 1, pieces[0]), *frames)
+    frames = [frame(CONTINUATION, 0, 1, piece) for piece in pieces[1:-1]]
+    it.send(frame(HEADERS, END_STREAM | (END_HEADERS if len(pieces) == 1 else 0), 1, pieces[0]), *frames)
     if len(pieces) > 1:
-        it.send(raw(CONTINUATION, END_HEADERS, 1, pieces[-1]))
+        it.send(frame(CONTINUATION, END_HEADERS, 1, pieces[-1]))
 
 
 PROTOCOL, SIZE, COMPRESSION = (
@@ -99,25 +97,25 @@ CASES = [
         "3.4",
         "the preface must be followed by SETTINGS",
         ALIVE.instead_of(PROTOCOL, "preface"),
-        lambda it: it.send(PREFACE, raw(PING, 0, 0, b"not yet!")),
+        lambda it: it.send(PREFACE, frame(PING, 0, 0, b"not yet!")),
         greets=False,
     ),
     Case(
         "3.4",
         "a client may send requests behind its SETTINGS without waiting",
         status(200),
-        lambda it: (it.send(PREFACE, raw(SETTINGS, 0, 0)), it.get()),
+        lambda it: (it.send(PREFACE, frame(SETTINGS, 0, 0)), it.get()),
         greets=False,
     ),
-    Case("4.1", "a frame of an unknown type is ignored", ALIVE, lambda it: it.send(raw(UNKNOWN, 0, 0, b"x" * 20))),
+    Case("4.1", "a frame of an unknown type is ignored", ALIVE, lambda it: it.send(frame(UNKNOWN, 0, 0, b"x" * 20))),
     Case("4.1", "a frame of an unknown type on an open stream is ignored", status(200), unknown_within),
-    Case("4.1", "flags without a meaning are ignored", ALIVE, lambda it: it.send(raw(PING, 0xFE, 0, b"flagged!"))),
+    Case("4.1", "flags without a meaning are ignored", ALIVE, lambda it: it.send(frame(PING, 0xFE, 0, b"flagged!"))),
     Case("4.1", "the reserved bit of a stream identifier is ignored", status(200), reserved_bit),
     Case(
         "4.1",
         "the reserved bit of an increment is ignored",
         ALIVE,
-        lambda it: it.send(raw(WINDOW_UPDATE, 0, 0, b"\x80\0\0\1")),
+        lambda it: it.send(frame(WINDOW_UPDATE, 0, 0, b"\x80\0\0\1")),
     ),
     Case("4.2", "a frame of 16,384 octets is taken", status(200), lambda it: body(it, LARGEST)),
     Case("4.2", "DATA longer than the limit is an error", SIZE, lambda it: body(it, LARGEST + 1)),
@@ -125,25 +123,25 @@ CASES = [
         "4.2",
         "HEADERS longer than the limit are an error",
         SIZE,
-        lambda it: it.send(raw(HEADERS, END_HEADERS | END_STREAM, 1, b"\0" * (LARGEST + 1))),
+        lambda it: it.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\0" * (LARGEST + 1))),
     ),
     Case(
         "4.2",
         "SETTINGS longer than the limit are an error",
         SIZE,
-        lambda it: it.send(raw(SETTINGS, 0, 0, b"\0\x77\0\0\0\0" * 2731)),
+        lambda it: it.send(frame(SETTINGS, 0, 0, b"\0\x77\0\0\0\0" * 2731)),
     ),
     Case(
         "4.2",
         "a frame of an unknown type longer than the limit is an error",
         SIZE,
-        lambda it: it.send(raw(UNKNOWN, 0, 0, b"x" * (LARGEST + 1))),
+        lambda it: it.send(frame(UNKNOWN, 0, 0, b"x" * (LARGEST + 1))),
     ),
     Case(
         "4.2",
         "a frame that announces 16 MiB is refused before it comes",
         SIZE,
-        lambda it: (it.post(), it.send(raw(DATA, 0, 1, b"", length=0xFF_FFFF))),
+        lambda it: (it.post(), it.send(frame(DATA, 0, 1, b"", length=0xFF_FFFF))),
     ),
     Case("4.3", "a field block may come in pieces, empty ones too", status(200), in_pieces),
     Case(
@@ -186,7 +184,7 @@ CASES = [
         "4.3",
         "a table larger than our SETTINGS allow is a decoding error",
         OTHER,
-        lambda it: it.send(raw(HEADERS, END_HEADERS | END_STREAM, 1, b"\x3f\xff\xff\x03" + block(fields()))),
+        lambda it: it.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\x3f\xff\xff\x03" + block(fields()))),
     ),
     Case(
         "4.3",
@@ -198,28 +196,28 @@ CASES = [
         "4.3",
         "DATA of its own stream within a field block is an error",
         PROTOCOL,
-        lambda it: interleaved(it, raw(DATA, 0, 1, b"x")),
+        lambda it: interleaved(it, frame(DATA, 0, 1, b"x")),
     ),
     Case(
         "4.3",
         "PING within a field block is an error",
         PROTOCOL,
-        lambda it: interleaved(it, raw(PING, 0, 0, b"between!")),
+        lambda it: interleaved(it, frame(PING, 0, 0, b"between!")),
     ),
     Case(
-        "4.3", "SETTINGS within a field block are an error", PROTOCOL, lambda it: interleaved(it, raw(SETTINGS, 0, 0))
+        "4.3", "SETTINGS within a field block are an error", PROTOCOL, lambda it: interleaved(it, frame(SETTINGS, 0, 0))
     ),
     Case(
         "4.3",
         "HEADERS of another stream within a field block are an error",
         PROTOCOL,
-        lambda it: interleaved(it, raw(HEADERS, END_HEADERS | END_STREAM, 3, block(fields()))),
+        lambda it: interleaved(it, frame(HEADERS, END_HEADERS | END_STREAM, 3, block(fields()))),
     ),
     Case(
         "4.3",
         "CONTINUATION of another stream within a field block is an error",
         PROTOCOL,
-        lambda it: interleaved(it, raw(CONTINUATION, END_HEADERS, 3, b"")),
+        lambda it: interleaved(it, frame(CONTINUATION, END_HEADERS, 3, b"")),
     ),
     Case(
         "4.3",

@@ -5,8 +5,7 @@ import struct
 from hyperframe.frame import DataFrame, HeadersFrame, PingFrame, SettingsFrame, WindowUpdateFrame
 
 from case import ALIVE, CLOSED, OTHER_SIZE, Case, connection_error, status, stream_error, wider
-from streams import CANCEL, depends
-from wire import (
+from http2 import (
     ACK,
     CONTINUATION,
     DATA,
@@ -22,12 +21,11 @@ from wire import (
     SETTINGS,
     WINDOW_UPDATE,
     WITH_PRIORITY,
-    Connection,
-    block,
-    fields,
-    raw,
+    frame,
     setting,
 )
+from streams import CANCEL, depends
+from wire import Connection, block, fields
 
 PROTOCOL, FLOW = connection_error("PROTOCOL_ERROR"), connection_error("FLOW_CONTROL_ERROR")
 WHOLE = END_HEADERS | END_STREAM
@@ -51,12 +49,12 @@ def upload(it: Connection, *frames: bytes) -> None:
 def padded_head(it: Connection, length: int, padding: int, asked: int = 0) -> None:
     """HEADERS that announce `length` octets of padding and have `padding`."""
     it.asked += asked
-    it.send(raw(HEADERS, WHOLE | PADDED, 1, bytes([length]) + block(fields()) + b"\0" * padding))
+    it.send(frame(HEADERS, WHOLE | PADDED, 1, bytes([length]) + block(fields()) + b"\0" * padding))
 
 
 def settings(it: Connection, *entries: bytes) -> None:
     """SETTINGS with these entries."""
-    it.send(raw(SETTINGS, 0, 0, b"".join(entries)))
+    it.send(frame(SETTINGS, 0, 0, b"".join(entries)))
 
 
 def is_acknowledged(it: Connection) -> None:
@@ -85,7 +83,7 @@ def last_counts(it: Connection) -> None:
 
 def echo(it: Connection) -> None:
     """The answer holds the same octets."""
-    it.send(raw(PING, 0, 0, b"\0\1\2echo\xff"))
+    it.send(frame(PING, 0, 0, b"\0\1\2echo\xff"))
     answer = it.expect(PingFrame)
     assert answer.opaque_data == b"\0\1\2echo\xff" and "ACK" in answer.flags, answer
 
@@ -93,7 +91,7 @@ def echo(it: Connection) -> None:
 def answered_though_leaving(it: Connection) -> None:
     """What was asked before is still answered; then the connection ends."""
     it.get()
-    it.send(raw(GOAWAY, 0, 0, increment(0) + increment(0)))
+    it.send(frame(GOAWAY, 0, 0, increment(0) + increment(0)))
     answered = it.answered()
     assert answered == 200, answered
 
@@ -113,7 +111,7 @@ def keeps_to_the_window(it: Connection) -> None:
     it.expect(HeadersFrame)
     for room in (1, 3, 6):
         if room > 1:
-            it.send(raw(WINDOW_UPDATE, 0, 1, increment(room)))
+            it.send(frame(WINDOW_UPDATE, 0, 1, increment(room)))
         came = octets_within(it, room)
         assert came == room, f"{came} octets in a window of {room}"
 
@@ -124,10 +122,10 @@ def waits_below_zero(it: Connection) -> None:
     it.get(path="/bytes/10")
     octets_within(it, 5)
     settings(it, setting(4, 0))
-    it.send(raw(WINDOW_UPDATE, 0, 1, increment(5)), raw(PING, 0, 0, b"no data!"))
-    while not isinstance(frame := it.frame(), PingFrame):
-        assert not isinstance(frame, DataFrame), "DATA in a window of 0"
-    it.send(raw(WINDOW_UPDATE, 0, 1, increment(5)))
+    it.send(frame(WINDOW_UPDATE, 0, 1, increment(5)), frame(PING, 0, 0, b"no data!"))
+    while not isinstance(came := it.frame(), PingFrame):
+        assert not isinstance(came, DataFrame), "DATA in a window of 0"
+    it.send(frame(WINDOW_UPDATE, 0, 1, increment(5)))
     octets_within(it, 5)
 
 
@@ -140,51 +138,51 @@ def beyond_the_window(it: Connection) -> None:
     try:
         while True:
             while min(room.values()) >= piece:
-                it.send(raw(DATA, 0, 1, b"x" * piece))
+                it.send(frame(DATA, 0, 1, b"x" * piece))
                 room = {stream: left - piece for stream, left in room.items()}
-            if isinstance(frame := it.frame(STUCK), WindowUpdateFrame):
-                room[frame.stream_id] += frame.window_increment
+            if isinstance(came := it.frame(STUCK), WindowUpdateFrame):
+                room[came.stream_id] += came.window_increment
     except TimeoutError:
-        it.send(raw(DATA, 0, 1, b"x" * piece))
+        it.send(frame(DATA, 0, 1, b"x" * piece))
 
 
 CASES = [
-    Case("6.1", "DATA on stream 0 is an error", PROTOCOL, lambda it: it.send(raw(DATA, 0, 0, b"x"))),
+    Case("6.1", "DATA on stream 0 is an error", PROTOCOL, lambda it: it.send(frame(DATA, 0, 0, b"x"))),
     Case(
         "6.1",
         "padding as long as the payload is an error",
         PROTOCOL,
-        lambda it: upload(it, raw(DATA, END_STREAM | PADDED, 1, b"\5body")),
+        lambda it: upload(it, frame(DATA, END_STREAM | PADDED, 1, b"\5body")),
     ),
     Case(
         "6.1",
         "padding longer than the payload is an error",
         PROTOCOL,
-        lambda it: upload(it, raw(DATA, END_STREAM | PADDED, 1, b"\xffbody")),
+        lambda it: upload(it, frame(DATA, END_STREAM | PADDED, 1, b"\xffbody")),
     ),
     Case(
         "6.1",
         "a padded frame without a length is an error",
         OTHER_SIZE,
-        lambda it: upload(it, raw(DATA, END_STREAM | PADDED, 1, b"")),
+        lambda it: upload(it, frame(DATA, END_STREAM | PADDED, 1, b"")),
     ),
     Case(
         "6.1",
         "padding is taken away",
         status(200),
-        lambda it: upload(it, raw(DATA, END_STREAM | PADDED, 1, b"\3body\0\0\0")),
+        lambda it: upload(it, frame(DATA, END_STREAM | PADDED, 1, b"\3body\0\0\0")),
     ),
     Case(
         "6.1",
         "a frame of nothing but padding is taken",
         status(200),
-        lambda it: upload(it, raw(DATA, END_STREAM | PADDED, 1, b"\3\0\0\0")),
+        lambda it: upload(it, frame(DATA, END_STREAM | PADDED, 1, b"\3\0\0\0")),
     ),
     Case(
         "6.1",
         "an empty frame ends a body",
         status(200),
-        lambda it: upload(it, raw(DATA, 0, 1, b"body"), raw(DATA, END_STREAM, 1, b"")),
+        lambda it: upload(it, frame(DATA, 0, 1, b"body"), frame(DATA, END_STREAM, 1, b"")),
     ),
     Case("6.2", "HEADERS on stream 0 are an error", PROTOCOL, lambda it: it.headers(fields(), 0)),
     Case("6.2", "padding longer than the field block is an error", PROTOCOL, lambda it: padded_head(it, 255, 2)),
@@ -193,50 +191,50 @@ CASES = [
         "6.2",
         "padded HEADERS without a length are an error",
         OTHER_SIZE,
-        lambda it: it.send(raw(HEADERS, WHOLE | PADDED, 1, b"")),
+        lambda it: it.send(frame(HEADERS, WHOLE | PADDED, 1, b"")),
     ),
     Case(
         "6.2",
         "HEADERS too short for their priority are an error",
         OTHER_SIZE,
-        lambda it: it.send(raw(HEADERS, WHOLE | WITH_PRIORITY, 1, b"\0\0\0")),
+        lambda it: it.send(frame(HEADERS, WHOLE | WITH_PRIORITY, 1, b"\0\0\0")),
     ),
-    Case("6.3", "PRIORITY on stream 0 is an error", PROTOCOL, lambda it: it.send(raw(PRIORITY, 0, 0, depends(1)))),
+    Case("6.3", "PRIORITY on stream 0 is an error", PROTOCOL, lambda it: it.send(frame(PRIORITY, 0, 0, depends(1)))),
     Case(
         "6.3",
         "PRIORITY of 4 octets is an error of the stream",
         wider("FRAME_SIZE_ERROR"),
-        lambda it: it.send(raw(PRIORITY, 0, 1, b"\0" * 4)),
+        lambda it: it.send(frame(PRIORITY, 0, 1, b"\0" * 4)),
     ),
     Case(
         "6.3",
         "PRIORITY of 6 octets is an error of the stream",
         wider("FRAME_SIZE_ERROR"),
-        lambda it: it.send(raw(PRIORITY, 0, 1, b"\0" * 6)),
+        lambda it: it.send(frame(PRIORITY, 0, 1, b"\0" * 6)),
     ),
-    Case("6.4", "RST_STREAM on stream 0 is an error", PROTOCOL, lambda it: it.send(raw(RST_STREAM, 0, 0, CANCEL))),
+    Case("6.4", "RST_STREAM on stream 0 is an error", PROTOCOL, lambda it: it.send(frame(RST_STREAM, 0, 0, CANCEL))),
     Case(
         "6.4",
         "RST_STREAM of 3 octets is an error",
         OTHER_SIZE,
-        lambda it: upload(it, raw(RST_STREAM, 0, 1, b"\0" * 3)),
+        lambda it: upload(it, frame(RST_STREAM, 0, 1, b"\0" * 3)),
     ),
     Case(
         "6.4",
         "RST_STREAM of 5 octets is an error",
         OTHER_SIZE,
-        lambda it: upload(it, raw(RST_STREAM, 0, 1, b"\0" * 5)),
+        lambda it: upload(it, frame(RST_STREAM, 0, 1, b"\0" * 5)),
     ),
-    Case("7", "a stream is reset whatever the code", ALIVE, lambda it: upload(it, raw(RST_STREAM, 0, 1, b"\xff" * 4))),
-    Case("6.5", "SETTINGS on a stream are an error", PROTOCOL, lambda it: it.send(raw(SETTINGS, 0, 1, b""))),
+    Case("7", "a stream is reset whatever the code", ALIVE, lambda it: upload(it, frame(RST_STREAM, 0, 1, b"\xff" * 4))),
+    Case("6.5", "SETTINGS on a stream are an error", PROTOCOL, lambda it: it.send(frame(SETTINGS, 0, 1, b""))),
     Case(
         "6.5",
         "an acknowledgement of SETTINGS with a payload is an error",
         OTHER_SIZE,
-        lambda it: it.send(raw(SETTINGS, ACK, 0, setting(3, 1))),
+        lambda it: it.send(frame(SETTINGS, ACK, 0, setting(3, 1))),
     ),
-    Case("6.5", "SETTINGS of 5 octets are an error", OTHER_SIZE, lambda it: it.send(raw(SETTINGS, 0, 0, b"\0" * 5))),
-    Case("6.5", "SETTINGS of 7 octets are an error", OTHER_SIZE, lambda it: it.send(raw(SETTINGS, 0, 0, b"\0" * 7))),
+    Case("6.5", "SETTINGS of 5 octets are an error", OTHER_SIZE, lambda it: it.send(frame(SETTINGS, 0, 0, b"\0" * 5))),
+    Case("6.5", "SETTINGS of 7 octets are an error", OTHER_SIZE, lambda it: it.send(frame(SETTINGS, 0, 0, b"\0" * 7))),
     Case("6.5.2", "ENABLE_PUSH of 2 is an error", PROTOCOL, lambda it: settings(it, setting(2, 2))),
     Case(
         "6.5.2",
@@ -255,58 +253,58 @@ CASES = [
         "6.6",
         "PUSH_PROMISE of a client is an error",
         PROTOCOL,
-        lambda it: upload(it, raw(PUSH_PROMISE, END_HEADERS, 1, increment(2) + block(fields()))),
+        lambda it: upload(it, frame(PUSH_PROMISE, END_HEADERS, 1, increment(2) + block(fields()))),
     ),
     Case(
         "6.6",
         "PUSH_PROMISE on stream 0 is an error",
         PROTOCOL,
-        lambda it: it.send(raw(PUSH_PROMISE, END_HEADERS, 0, increment(2) + block(fields()))),
+        lambda it: it.send(frame(PUSH_PROMISE, END_HEADERS, 0, increment(2) + block(fields()))),
     ),
     Case("6.7", "PING is answered with the same octets", ALIVE, echo),
-    Case("6.7", "an answer to no PING is not answered", ALIVE, lambda it: it.send(raw(PING, ACK, 0, b"unasked!"))),
-    Case("6.7", "PING on a stream is an error", PROTOCOL, lambda it: it.send(raw(PING, 0, 1, b"x" * 8))),
-    Case("6.7", "PING of 7 octets is an error", OTHER_SIZE, lambda it: it.send(raw(PING, 0, 0, b"x" * 7))),
-    Case("6.7", "PING of 9 octets is an error", OTHER_SIZE, lambda it: it.send(raw(PING, 0, 0, b"x" * 9))),
-    Case("6.8", "GOAWAY on a stream is an error", PROTOCOL, lambda it: it.send(raw(GOAWAY, 0, 1, b"\0" * 8))),
-    Case("6.8", "GOAWAY of 7 octets is an error", OTHER_SIZE, lambda it: it.send(raw(GOAWAY, 0, 0, b"\0" * 7))),
+    Case("6.7", "an answer to no PING is not answered", ALIVE, lambda it: it.send(frame(PING, ACK, 0, b"unasked!"))),
+    Case("6.7", "PING on a stream is an error", PROTOCOL, lambda it: it.send(frame(PING, 0, 1, b"x" * 8))),
+    Case("6.7", "PING of 7 octets is an error", OTHER_SIZE, lambda it: it.send(frame(PING, 0, 0, b"x" * 7))),
+    Case("6.7", "PING of 9 octets is an error", OTHER_SIZE, lambda it: it.send(frame(PING, 0, 0, b"x" * 9))),
+    Case("6.8", "GOAWAY on a stream is an error", PROTOCOL, lambda it: it.send(frame(GOAWAY, 0, 1, b"\0" * 8))),
+    Case("6.8", "GOAWAY of 7 octets is an error", OTHER_SIZE, lambda it: it.send(frame(GOAWAY, 0, 0, b"\0" * 7))),
     Case("6.8", "who says GOAWAY still gets the answers to its requests", CLOSED, answered_though_leaving),
     Case(
         "6.9",
         "WINDOW_UPDATE of 0 for the connection is an error",
         PROTOCOL,
-        lambda it: it.send(raw(WINDOW_UPDATE, 0, 0, increment(0))),
+        lambda it: it.send(frame(WINDOW_UPDATE, 0, 0, increment(0))),
     ),
     Case(
         "6.9",
         "WINDOW_UPDATE of 0 for a stream is an error of the stream",
         wider("PROTOCOL_ERROR"),
-        lambda it: upload(it, raw(WINDOW_UPDATE, 0, 1, increment(0))),
+        lambda it: upload(it, frame(WINDOW_UPDATE, 0, 1, increment(0))),
     ),
     Case(
         "6.9",
         "WINDOW_UPDATE of 3 octets is an error",
         OTHER_SIZE,
-        lambda it: it.send(raw(WINDOW_UPDATE, 0, 0, b"\0" * 3)),
+        lambda it: it.send(frame(WINDOW_UPDATE, 0, 0, b"\0" * 3)),
     ),
     Case(
         "6.9",
         "WINDOW_UPDATE of 5 octets is an error",
         OTHER_SIZE,
-        lambda it: it.send(raw(WINDOW_UPDATE, 0, 0, b"\0" * 5)),
+        lambda it: it.send(frame(WINDOW_UPDATE, 0, 0, b"\0" * 5)),
     ),
     Case("6.9.1", "a response keeps to the window", ALIVE, keeps_to_the_window),
     Case(
         "6.9.1",
         "a window of the connection above 2^31-1 is an error",
         FLOW,
-        lambda it: it.send(raw(WINDOW_UPDATE, 0, 0, increment(MOST))),
+        lambda it: it.send(frame(WINDOW_UPDATE, 0, 0, increment(MOST))),
     ),
     Case(
         "6.9.1",
         "a window of a stream above 2^31-1 is an error of the stream",
         stream_error("FLOW_CONTROL_ERROR"),
-        lambda it: upload(it, raw(WINDOW_UPDATE, 0, 1, increment(MOST))),
+        lambda it: upload(it, frame(WINDOW_UPDATE, 0, 1, increment(MOST))),
     ),
     Case("6.9.1", "DATA beyond the window is an error", stream_error("FLOW_CONTROL_ERROR"), beyond_the_window),
     Case("6.9.2", "a window below 0 must grow above it first", ALIVE, waits_below_zero),
@@ -314,30 +312,30 @@ CASES = [
         "6.9.2",
         "SETTINGS that make a window overflow are an error",
         FLOW,
-        lambda it: (upload(it, raw(WINDOW_UPDATE, 0, 1, increment(MOST - 65_535))), settings(it, setting(4, 65_536))),
+        lambda it: (upload(it, frame(WINDOW_UPDATE, 0, 1, increment(MOST - 65_535))), settings(it, setting(4, 65_536))),
     ),
     Case(
         "6.10",
         "CONTINUATION on stream 0 is an error",
         PROTOCOL,
-        lambda it: it.send(raw(CONTINUATION, END_HEADERS, 0, b"")),
+        lambda it: it.send(frame(CONTINUATION, END_HEADERS, 0, b"")),
     ),
     Case(
         "6.10",
         "CONTINUATION behind END_HEADERS is an error",
         PROTOCOL,
-        lambda it: upload(it, raw(CONTINUATION, END_HEADERS, 1, b"")),
+        lambda it: upload(it, frame(CONTINUATION, END_HEADERS, 1, b"")),
     ),
     Case(
         "6.10",
         "CONTINUATION behind DATA is an error",
         PROTOCOL,
-        lambda it: upload(it, raw(DATA, 0, 1, b"x"), raw(CONTINUATION, END_HEADERS, 1, b"")),
+        lambda it: upload(it, frame(DATA, 0, 1, b"x"), frame(CONTINUATION, END_HEADERS, 1, b"")),
     ),
     Case(
         "6.10",
         "CONTINUATION without end is an error",
         connection_error("ENHANCE_YOUR_CALM"),
-        lambda it: it.send(raw(HEADERS, END_STREAM, 1, b""), raw(CONTINUATION, 0, 1, b"") * 100),
+        lambda it: it.send(frame(HEADERS, END_STREAM, 1, b""), frame(CONTINUATION, 0, 1, b"") * 100),
     ),
 ]

@@ -1,7 +1,8 @@
 """Section 8: what of a request can be read in one way, so that HTTP/1.1 can be made of it."""
 
 from case import Case, status, stream_error, wider
-from wire import DATA, END_HEADERS, END_STREAM, HEADERS, HOST, Connection, Field, block, fields, raw
+from http2 import DATA, END_HEADERS, END_STREAM, HEADERS, frame
+from wire import HOST, Connection, Field, block, fields
 
 MALFORMED = stream_error("PROTOCOL_ERROR")
 """What section 8.1.1 demands for whatever is malformed."""
@@ -52,7 +53,7 @@ def long(length: str | bytes, *pieces: bytes, again: str | None = None):
     def act(it: Connection) -> None:
         more = tuple(("content-length", said) for said in (length, again) if said is not None)
         it.post(more=more)
-        it.send(*(raw(DATA, 0, 1, piece) for piece in pieces), raw(DATA, END_STREAM, 1, b""))
+        it.send(*(frame(DATA, 0, 1, piece) for piece in pieces), frame(DATA, END_STREAM, 1, b""))
 
     return act
 
@@ -62,7 +63,7 @@ def with_trailers(*of: Field, flags: int = END_HEADERS | END_STREAM, then: bytes
 
     def act(it: Connection) -> None:
         it.post()
-        it.send(raw(DATA, 0, 1, b"body"), raw(HEADERS, flags, 1, block(list(of))), then)
+        it.send(frame(DATA, 0, 1, b"body"), frame(HEADERS, flags, 1, block(list(of))), then)
 
     return act
 
@@ -73,7 +74,7 @@ def extended(protocol: str, asked: int = 0):
     def act(it: Connection) -> None:
         it.asked += asked
         it.headers([CONNECT, SCHEME, AUTHORITY, PATH, (":protocol", protocol)], flags=END_HEADERS)
-        it.send(raw(DATA, 0, 1, SMUGGLED.encode()))
+        it.send(frame(DATA, 0, 1, SMUGGLED.encode()))
 
     return act
 
@@ -106,7 +107,7 @@ CASES = [
         "8.1",
         "DATA behind trailers is an error",
         wider("STREAM_CLOSED"),
-        with_trailers(("x-sum", "1"), then=raw(DATA, END_STREAM, 1, b"x")),
+        with_trailers(("x-sum", "1"), then=frame(DATA, END_STREAM, 1, b"x")),
     ),
     Case(
         "8.1",

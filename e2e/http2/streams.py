@@ -5,7 +5,7 @@ import struct
 from hyperframe.frame import HeadersFrame
 
 from case import ALIVE, Case, connection_error, status, stream_error, wider
-from wire import (
+from http2 import (
     CONTINUATION,
     DATA,
     END_HEADERS,
@@ -15,12 +15,10 @@ from wire import (
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
-    Connection,
-    block,
-    fields,
-    raw,
+    frame,
     setting,
 )
+from wire import Connection, block, fields
 
 PROTOCOL, CLOSED = connection_error("PROTOCOL_ERROR"), stream_error("STREAM_CLOSED")
 STREAMS = 32
@@ -37,7 +35,7 @@ def depends(on: int, weight: int = 15) -> bytes:
 
 def half_closed(it: Connection, *frames: bytes) -> None:
     """Our side of stream 1 has ended; the response waits for a window."""
-    it.send(raw(SETTINGS, 0, 0, setting(4, 0)))
+    it.send(frame(SETTINGS, 0, 0, setting(4, 0)))
     it.get(path="/bytes/100")
     it.expect(HeadersFrame)
     it.send(*frames)
@@ -53,10 +51,10 @@ def closed(it: Connection, *frames: bytes) -> None:
 def cancelled(it: Connection, *frames: bytes) -> None:
     """We have reset stream 1."""
     it.post()
-    it.send(raw(RST_STREAM, 0, 1, CANCEL), *frames)
+    it.send(frame(RST_STREAM, 0, 1, CANCEL), *frames)
 
 
-AGAIN = raw(HEADERS, END_HEADERS | END_STREAM, 1, block(fields()))
+AGAIN = frame(HEADERS, END_HEADERS | END_STREAM, 1, block(fields()))
 """A request's head on stream 1."""
 
 
@@ -73,7 +71,7 @@ def skipped(it: Connection) -> None:
     it.get(5)
     it.answered(5)
     it.watched = 3
-    it.send(raw(DATA, END_STREAM, 3, b"x"))
+    it.send(frame(DATA, END_STREAM, 3, b"x"))
 
 
 def full(it: Connection) -> None:
@@ -93,7 +91,7 @@ def in_the_place_of_another(it: Connection) -> None:
     """And one more in the place of one that was reset."""
     full(it)
     it.watched = 1 + 2 * STREAMS
-    it.send(raw(RST_STREAM, 0, 1, CANCEL))
+    it.send(frame(RST_STREAM, 0, 1, CANCEL))
     it.get(it.watched)
 
 
@@ -111,28 +109,28 @@ def largest(it: Connection) -> None:
 
 
 CASES = [
-    Case("5.1", "DATA on an idle stream is an error", PROTOCOL, lambda it: it.send(raw(DATA, END_STREAM, 1, b"x"))),
+    Case("5.1", "DATA on an idle stream is an error", PROTOCOL, lambda it: it.send(frame(DATA, END_STREAM, 1, b"x"))),
     Case(
-        "5.1", "RST_STREAM on an idle stream is an error", PROTOCOL, lambda it: it.send(raw(RST_STREAM, 0, 1, CANCEL))
+        "5.1", "RST_STREAM on an idle stream is an error", PROTOCOL, lambda it: it.send(frame(RST_STREAM, 0, 1, CANCEL))
     ),
     Case(
         "5.1",
         "WINDOW_UPDATE on an idle stream is an error",
         PROTOCOL,
-        lambda it: it.send(raw(WINDOW_UPDATE, 0, 1, ONE)),
+        lambda it: it.send(frame(WINDOW_UPDATE, 0, 1, ONE)),
     ),
     Case(
         "5.1",
         "CONTINUATION on an idle stream is an error",
         PROTOCOL,
-        lambda it: it.send(raw(CONTINUATION, END_HEADERS, 1, block(fields()))),
+        lambda it: it.send(frame(CONTINUATION, END_HEADERS, 1, block(fields()))),
     ),
-    Case("5.1", "PRIORITY on an idle stream is no error", ALIVE, lambda it: it.send(raw(PRIORITY, 0, 1, depends(0)))),
+    Case("5.1", "PRIORITY on an idle stream is no error", ALIVE, lambda it: it.send(frame(PRIORITY, 0, 1, depends(0)))),
     Case(
         "5.1",
         "DATA on a half-closed stream is an error of the stream",
         wider("STREAM_CLOSED"),
-        lambda it: half_closed(it, raw(DATA, END_STREAM, 1, b"x")),
+        lambda it: half_closed(it, frame(DATA, END_STREAM, 1, b"x")),
     ),
     Case(
         "5.1",
@@ -144,59 +142,59 @@ CASES = [
         "5.1",
         "CONTINUATION on a half-closed stream is an error",
         PROTOCOL,
-        lambda it: half_closed(it, raw(CONTINUATION, END_HEADERS, 1, block(fields()))),
+        lambda it: half_closed(it, frame(CONTINUATION, END_HEADERS, 1, block(fields()))),
     ),
     Case(
         "5.1",
         "WINDOW_UPDATE on a half-closed stream is no error",
         ALIVE,
-        lambda it: half_closed(it, raw(WINDOW_UPDATE, 0, 1, ONE)),
+        lambda it: half_closed(it, frame(WINDOW_UPDATE, 0, 1, ONE)),
     ),
     Case(
         "5.1",
         "PRIORITY on a half-closed stream is no error",
         ALIVE,
-        lambda it: half_closed(it, raw(PRIORITY, 0, 1, depends(0))),
+        lambda it: half_closed(it, frame(PRIORITY, 0, 1, depends(0))),
     ),
     Case(
         "5.1",
         "RST_STREAM on a half-closed stream is no error",
         ALIVE,
-        lambda it: half_closed(it, raw(RST_STREAM, 0, 1, CANCEL)),
+        lambda it: half_closed(it, frame(RST_STREAM, 0, 1, CANCEL)),
     ),
     Case(
         "5.1",
         "DATA on a closed stream may be an error",
         CLOSED,
-        lambda it: closed(it, raw(DATA, END_STREAM, 1, b"x")),
+        lambda it: closed(it, frame(DATA, END_STREAM, 1, b"x")),
     ),
     Case("5.1", "HEADERS on a closed stream may be an error", PROTOCOL, lambda it: closed(it, AGAIN)),
     Case(
         "5.1",
         "CONTINUATION on a closed stream is an error",
         PROTOCOL,
-        lambda it: closed(it, raw(CONTINUATION, END_HEADERS, 1, block(fields()))),
+        lambda it: closed(it, frame(CONTINUATION, END_HEADERS, 1, block(fields()))),
     ),
     Case(
         "5.1",
         "WINDOW_UPDATE on a closed stream is no error",
         ALIVE,
-        lambda it: closed(it, raw(WINDOW_UPDATE, 0, 1, ONE)),
+        lambda it: closed(it, frame(WINDOW_UPDATE, 0, 1, ONE)),
     ),
     Case(
         "5.1",
         "PRIORITY on a closed stream is no error",
         ALIVE,
-        lambda it: closed(it, raw(PRIORITY, 0, 1, depends(0))),
+        lambda it: closed(it, frame(PRIORITY, 0, 1, depends(0))),
     ),
     Case(
-        "5.1", "RST_STREAM on a closed stream is no error", ALIVE, lambda it: closed(it, raw(RST_STREAM, 0, 1, CANCEL))
+        "5.1", "RST_STREAM on a closed stream is no error", ALIVE, lambda it: closed(it, frame(RST_STREAM, 0, 1, CANCEL))
     ),
     Case(
         "5.1",
         "DATA on a stream that the client has reset may be an error",
         CLOSED,
-        lambda it: cancelled(it, raw(DATA, END_STREAM, 1, b"x")),
+        lambda it: cancelled(it, frame(DATA, END_STREAM, 1, b"x")),
     ),
     Case(
         "5.1",
@@ -208,7 +206,7 @@ CASES = [
         "5.1",
         "WINDOW_UPDATE on a stream that the client has reset is no error",
         ALIVE,
-        lambda it: cancelled(it, raw(WINDOW_UPDATE, 0, 1, ONE)),
+        lambda it: cancelled(it, frame(WINDOW_UPDATE, 0, 1, ONE)),
     ),
     Case(
         "5.1.1", "a client's stream with an even identifier is an error", PROTOCOL, lambda it: it.headers(fields(), 2)
@@ -223,31 +221,31 @@ CASES = [
         "5.3",
         "priorities are obsolete and change nothing",
         status(200),
-        lambda it: (it.send(raw(PRIORITY, 0, 3, depends(0x8000_0007, 255))), it.get()),
+        lambda it: (it.send(frame(PRIORITY, 0, 3, depends(0x8000_0007, 255))), it.get()),
     ),
     Case(
         "5.3 of RFC 7540",
         "a stream that depends on itself by PRIORITY is an error",
         stream_error("PROTOCOL_ERROR"),
-        lambda it: it.send(raw(PRIORITY, 0, 1, depends(1))),
+        lambda it: it.send(frame(PRIORITY, 0, 1, depends(1))),
     ),
     Case(
         "5.3 of RFC 7540",
         "a stream that depends on itself by HEADERS is an error",
         stream_error("PROTOCOL_ERROR"),
-        lambda it: it.send(raw(HEADERS, END_HEADERS | END_STREAM | 0x20, 1, depends(1) + block(fields()))),
+        lambda it: it.send(frame(HEADERS, END_HEADERS | END_STREAM | 0x20, 1, depends(1) + block(fields()))),
     ),
     Case("5.4.2", "an error of one stream leaves the others alone", status(200), beside_an_error),
     Case(
         "5.5",
         "an extension's frame within a field block is an error",
         PROTOCOL,
-        lambda it: it.send(raw(HEADERS, END_STREAM, 1, b""), raw(0xF0, 0, 1, b"extension")),
+        lambda it: it.send(frame(HEADERS, END_STREAM, 1, b""), frame(0xF0, 0, 1, b"extension")),
     ),
     Case(
         "5.5",
         "an extension's setting is ignored",
         status(200),
-        lambda it: (it.send(raw(SETTINGS, 0, 0, setting(0xFF00, 7))), it.get()),
+        lambda it: (it.send(frame(SETTINGS, 0, 0, setting(0xFF00, 7))), it.get()),
     ),
 ]

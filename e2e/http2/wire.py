@@ -3,19 +3,11 @@
 import contextlib
 import socket
 import ssl
-import struct
 import time
 
+import http2
 from hpack import Decoder
 from hyperframe.frame import Frame, GoAwayFrame, HeadersFrame, PingFrame, RstStreamFrame, SettingsFrame
-
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
-"""Types of frames (RFC 9113, section 6)."""
-
-END_STREAM, ACK, END_HEADERS, PADDED, WITH_PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
-"""Flags of frames."""
 
 ERRORS = [
     "NO_ERROR",
@@ -43,36 +35,14 @@ PATIENCE = 5.0
 Field = tuple[str | bytes, str | bytes]
 
 
-def raw(kind: int, flags: int, stream: int, payload: bytes = b"", length: int | None = None) -> bytes:
-    """A frame as it is told, with a length of its own if one is given."""
-    said = len(payload) if length is None else length
-    return struct.pack(">I", said)[1:] + struct.pack(">BBI", kind, flags, stream) + payload
-
-
-def setting(number: int, value: int) -> bytes:
-    """One entry of SETTINGS."""
-    return struct.pack(">HI", number, value)
-
-
 def fields(path: str = "/open", method: str = "GET", more: tuple[Field, ...] = ()) -> list[Field]:
     """The fields of a request, of which nothing is wrong."""
     return [(":method", method), (":scheme", "http"), (":authority", HOST), (":path", path), *more]
 
 
 def block(of: list[Field]) -> bytes:
-    """A field block of literals that no table remembers (RFC 7541, section 6.2.2), each octet as it is."""
-    return b"".join(b"\0" + text(name) + text(value) for name, value in of)
-
-
-def text(of: str | bytes) -> bytes:
-    """A string literal without Huffman's code (RFC 7541, section 5.2)."""
-    octets = of.encode("latin-1") if isinstance(of, str) else of
-    if len(octets) < 0x7F:
-        return bytes([len(octets)]) + octets
-    rest, length = len(octets) - 0x7F, b"\x7f"
-    while rest >= 0x80:
-        length, rest = length + bytes([rest & 0x7F | 0x80]), rest >> 7
-    return length + bytes([rest]) + octets
+    """A field block of literals that no table remembers."""
+    return b"".join(http2.field_line(name, value) for name, value in of)
 
 
 class Closed(Exception):
@@ -94,9 +64,9 @@ class Connection:
         self.watched = 1
         """The stream on which an answer is awaited."""
         if greet:
-            self.send(PREFACE, raw(SETTINGS, 0, 0))
+            self.send(http2.PREFACE, http2.frame(http2.SETTINGS, 0, 0))
             self.settings = self.expect(SettingsFrame).settings
-            self.send(raw(SETTINGS, ACK, 0))
+            self.send(http2.frame(http2.SETTINGS, http2.ACK, 0))
 
     def send(self, *pieces: bytes) -> None:
         """Sends bytes, together with others that nothing is read between."""
@@ -108,9 +78,9 @@ class Connection:
         with contextlib.suppress(OSError):
             self.socket.sendall(unsent)
 
-    def headers(self, of: list[Field], stream: int = 1, flags: int = END_HEADERS | END_STREAM) -> None:
+    def headers(self, of: list[Field], stream: int = 1, flags: int = http2.END_HEADERS | http2.END_STREAM) -> None:
         """Sends a HEADERS frame of a request that must not pass."""
-        self.send(raw(HEADERS, flags, stream, block(of)))
+        self.send(http2.frame(http2.HEADERS, flags, stream, block(of)))
 
     def get(self, stream: int = 1, path: str = "/open") -> None:
         """Sends a whole request that may pass."""
@@ -120,7 +90,7 @@ class Connection:
     def post(self, stream: int = 1, more: tuple[Field, ...] = ()) -> None:
         """Begins a request that may pass; its body is still to come."""
         self.asked += 1
-        self.headers(fields("/open", "POST", more), stream, END_HEADERS)
+        self.headers(fields("/open", "POST", more), stream, http2.END_HEADERS)
 
     def frame(self, patience: float = PATIENCE) -> Frame:
         """The next frame."""
@@ -182,7 +152,7 @@ class Connection:
         """The first thing that says what became of the watched stream, or of the connection."""
         pings = 0
         if alive:
-            self.send(raw(PING, 0, 0, b"are you "))
+            self.send(http2.frame(http2.PING, 0, 0, b"are you "))
         while True:
             frame = self.frame()
             if isinstance(frame, GoAwayFrame) and frame.error_code:
@@ -192,7 +162,7 @@ class Connection:
                 pings += 1
                 if pings == 2:
                     return "alive"
-                self.send(raw(PING, 0, 0, b"there???"))
+                self.send(http2.frame(http2.PING, 0, 0, b"there???"))
             if frame.stream_id == self.watched:
                 if isinstance(frame, RstStreamFrame):
                     return f"stream error {ERRORS[frame.error_code]}{self.after_error()}"

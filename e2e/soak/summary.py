@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from attack import Finding
-from plot import label
+from drawing import label
+from finding import Finding
 
 GROWTH = 0.05
 """How much memory may grow, by the fitted line, over the last two thirds of the time: a share of what it is."""

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Honest clients of one kind, a program of its own: traffic.py KIND HTTP_PORT HTTPS_PORT TOKEN_FILE.
 
 They ask until their input ends, and answer each line on it with a line of JSON: how many requests there were, how
@@ -17,8 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "abuse"))
-import http2  # noqa: E402
+import http2
 
 ROUTES = 20
 PAUSE = 0.02

@@ -6,20 +6,22 @@ import struct
 import time
 from dataclasses import dataclass, field
 
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 2, 3, 4, 6, 7, 8, 9
-END_STREAM, ACK, END_HEADERS = 0x1, 0x1, 0x4
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
+"""Types of frames (RFC 9113, section 6)."""
+END_STREAM, ACK, END_HEADERS, PADDED, WITH_PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
+"""Flags of frames."""
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 CANCEL = struct.pack(">I", 8)
-INITIAL_WINDOW, TABLE_SIZE = 4, 1
 
 STATIC_STATUSES = {8: 200, 9: 204, 10: 206, 11: 304, 12: 400, 13: 404, 14: 500}
 DIGITS = {"00000": "0", "00001": "1", "00010": "2"} | {f"{25 + digit:06b}": str(digit + 3) for digit in range(7)}
 """The digits in Huffman's code (RFC 7541 appendix B)."""
 
 
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """One frame."""
-    return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + payload
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"", length: int | None = None) -> bytes:
+    """One frame, with a length of its own if one is given."""
+    said = len(payload) if length is None else length
+    return struct.pack(">I", said)[1:] + struct.pack(">BBI", kind, flags, stream) + payload
 
 
 def integer(value: int, prefix: int, first: int = 0) -> bytes:
@@ -34,19 +36,20 @@ def integer(value: int, prefix: int, first: int = 0) -> bytes:
     return bytes([*out, value])
 
 
-def text(value: bytes) -> bytes:
-    """A string without Huffman's code."""
-    return integer(len(value), 7) + value
+def text(value: str | bytes) -> bytes:
+    """A string without Huffman's code (RFC 7541, section 5.2), each octet as it is."""
+    octets = value.encode("latin-1") if isinstance(value, str) else value
+    return integer(len(octets), 7) + octets
 
 
-def field_line(name: bytes, value: bytes, indexed: bool = False) -> bytes:
-    """A field with its name spelled out; `indexed` puts it into the table."""
+def field_line(name: str | bytes, value: str | bytes, indexed: bool = False) -> bytes:
+    """A field with its name spelled out (RFC 7541, section 6.2); `indexed` puts it into the table."""
     return (b"\x40" if indexed else b"\x00") + text(name) + text(value)
 
 
 def request(host: str, path: str = "/", method: str = "GET", fields: bytes = b"") -> bytes:
     """The block of a request's head."""
-    head = [(b":method", method.encode()), (b":scheme", b"http"), (b":path", path.encode()), (b":authority", host.encode())]
+    head = [(":method", method), (":scheme", "http"), (":path", path), (":authority", host)]
     return b"".join(field_line(*one) for one in head) + fields
 
 
@@ -65,7 +68,12 @@ def headers(stream: int, block: bytes, end: bool = True) -> bytes:
 
 def settings(**values: int) -> bytes:
     """SETTINGS with these numbers and values (`s4=0`)."""
-    return frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", int(name[1:]), value) for name, value in values.items()))
+    return frame(SETTINGS, 0, 0, b"".join(setting(int(name[1:]), value) for name, value in values.items()))
+
+
+def setting(number: int, value: int) -> bytes:
+    """One entry of SETTINGS."""
+    return struct.pack(">HI", number, value)
 
 
 def frames(data: bytes) -> int:

@@ -33,7 +33,7 @@ class Line:
     def run(self, case: Case) -> list[str]:
         """What is wrong with a case: nothing, or sentences."""
         before = self.gateway.settled()["permits"]
-        it = Connection(self.gateway.https if self.tls else self.gateway.http, self.tls, case.greets)
+        it = Connection(self.gateway.program.https if self.tls else self.gateway.program.http, self.tls, case.greets)
         try:
             case.act(it)
             outcome = it.outcome(case.expected.text == ALIVE.text)
@@ -79,7 +79,7 @@ def main() -> None:
             counts = gateway.settled()
         finally:
             backend.ended.set()
-            gateway.stop()
+            gateway.program.stop()
         backend.join()
     broken = unaccounted(counts, backend.snapshot())
     unsaid = unexplained()
