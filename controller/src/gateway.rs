@@ -1,83 +1,46 @@
 //! The parts put together: what `run`, `serve` and `demo` have in common, from the admin port to
 //! the last request.
 
-use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+mod ending;
+mod error;
+mod upkeep;
 
-use dataplane::{Addresses, BindError, Dataplane, DenialSample, Metrics, StartError};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use dataplane::{Addresses, Dataplane, DenialSample};
 use tokio::{
     net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
     sync::{
         mpsc,
         watch::{self, error::RecvError},
     },
-    task::{JoinError, spawn_blocking},
-    time::{sleep, timeout},
+    time::sleep,
 };
 
+pub use self::error::GatewayError;
+use self::{
+    ending::Signals,
+    error::explain,
+    upkeep::{forget, measure, pass_on},
+};
 use crate::{
-    access_log::{Destination, OpenError},
-    admin::{self, Admin, ListenError, Readiness},
+    access_log::Destination,
+    admin::{self, Admin, Readiness},
     denials::{
         aggregate::Pace,
         collect::{Collector, Totals},
     },
     following::Following,
     inspect::{Access, Inspect},
-    names::{Lookup, LookupError, Names, pass_on_resources},
+    names::{Lookup, Names, pass_on_resources},
     pipeline::{Feed, HoldOff, Outcome, Pipeline},
-    ready_file::{Ready, WriteError},
-    settings::{ServeFlags, SettingsError, Surroundings},
+    ready_file::Ready,
+    settings::{ServeFlags, Surroundings},
     supervise::Supervisor,
 };
 
 /// Most samples of refusals that wait for the aggregation. Beyond it they are dropped and counted.
 const SAMPLES: usize = 4_096;
-
-/// Why the program cannot start: one sentence each.
-#[derive(Debug, thiserror::Error)]
-pub enum GatewayError {
-    /// Flags contradict each other.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    /// A port for people and programs.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// A port for traffic.
-    #[error("{flag} {source}")]
-    Bind {
-        /// The flag that says where.
-        flag: &'static str,
-        /// Why not.
-        source: BindError,
-    },
-    /// The access log.
-    #[error(transparent)]
-    AccessLog(#[from] OpenError),
-    /// A thread for what the data plane tells.
-    #[error("cannot start a thread: {0}")]
-    Follow(io::Error),
-    /// Anything else in the data plane.
-    #[error(transparent)]
-    Start(StartError),
-    /// External names are served, and nobody can be asked for them.
-    #[error(transparent)]
-    Lookup(#[from] LookupError),
-    /// The ready file.
-    #[error(transparent)]
-    Ready(#[from] WriteError),
-    /// The inspect port of a developer's machine is nobody else's.
-    #[error(
-        "--inspect-listen {0}: without a cluster there are no tokens to ask for; choose a loopback address, or `off`"
-    )]
-    OpenInspect(SocketAddr),
-    /// Signals cannot be received.
-    #[error("cannot receive signals: {0}")]
-    Signals(#[from] io::Error),
-    /// The source ended before it was ready.
-    #[error("the source of resources ended before everything was read")]
-    Source(#[from] RecvError),
-}
 
 /// A program on its way up: the admin port answers, nothing else is bound.
 pub struct Gateway {
@@ -258,68 +221,6 @@ async fn prepared(
     }
 }
 
-/// Keeps the gauges of the newest snapshot.
-async fn measure(
-    mut outcome: watch::Receiver<Option<Arc<Outcome>>>,
-    admin: Admin,
-) -> Result<(), RecvError> {
-    outcome.mark_changed();
-    loop {
-        outcome.changed().await?;
-        if let Some(outcome) = outcome.borrow_and_update().as_ref() {
-            admin.findings.set(i64::try_from(outcome.findings.len()).unwrap_or(i64::MAX));
-            admin.compile_seconds.set(outcome.took.as_secs_f64());
-            admin.expiries.set(&outcome.expiries);
-        }
-    }
-}
-
-/// How often it is looked at which series are counted for nothing that there is. What was gone the
-/// last time, too, is forgotten: until then its last refusals can be told and scraped.
-const SWEEP: Duration = Duration::from_secs(30);
-
-/// Forgets what was counted for routes and rules that are gone, for ever: they take the room of
-/// others otherwise.
-async fn forget(
-    outcome: watch::Receiver<Option<Arc<Outcome>>>,
-    metrics: Metrics,
-) -> Result<(), JoinError> {
-    loop {
-        sleep(SWEEP).await;
-        let newest = outcome.borrow().clone();
-        let Some(newest) = newest else { continue };
-        let metrics = metrics.clone();
-        spawn_blocking(move || metrics.forget(&newest.snapshot)).await?;
-    }
-}
-
-/// A data thread takes a snapshot in the moment that it is there, unless it is stuck.
-const SLOW: Duration = Duration::from_secs(5);
-
-/// Passes each outcome on once the data threads have it.
-async fn pass_on(
-    mut outcome: watch::Receiver<Option<Arc<Outcome>>>,
-    metrics: Metrics,
-    enforced: watch::Sender<Option<Arc<Outcome>>>,
-) -> Result<(), RecvError> {
-    outcome.mark_changed();
-    loop {
-        outcome.changed().await?;
-        let newest = outcome.borrow_and_update().clone();
-        if let Some(newest) = newest {
-            let generation = newest.snapshot.generation;
-            let mut reached = std::pin::pin!(metrics.reached(generation));
-            while timeout(SLOW, reached.as_mut()).await.is_err() {
-                tracing::warn!(
-                    snapshot.generation = generation,
-                    "A data thread does not take the newest snapshot; statuses wait for it"
-                );
-            }
-            enforced.send_replace(Some(newest));
-        }
-    }
-}
-
 /// A program that serves traffic.
 pub struct Serving {
     /// The parts.
@@ -434,72 +335,5 @@ impl Serving {
             }
         }
         gateway.supervisor.stop().await;
-    }
-}
-
-fn explain(error: StartError, settings: &dataplane::Settings) -> GatewayError {
-    let StartError::Bind(source) = error else { return GatewayError::Start(error) };
-    let (BindError::InUse { address }
-    | BindError::Forbidden { address }
-    | BindError::Other { address, .. }) = &source;
-    let flag = if settings.https.contains(address) { "--https-listen:" } else { "--http-listen:" };
-    GatewayError::Bind { flag, source }
-}
-
-/// Who asks the program to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    /// SIGTERM: whoever runs us, and balancers have to learn of it.
-    Terminate,
-    /// SIGINT: somebody at a keyboard, who waits.
-    Interrupt,
-}
-
-impl Ending {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Terminate => "SIGTERM",
-            Self::Interrupt => "SIGINT",
-        }
-    }
-
-    /// How long connections are still accepted, of the time that was asked for.
-    fn delay(self, asked: Duration) -> Duration {
-        match self {
-            Self::Terminate => asked,
-            Self::Interrupt => Duration::ZERO,
-        }
-    }
-}
-
-/// The signals that ask a program to end.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        let terminate = signal(SignalKind::terminate())?;
-        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn wait(&mut self) -> Ending {
-        tokio::select! {
-            _ = self.terminate.recv() => Ending::Terminate,
-            _ = self.interrupt.recv() => Ending::Interrupt,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn somebody_at_a_keyboard_does_not_wait_for_balancers() {
-        let asked = Duration::from_secs(20);
-        assert_eq!(Ending::Interrupt.delay(asked), Duration::ZERO);
-        assert_eq!(Ending::Terminate.delay(asked), asked);
     }
 }
