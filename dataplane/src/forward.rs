@@ -213,8 +213,7 @@ fn failed(
     if let UpstreamError::Revoked { refused, .. } = error {
         return Err(*refused);
     }
-    let (code, route) = (error.code(), case.route().cloned());
-    let observed = error.to_string().into();
+    let unserved = Unserved::new(error.code(), case.route().cloned(), error.to_string());
     let remedy = error.remedy().map(Into::into);
-    Err(Refused::Unserved(Unserved { code, route, field: None, observed, remedy }))
+    Err(Refused::Unserved(Unserved { remedy, ..unserved }))
 }

@@ -163,13 +163,10 @@ fn next(open: &Open, request: CanonicalRequest, arrival: Arrival) -> Result<Next
             }
             Err(Refused::Denied(denial))
         }
-        Decision::NotFound(_) => Err(Refused::Unserved(Unserved {
-            code: Code::RouteNotFound,
-            route: None,
-            field: None,
-            observed: "no route for the host and path".into(),
-            remedy: None,
-        })),
+        Decision::NotFound(_) => {
+            let observed = "no route for the host and path";
+            Err(Refused::Unserved(Unserved::new(Code::RouteNotFound, None, observed)))
+        }
     }
 }
 
@@ -200,13 +197,12 @@ fn fits(cleared: &Cleared, body: &Incoming) -> Result<(), Refused> {
 fn target(cleared: &Cleared) -> Result<Option<PathAndQuery>, Refused> {
     cleared.rewritten().map_err(|(problem, field)| match problem {
         // Whoever looks for paths that exist must not write Events: the route is not told.
-        Unwritten::NoMatch => Refused::Unserved(Unserved {
-            code: Code::RouteNotFound,
-            route: None,
-            field: None,
-            observed: format!("the path does not match {field}").into(),
-            remedy: Some("Widen the pattern if the path should be served.".into()),
-        }),
+        Unwritten::NoMatch => {
+            let observed = format!("the path does not match {field}");
+            let remedy = Some("Widen the pattern if the path should be served.".into());
+            let unserved = Unserved::new(Code::RouteNotFound, None, observed);
+            Refused::Unserved(Unserved { remedy, ..unserved })
+        }
         Unwritten::Ambiguous(path) => {
             let problem = format!(
                 "it makes {} of the request's path, which could be read in two ways",
@@ -229,13 +225,10 @@ fn choose(worker: &Worker, cleared: &Cleared) -> Result<Choice, Refused> {
     let (service, transport) = match &**cleared.backend() {
         Backend::Service(service, transport) => (service, transport),
         Backend::Missing { field, problem, remedy } => {
-            return Err(Refused::Unserved(Unserved {
-                code: Code::BackendMissing,
-                route: route(),
-                field: Some(field.clone()),
-                observed: format!("{}: {problem}", printable(&field.path)).into(),
-                remedy: Some((**remedy).into()),
-            }));
+            let observed = format!("{}: {problem}", printable(&field.path));
+            let unserved = Unserved::new(Code::BackendMissing, route(), observed);
+            let (field, remedy) = (Some(field.clone()), Some((**remedy).into()));
+            return Err(Refused::Unserved(Unserved { field, remedy, ..unserved }));
         }
     };
     let wish = cleared.options().and_then(|options| options.affinity.as_ref());
@@ -246,13 +239,9 @@ fn choose(worker: &Worker, cleared: &Cleared) -> Result<Choice, Refused> {
         })
     });
     choice.ok_or_else(|| {
-        Refused::Unserved(Unserved {
-            code: Code::NoEndpoints,
-            route: route(),
-            field: None,
-            observed: format!("service {service} has no endpoint that is ready").into(),
-            remedy: Some(look_at(service).into()),
-        })
+        let observed = format!("service {service} has no endpoint that is ready");
+        let unserved = Unserved::new(Code::NoEndpoints, route(), observed);
+        Refused::Unserved(Unserved { remedy: Some(look_at(service).into()), ..unserved })
     })
 }
 

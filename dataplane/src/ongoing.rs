@@ -90,13 +90,11 @@ impl Bench<'_> {
 fn refused(revoked: Revoked, case: &Case) -> Refused {
     match revoked {
         Revoked::Denied(denial) => Refused::Denied(denial),
-        Revoked::NotFound => Refused::Unserved(Unserved {
-            code: Code::RouteNotFound,
-            route: case.route().cloned(),
-            field: None,
-            observed: "no route for the host and path any more".into(),
-            remedy: None,
-        }),
+        Revoked::NotFound => Refused::Unserved(Unserved::new(
+            Code::RouteNotFound,
+            case.route().cloned(),
+            "no route for the host and path any more",
+        )),
     }
 }
 

@@ -31,6 +31,15 @@ pub(crate) struct Unserved {
 }
 
 impl Unserved {
+    /// One that no field is to blame for, with the remedy of its code.
+    pub(crate) fn new(
+        code: Code,
+        route: Option<Arc<RouteName>>,
+        observed: impl Into<Box<str>>,
+    ) -> Self {
+        Self { code, route, field: None, observed: observed.into(), remedy: None }
+    }
+
     pub(crate) fn remedy(&self) -> String {
         self.remedy.as_deref().unwrap_or(self.code.remedy()).to_owned()
     }

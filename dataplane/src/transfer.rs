@@ -208,9 +208,8 @@ impl Transfer {
             }
             return;
         }
-        let observed = format!("endpoint {} {what}", lease.address).into();
-        let route = self.case.route().cloned();
-        let unserved = Unserved { code, route, field: None, observed, remedy: None };
+        let observed = format!("endpoint {} {what}", lease.address);
+        let unserved = Unserved::new(code, self.case.route().cloned(), observed);
         self.worker.record.unserved(&self.case, &unserved);
         self.case.refused(Refused::Unserved(unserved));
     }
