@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use decision::{
     canonical::{Line, Scheme, strip_named_by_connection},
     host::Host,
-    spelling::remove_where,
+    spelling::{HOP_BY_HOP, remove_where},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use http_body::Body;
@@ -184,17 +184,6 @@ pub(crate) fn of_trailers(trailers: &mut HeaderMap) {
             || starts.iter().any(|start| name.starts_with(start))
     });
 }
-
-/// Names that end at each hop (RFC 9110 section 7.6.1).
-const HOP_BY_HOP: [&str; 7] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 /// Takes away what concerns only the connection to the upstream, and what only we may say.
 ///

@@ -15,6 +15,7 @@ mod denial_key;
 mod denials;
 mod download;
 mod ending;
+mod executor;
 mod facts;
 mod forward;
 mod frames;

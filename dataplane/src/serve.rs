@@ -24,7 +24,7 @@ use decision::{
     host::Host,
 };
 use http::{Request, Response};
-use hyper::{body::Incoming, rt::Executor, server::conn::http2, service::Service};
+use hyper::{body::Incoming, server::conn::http2, service::Service};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::{ServerConnection, server::Acceptor};
 use tokio::{net::TcpStream, time::sleep_until};
@@ -36,18 +36,17 @@ use self::{
 };
 use crate::{
     download::ResponseBody,
+    executor::LocalExecutor,
     handle::{Handled, handle},
     headers::Peer,
     metrics::Rejected,
     origin::Origin,
     progress::{Close, Due, InFlight, Progress},
     tls::Manners,
-    wire::Wire,
+    wire::{READ_BYTES, Wire},
     worker::{Guest, Worker},
 };
 
-/// How much of a request is read at once.
-const READ_BYTES: usize = 64 * 1024;
 /// How far an HTTP/2 client may send ahead on one stream, and on all.
 const STREAM_WINDOW: u32 = 128 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -187,7 +186,7 @@ async fn converse(
     }
     progress.multiplexed();
     let requests = Requests { worker: Rc::clone(worker), origin: Rc::clone(&origin) };
-    let (executor, cork) = (LocalExecutor(Rc::clone(worker)), Cork::new(stream));
+    let (executor, cork) = (LocalExecutor(worker.tasks.clone()), Cork::new(stream));
     let connection = http2(worker, executor).serve_connection(TokioIo::new(cork.clone()), requests);
     let mut connection = Corked::new(connection, cork);
     let ended = attend(Pin::new(&mut connection), say_farewell, progress, worker).await?;
@@ -230,16 +229,6 @@ impl Service<Request<Incoming>> for Requests {
         let Self { worker, origin } = self;
         let flight = InFlight::new(&origin.progress, &worker.record.counts);
         handle(worker, origin, flight, request)
-    }
-}
-
-/// Runs the streams of HTTP/2 on the thread of their connection.
-#[derive(Clone)]
-struct LocalExecutor(Rc<Worker>);
-
-impl<F: Future<Output = ()> + 'static> Executor<F> for LocalExecutor {
-    fn execute(&self, stream: F) {
-        drop(self.0.tasks.spawn_local(stream));
     }
 }
 

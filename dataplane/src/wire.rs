@@ -11,6 +11,9 @@ use tokio::{
     net::TcpStream,
 };
 
+/// How much of a request or a response is read at once.
+pub(crate) const READ_BYTES: usize = 64 * 1024;
+
 /// Up to how much is copied into one piece: less than that costs less to copy than to gather.
 const SMALL: usize = 2 * 1024;
 

@@ -11,7 +11,7 @@ use crate::{
     escape::quoted,
     host::Host,
     path,
-    spelling::{OURS, is_forwarding, remove_where, same_name, starts_as},
+    spelling::{ends_here, is_forwarding, remove_where, same_name, starts_as},
 };
 
 /// The header in which an API key arrives.
@@ -364,10 +364,13 @@ const OTHER_TARGETS: [&str; 3] = ["x-original-url", "x-original-uri", "x-rewrite
 fn strip(headers: &mut HeaderMap, line: &Line, source: &AddressSource) {
     strip_named_by_connection(headers);
     remove_where(headers, |name| {
-        let never = OURS.iter().chain(&OTHER_TARGETS).any(|never| same_name(name, never));
+        let never = || OTHER_TARGETS.iter().any(|never| same_name(name, never));
         let source = || source.header.as_ref().is_some_and(|it| same_name(name, it.as_str()));
         let believed = || line.peer_is_trusted && !name.contains('_');
-        never || starts_as(name, "whygate-") || ((is_forwarding(name) || source()) && !believed())
+        ends_here(name)
+            || never()
+            || starts_as(name, "whygate-")
+            || ((is_forwarding(name) || source()) && !believed())
     });
 }
 

@@ -2,22 +2,31 @@
 
 use http::HeaderMap;
 
-/// Names that end at each hop (RFC 9110 section 7.6.1), and those whose meaning we give anew.
-pub(crate) const OURS: [&str; 13] = [
-    "host",
-    "content-length",
+/// Names that end at each hop (RFC 9110 section 7.6.1).
+pub const HOP_BY_HOP: [&str; 7] = [
     "connection",
     "keep-alive",
     "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
     "te",
     "trailer",
     "transfer-encoding",
     "upgrade",
+];
+
+/// Names whose meaning we give anew, and those by which a client speaks to its proxy.
+const OURS: [&str; 6] = [
+    "host",
+    "content-length",
+    "proxy-authenticate",
+    "proxy-authorization",
     "expect",
     "http2-settings",
 ];
+
+/// Whether a name frames a message, ends at each hop, or is one whose meaning we give anew.
+pub(crate) fn ends_here(name: &str) -> bool {
+    HOP_BY_HOP.iter().chain(&OURS).any(|ours| same_name(name, ours))
+}
 
 /// Whether a name says whom a request was passed on for, and how it came.
 pub(crate) fn is_forwarding(name: &str) -> bool {

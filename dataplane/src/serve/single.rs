@@ -12,8 +12,8 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
-use super::{LINGER, READ_BYTES, Requests, attend, rejected, stream::Stream};
-use crate::{origin::Origin, progress::Close, worker::Worker};
+use super::{LINGER, Requests, attend, rejected, stream::Stream};
+use crate::{origin::Origin, progress::Close, wire::READ_BYTES, worker::Worker};
 
 type Connection = http1::Connection<TokioIo<Stream>, Requests>;
 

@@ -13,10 +13,7 @@ use decision::{
     transport::{HttpVersion, Transport},
 };
 use foldhash::fast::RandomState;
-use hyper::{
-    client::conn::{http1, http2},
-    rt::Executor,
-};
+use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -32,10 +29,13 @@ use super::{
     sender::{Place, Sender},
     transport::Configurations,
 };
-use crate::{metrics::ThreadCounts, settings::Settings, upload::RequestBody, wire::Wire};
-
-/// How much of a response is read at once.
-const READ_BYTES: usize = 64 * 1024;
+use crate::{
+    executor::LocalExecutor,
+    metrics::ThreadCounts,
+    settings::Settings,
+    upload::RequestBody,
+    wire::{READ_BYTES, Wire},
+};
 
 /// How often connections that were kept too long are looked for.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -420,16 +420,6 @@ impl Line {
             !shared.sender.is_closed() && !rests
         });
         !idle.is_empty() || !shared.is_empty()
-    }
-}
-
-/// Runs what HTTP/2 needs on the thread of its connections.
-#[derive(Clone)]
-struct LocalExecutor(TaskTracker);
-
-impl<F: Future<Output = ()> + 'static> Executor<F> for LocalExecutor {
-    fn execute(&self, task: F) {
-        drop(self.0.spawn_local(task));
     }
 }
 

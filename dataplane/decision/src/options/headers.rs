@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::spelling::{OURS, is_forwarding, remove_where, same_name, starts_as};
+use crate::spelling::{ends_here, is_forwarding, remove_where, same_name, starts_as};
 
 /// A header field.
 pub type Field = (HeaderName, HeaderValue);
@@ -89,14 +89,13 @@ const JUDGED: [&str; 8] = [
 impl Message {
     /// Names that frame a message, end at each hop, or are ours alone (RFC 9110 section 7.6.1).
     pub fn keeps(self, name: &str) -> bool {
-        let framing = OURS.iter().any(|ours| same_name(name, ours));
         let ours = match self {
             Self::Request => {
                 is_forwarding(name) || ["via", "x-request-id"].iter().any(|it| same_name(name, it))
             }
             Self::Response => false,
         };
-        framing || ours || starts_as(name, "whygate-")
+        ends_here(name) || ours || starts_as(name, "whygate-")
     }
 
     /// Names that may be taken away and not given a value: of requests what was judged, of responses
