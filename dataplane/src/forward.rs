@@ -5,7 +5,11 @@ pub(crate) mod switch;
 use std::rc::Rc;
 
 use decision::{
-    canonical::Line, host::Host, options::cors::Cors, standing::Standing, time::Timestamp,
+    canonical::Line,
+    host::Host,
+    options::{cors::Cors, headers::Message},
+    standing::Standing,
+    time::Timestamp,
     transport::HttpVersion,
 };
 use http::{
@@ -49,9 +53,11 @@ pub(crate) async fn forward(
     }
     let limit = case.options().and_then(|options| options.body_limit.as_ref());
     let (http, affinity) = (choice.transport.http, choice.affinity.clone());
-    let trailers = http == HttpVersion::Two;
+    let is_multiplexed = http == HttpVersion::Two;
+    let has_trailers = is_multiplexed && origin.progress.is_multiplexed();
+    let trailers = has_trailers.then(|| case.trailers(Message::Request));
     let bounds = Bounds { bytes: limit.map(|limit| limit.bytes), idle: waits.idle, trailers };
-    let may_switch = body.as_ref().is_some_and(Incoming::is_end_stream) && !trailers;
+    let may_switch = body.as_ref().is_some_and(Incoming::is_end_stream) && !is_multiplexed;
     let (body, upload) = match body {
         Some(body) => RequestBody::new(body, (&worker.settings, &origin.progress), bounds, &case),
         None => (RequestBody::none(), None),
@@ -67,7 +73,7 @@ pub(crate) async fn forward(
     if let Some(target) = target {
         *request.uri_mut() = Uri::from(target);
     }
-    if http == HttpVersion::Two {
+    if is_multiplexed {
         let host = host_of(&case).unwrap_or(&standing.line().host);
         multiplex(&mut request, host, choice.transport.tls.is_some());
     }
@@ -101,7 +107,7 @@ pub(crate) async fn forward(
             if let Some(cookie) = affinity.and_then(|affinity| affinity.cookie(lease.address)) {
                 parts.headers.append(header::SET_COOKIE, cookie);
             }
-            let trailers = lease.is_multiplexed() && origin.progress.is_multiplexed();
+            let trailers = has_trailers.then(|| case.trailers(Message::Response));
             case.asked(lease.address.socket());
             let source = Source { incoming, lease, upload, standing, trailers };
             let transfer = Transfer::new(source, Rc::clone(&worker), case, waits);

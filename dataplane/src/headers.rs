@@ -4,13 +4,15 @@ use std::net::{IpAddr, SocketAddr};
 
 use decision::{
     canonical::{Line, Scheme, strip_named_by_connection},
+    client::AddressSource,
     host::Host,
     spelling::{HOP_BY_HOP, remove_where},
+    trailers::TrailerEdits,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use http_body::Body;
 
-use crate::id::RequestId;
+use crate::{id::RequestId, trace::Onward};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -157,32 +159,11 @@ pub(crate) fn multiplex(headers: &mut HeaderMap) {
     headers.insert(header::TE, HeaderValue::from_static("trailers"));
 }
 
-/// Takes away what no trailer may say (RFC 9110 section 6.5.1): framing, routing, the method, who is
-/// asking, and what only we may say.
-pub(crate) fn of_trailers(trailers: &mut HeaderMap) {
-    const NEVER: [&str; 13] = [
-        "host",
-        "content-length",
-        "content-encoding",
-        "content-type",
-        "content-range",
-        "authorization",
-        "proxy-authorization",
-        "cookie",
-        "set-cookie",
-        "forwarded",
-        "via",
-        "x-api-key",
-        "x-real-ip",
-    ];
-    let starts = ["x-forwarded-", "x-original-", "x-rewrite-", "x-http-method", "x-method-"];
-    remove_where(trailers, |name| {
-        // CGI takes the two spellings for one name.
-        name.contains('_')
-            || is_ours(name)
-            || HOP_BY_HOP.iter().chain(&NEVER).any(|never| name == *never)
-            || starts.iter().any(|start| name.starts_with(start))
-    });
+/// Takes away what no trailer may say (RFC 9110 section 6.5.1): whatever a head loses, who is asking,
+/// and of which trace it is.
+pub(crate) fn of_trailers(trailers: &mut HeaderMap, edits: &TrailerEdits, source: &AddressSource) {
+    edits.apply(trailers, source);
+    Onward::Nothing.write(trailers);
 }
 
 /// Takes away what concerns only the connection to the upstream, and what only we may say.

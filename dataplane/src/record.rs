@@ -11,8 +11,13 @@ use std::{
 };
 
 use decision::{
-    decide::Cleared, denial::Denial, escape::quoted, options::Options, refs::RouteName,
+    decide::Cleared,
+    denial::Denial,
+    escape::quoted,
+    options::{Options, headers::Message},
+    refs::RouteName,
     route::Route,
+    trailers::TrailerEdits,
 };
 use http::StatusCode;
 use tokio::{sync::mpsc, time::Instant};
@@ -207,8 +212,17 @@ impl Case {
 
     /// What the route of an admitted request asks for.
     pub(crate) fn options(&self) -> Option<&Options> {
+        self.shared_options().map(Arc::as_ref)
+    }
+
+    /// What the trailers of its request or of the answer lose.
+    pub(crate) fn trailers(&self, message: Message) -> TrailerEdits {
+        TrailerEdits::new(message, self.shared_options())
+    }
+
+    fn shared_options(&self) -> Option<&Arc<Options>> {
         match self.found.get() {
-            Some(Found::Admitted(route)) => route.options.as_deref(),
+            Some(Found::Admitted(route)) => route.options.as_ref(),
             Some(Found::Named(_)) | None => None,
         }
     }

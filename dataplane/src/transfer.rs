@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use decision::{code::Code, standing::Standing};
+use decision::{code::Code, standing::Standing, trailers::TrailerEdits};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -34,8 +34,8 @@ pub(crate) struct Source {
     pub(crate) lease: Lease,
     pub(crate) upload: Option<Rc<Upload>>,
     pub(crate) standing: Standing,
-    /// Whether trailers are passed on: both sides speak HTTP/2.
-    pub(crate) trailers: bool,
+    /// What its trailers lose, if they are passed on: both sides speak HTTP/2.
+    pub(crate) trailers: Option<TrailerEdits>,
 }
 
 /// A body on its way from an upstream to a client.
@@ -49,7 +49,7 @@ pub(crate) struct Transfer {
     worker: Rc<Worker>,
     case: Rc<Case>,
     idle: Duration,
-    trailers: bool,
+    trailers: Option<TrailerEdits>,
     /// Its request, until it has taken so long that it is judged again.
     standing: Option<Standing>,
     enrolled: Option<Enrolled>,
@@ -116,9 +116,9 @@ impl Transfer {
             // Trailers end a body.
             Poll::Ready(Some(Ok(frame))) => {
                 self.release();
-                let trailers = frame.into_trailers().ok().filter(|_| self.trailers);
-                Poll::Ready(trailers.map(|mut trailers| {
-                    of_trailers(&mut trailers);
+                let trailers = frame.into_trailers().ok().zip(self.trailers.as_ref());
+                Poll::Ready(trailers.map(|(mut trailers, edits)| {
+                    of_trailers(&mut trailers, edits, &self.worker.settings.address_source);
                     Ok(Frame::trailers(trailers))
                 }))
             }

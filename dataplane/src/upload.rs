@@ -14,6 +14,7 @@ use bytes::{Buf, Bytes};
 use decision::{
     denial::{Denial, DenialReason, Slow},
     options::BodyLimit,
+    trailers::TrailerEdits,
 };
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -27,7 +28,7 @@ use crate::{
     settings::Settings,
 };
 
-/// What an upstream gets: the client's body as it comes; trailers only if it speaks HTTP/2.
+/// What an upstream gets: the client's body as it comes; trailers only if both speak HTTP/2.
 pub(crate) struct RequestBody {
     incoming: Option<Incoming>,
     upload: Option<Rc<Upload>>,
@@ -73,9 +74,9 @@ impl Body for RequestBody {
                 this.patience.rest();
                 let Some(data) = frame.data_ref() else {
                     upload.done.set(true);
-                    let trailers = frame.into_trailers().ok().filter(|_| upload.bounds.trailers);
-                    return Poll::Ready(trailers.map(|mut trailers| {
-                        of_trailers(&mut trailers);
+                    let trailers = frame.into_trailers().ok().zip(upload.bounds.trailers.as_ref());
+                    return Poll::Ready(trailers.map(|(mut trailers, edits)| {
+                        of_trailers(&mut trailers, edits, &upload.settings.address_source);
                         Ok(Frame::trailers(trailers))
                     }));
                 };
@@ -173,14 +174,15 @@ pub(crate) fn too_large(length: Option<u64>, limit: &BodyLimit) -> DenialReason 
 }
 
 /// What a request's body keeps to, besides the limits of all.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Bounds {
     /// The most bytes that it may have.
     pub(crate) bytes: Option<u64>,
     /// Its longest pause once the response has begun.
     pub(crate) idle: Duration,
-    /// Whether its trailers are passed on.
-    pub(crate) trailers: bool,
+    /// What its trailers lose, if they are passed on: both sides speak HTTP/2. Of HTTP/1.1 they would
+    /// have to lose what the head's `Connection` names, too.
+    pub(crate) trailers: Option<TrailerEdits>,
 }
 
 /// The account of a request's body, shared by the body and whoever waits for the response.

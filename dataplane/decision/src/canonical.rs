@@ -363,15 +363,18 @@ const OTHER_TARGETS: [&str; 3] = ["x-original-url", "x-original-uri", "x-rewrite
 
 fn strip(headers: &mut HeaderMap, line: &Line, source: &AddressSource) {
     strip_named_by_connection(headers);
-    remove_where(headers, |name| {
-        let never = || OTHER_TARGETS.iter().any(|never| same_name(name, never));
-        let source = || source.header.as_ref().is_some_and(|it| same_name(name, it.as_str()));
-        let believed = || line.peer_is_trusted && !name.contains('_');
-        ends_here(name)
-            || never()
-            || starts_as(name, "whygate-")
-            || ((is_forwarding(name) || source()) && !believed())
-    });
+    remove_where(headers, |name| is_taken_away(name, source, line.peer_is_trusted));
+}
+
+/// Whether no upstream gets a field of this name from a client, or only from a trusted proxy.
+pub(crate) fn is_taken_away(name: &str, source: &AddressSource, peer_is_trusted: bool) -> bool {
+    let never = || OTHER_TARGETS.iter().any(|never| same_name(name, never));
+    let source = || source.header.as_ref().is_some_and(|it| same_name(name, it.as_str()));
+    let believed = || peer_is_trusted && !name.contains('_');
+    ends_here(name)
+        || never()
+        || starts_as(name, "whygate-")
+        || ((is_forwarding(name) || source()) && !believed())
 }
 
 /// Removes what the message's own `Connection` names, request or response, before anything of ours

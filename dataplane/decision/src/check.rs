@@ -16,10 +16,31 @@ use crate::{
     lack::Lack,
     refs::{ResourceRef, Site},
     remembered::{Recording, Remembered},
+    spelling::same_name,
     subscription::Subscriptions,
     time::Timestamp,
     token::VerifiedTokens,
 };
+
+static KEYS: [HeaderName; 1] = [API_KEY];
+
+static METHODS: [HeaderName; 3] = [
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-method-override"),
+];
+
+static CERTIFICATES: [HeaderName; 9] = [
+    HeaderName::from_static("client-cert"),
+    HeaderName::from_static("client-cert-chain"),
+    HeaderName::from_static("ssl-client-cert"),
+    HeaderName::from_static("ssl-client-issuer-dn"),
+    HeaderName::from_static("ssl-client-subject-dn"),
+    HeaderName::from_static("ssl-client-verify"),
+    HeaderName::from_static("x-client-cert"),
+    HeaderName::from_static("x-forwarded-client-cert"),
+    HeaderName::from_static("x-ssl-client-cert"),
+];
 
 /// One check of a rule.
 #[derive(Debug)]
@@ -133,29 +154,18 @@ impl Demand {
     /// frameworks take for the method instead of the one that was judged, and in what proxies tell
     /// of a client's certificate: nobody tells of the one that was judged.
     pub(crate) fn withholds(&self) -> &'static [HeaderName] {
-        static KEY: [HeaderName; 1] = [API_KEY];
-        static METHODS: [HeaderName; 3] = [
-            HeaderName::from_static("x-http-method-override"),
-            HeaderName::from_static("x-http-method"),
-            HeaderName::from_static("x-method-override"),
-        ];
-        static CERTIFICATES: [HeaderName; 9] = [
-            HeaderName::from_static("client-cert"),
-            HeaderName::from_static("client-cert-chain"),
-            HeaderName::from_static("ssl-client-cert"),
-            HeaderName::from_static("ssl-client-issuer-dn"),
-            HeaderName::from_static("ssl-client-subject-dn"),
-            HeaderName::from_static("ssl-client-verify"),
-            HeaderName::from_static("x-client-cert"),
-            HeaderName::from_static("x-forwarded-client-cert"),
-            HeaderName::from_static("x-ssl-client-cert"),
-        ];
         match self {
-            Self::Subscription(_) => &KEY,
+            Self::Subscription(_) => &KEYS,
             Self::Method(_) => &METHODS,
             Self::Certificate(_) => &CERTIFICATES,
             Self::Address(_) | Self::Token(_) => &[],
         }
+    }
+
+    /// Whether there is a kind of demand that withholds this header, in any spelling.
+    pub(crate) fn withholds_for_some(name: &str) -> bool {
+        let mut withheld = KEYS.iter().chain(&METHODS).chain(&CERTIFICATES);
+        withheld.any(|withheld| same_name(name, withheld.as_str()))
     }
 
     /// Whether the check looks at a credential.

@@ -32,5 +32,6 @@ pub mod standing;
 pub mod subscription;
 pub mod time;
 pub mod token;
+pub mod trailers;
 pub mod transport;
 pub mod uncovered;

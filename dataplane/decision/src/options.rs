@@ -13,7 +13,12 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::{
     host::Host,
-    options::{compression::Coding, cors::Cors, headers::HeaderEdits, rewrite::Rewrite},
+    options::{
+        compression::Coding,
+        cors::Cors,
+        headers::{HeaderEdits, Message},
+        rewrite::Rewrite,
+    },
     refs::FieldRef,
 };
 
@@ -43,6 +48,16 @@ pub struct Options {
     pub affinity: Option<Affinity>,
     /// The host that upstreams are told in the place of the one that was judged.
     pub upstream_host: Option<Host>,
+}
+
+impl Options {
+    /// What is done to the header fields of messages in one direction.
+    pub fn headers(&self, message: Message) -> &HeaderEdits {
+        match message {
+            Message::Request => &self.request_headers,
+            Message::Response => &self.response_headers,
+        }
+    }
 }
 
 /// By what requests belong together that should get the same endpoint, as long as it is there.

@@ -187,11 +187,6 @@ impl Lease {
     pub(crate) fn is_wanted(&self) -> bool {
         self.in_use.line.endpoint.waiting.get() > 0
     }
-
-    /// Whether trailers can come.
-    pub(crate) fn is_multiplexed(&self) -> bool {
-        matches!(self.sender, Sender::Many { .. })
-    }
 }
 
 impl Upstream {

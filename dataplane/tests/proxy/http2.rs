@@ -13,10 +13,15 @@ use std::{
 
 use bytes::Bytes;
 use decision::{
+    client::AddressSource,
+    options::{
+        Options,
+        headers::{HeaderEdits, Message},
+    },
     refs::{Kind, ResourceRef},
     transport::{Authorities, HttpVersion, Roots, Tls, Transport},
 };
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::{body::Incoming, client::conn::http2, server, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -108,7 +113,7 @@ async fn answer(request: Request<Incoming>, habits: Habits) -> Result<Response<B
     }
     let sent = collected.trailers().cloned().unwrap_or_default();
     let text = format!(
-        "{} {} {:?}\n{:?}\n{}",
+        "{} {} {:?}\n{:?}\nbehind it {sent:?}\n{}",
         parts.method,
         parts.uri,
         parts.version,
@@ -119,6 +124,8 @@ async fn answer(request: Request<Incoming>, habits: Habits) -> Result<Response<B
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
     trailers.insert("whygate-admin", HeaderValue::from_static("yes"));
     trailers.insert("set-cookie", HeaderValue::from_static("a=b"));
+    trailers.insert("x-route", HeaderValue::from_static("upstream"));
+    trailers.insert("access-control-allow-origin", HeaderValue::from_static("*"));
     trailers.insert("x-got", HeaderValue::try_from(format!("{sent:?}")).unwrap());
     let body = Full::new(Bytes::from(text)).with_trailers(async move { Some(Ok(trailers)) });
     let content = parts.headers.get("content-type").cloned();
@@ -151,19 +158,13 @@ fn h2c() -> Transport {
 #[tokio::test]
 async fn grpc_is_passed_on_with_its_trailers_both_ways() {
     let upstream = Endpoint::start(PLAIN).await;
-    let proxy = plan(upstream.address, h2c()).start();
+    let mut plan = plan(upstream.address, h2c());
+    let header = Some(HeaderName::from_static("cf-connecting-ip"));
+    plan.source = AddressSource { header, ..AddressSource::default() };
+    let proxy = plan.start();
     let (mut sender, _tasks) = client(&proxy).await;
     let mut trailers = HeaderMap::new();
-    for name in [
-        "x-checksum",
-        "x-api-key",
-        "x-forwarded-for",
-        "whygate-user",
-        "x_user",
-        "cookie",
-        "x-original-url",
-        "x-http-method-override",
-    ] {
+    for name in ["x-checksum"].into_iter().chain(NEVER_BEHIND) {
         trailers.insert(name, HeaderValue::from_static("1"));
     }
     let body = Full::new(Bytes::from("message")).with_trailers(async move { Some(Ok(trailers)) });
@@ -184,7 +185,54 @@ async fn grpc_is_passed_on_with_its_trailers_both_ways() {
     }
     assert!(!text.contains("\"host\"") && !text.contains("transfer-encoding"), "{text}");
     assert_eq!(trailers["x-got"], r#"{"x-checksum": "1"}"#);
-    let names: Vec<_> = trailers.keys().map(http::HeaderName::as_str).collect();
+    let names: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
+    assert_eq!(names, ["grpc-status", "x-got", "x-route"]);
+}
+
+/// What a client cannot say to an upstream in a head, or not without that it is judged.
+const NEVER_BEHIND: [&str; 17] = [
+    "authorization",
+    "cf-connecting-ip",
+    "client-cert",
+    "cookie",
+    "expect",
+    "http2-settings",
+    "proxy-authenticate",
+    "traceparent",
+    "x-api-key",
+    "x-forwarded-for",
+    "x-http-method-override",
+    "x-original-uri",
+    "x-original-url",
+    "x-request-id",
+    "x-ssl-client-cert",
+    "whygate-user",
+    "x_user",
+];
+
+#[tokio::test]
+async fn what_a_route_takes_from_heads_it_takes_from_trailers() {
+    let upstream = Endpoint::start(PLAIN).await;
+    let edits = |message| {
+        let set = (HeaderName::from_static("x-team"), HeaderValue::from_static("shop"));
+        HeaderEdits::new(message, vec![HeaderName::from_static("x-route")], vec![set], Vec::new())
+    };
+    let options = Options {
+        request_headers: edits(Message::Request),
+        response_headers: edits(Message::Response),
+        ..Options::default()
+    };
+    let proxy = plan(upstream.address, h2c()).with(options).start();
+    let (mut sender, _tasks) = client(&proxy).await;
+    let names = ["x-route", "x-team", "x-checksum"].map(HeaderName::from_static);
+    let trailers = HeaderMap::from_iter(names.map(|name| (name, HeaderValue::from_static("1"))));
+    let body = Full::new(Bytes::from("message")).with_trailers(async move { Some(Ok(trailers)) });
+    let request = Request::post("http://shop.test/").body(body.boxed()).unwrap();
+    let response = timeout(HANGS, sender.send_request(request)).await.unwrap().unwrap();
+    let collected = response.into_body().collect().await.unwrap();
+    let trailers = collected.trailers().unwrap().clone();
+    assert_eq!(trailers["x-got"], r#"{"x-checksum": "1"}"#);
+    let names: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
     assert_eq!(names, ["grpc-status", "x-got"]);
 }
 
@@ -211,11 +259,11 @@ async fn trailers_follow_a_compressed_body() {
 async fn a_client_of_http1_reaches_an_endpoint_of_http2() {
     let upstream = Endpoint::start(PLAIN).await;
     let proxy = plan(upstream.address, h2c()).start();
-    let request = "POST /a HTTP/1.1\r\nhost: shop.test\r\nconnection: close, upgrade\r\nupgrade: websocket\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx-no: 1\r\n\r\n";
+    let request = "POST /a HTTP/1.1\r\nhost: shop.test\r\nconnection: close, upgrade, x-no\r\nupgrade: websocket\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx-no: 1\r\n\r\n";
     let answer = proxy.raw(request).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     assert!(answer.contains("POST http://shop.test/a HTTP/2.0\n"), "{answer}");
-    assert!(answer.contains("\nhello"), "{answer}");
+    assert!(answer.contains("\nbehind it {}\nhello"), "{answer}");
     assert!(!answer.contains("grpc-status") && !answer.contains("upgrade"), "{answer}");
     for _ in 0..3 {
         assert!(proxy.get("shop.test", "/", "").await.contains(" HTTP/2.0\n"));

@@ -55,12 +55,24 @@ impl HeaderEdits {
 
     /// Takes away, then sets, then adds.
     pub fn apply(&self, headers: &mut HeaderMap) {
+        self.take_away(headers);
+        for (name, value) in self.set.iter().chain(&self.add) {
+            headers.append(name, value.clone());
+        }
+    }
+}
+
+impl HeaderEdits {
+    /// Whether [`HeaderEdits::take_away`] does anything.
+    pub(crate) fn takes_away(&self) -> bool {
+        !self.remove.is_empty() || !self.set.is_empty()
+    }
+
+    /// Takes away what is removed, and what others say under the names that are set.
+    pub(crate) fn take_away(&self, headers: &mut HeaderMap) {
         for name in self.remove.iter().chain(self.set.iter().map(|(name, _)| name)) {
             // A server that speaks CGI takes `x_team` for `x-team`: a client could speak by it.
             remove_where(headers, |spelled| same_name(spelled, name.as_str()));
-        }
-        for (name, value) in self.set.iter().chain(&self.add) {
-            headers.append(name, value.clone());
         }
     }
 }
