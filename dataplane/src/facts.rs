@@ -46,6 +46,11 @@ impl Witness {
         Self { method, host: None, target, client: peer, version }
     }
 
+    /// Of a request that nobody has read.
+    pub(crate) fn unread(method: Method, version: Version, client: IpAddr) -> Self {
+        Self { method, host: None, target: None, client, version }
+    }
+
     pub(crate) fn host(&self) -> &str {
         self.host.as_ref().map_or("", Host::as_str)
     }

@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
-    time::SystemTime,
+    thread,
 };
 
 use decision::{
@@ -39,6 +39,7 @@ use crate::{
     origin::Origin,
     progress::InFlight,
     quota::{self, Permit},
+    received::Received,
     record::{Arrived, Case, Found},
     refused::{Refused, Unserved},
     respond,
@@ -50,14 +51,39 @@ use crate::{
 
 /// Serves one request, from its head to its record. `flight` ends with the response's body.
 ///
-/// Nothing waits until the request is permitted: what we answer ourselves is there at once.
+/// Nothing waits until the request is permitted: what we answer ourselves is there at once. A panic is
+/// a bug of ours, and it costs this request alone: on HTTP/2 others share its connection.
 pub(crate) fn handle(
     worker: &Rc<Worker>,
     origin: &Rc<Origin>,
     flight: InFlight,
     wire: Request<Incoming>,
 ) -> Handled {
-    let now = SystemTime::now();
+    let received = Received::new(worker, origin, flight.began, &wire);
+    // What the work shares with others it borrows for single statements, whose ends unwinding keeps.
+    match catch_unwind(AssertUnwindSafe(|| begin(&received, flight, wire))) {
+        Ok(Either::Left(response)) => Either::Left(ready(Ok(response))),
+        Ok(Either::Right(forwarded)) => {
+            let forwarded = AssertUnwindSafe(forwarded).catch_unwind();
+            let answered = move |ended: thread::Result<_>| ended.or_else(|_| Ok(received.broke()));
+            Either::Right(forwarded.map(answered).boxed_local())
+        }
+        Err(_) => Either::Left(ready(Ok(received.broke()))),
+    }
+}
+
+/// The response to a request: there at once, or from an upstream.
+pub(crate) type Handled = Either<Ready<Answer>, LocalBoxFuture<'static, Answer>>;
+
+type Answer = Result<Response<ResponseBody>, Infallible>;
+
+/// Reads and judges a request; answers it, or begins to forward it.
+fn begin(
+    received: &Received,
+    flight: InFlight,
+    wire: Request<Incoming>,
+) -> Either<Response<ResponseBody>, impl Future<Output = Response<ResponseBody>> + use<>> {
+    let Received { worker, origin, id, at, began, .. } = received;
     let (mut parts, body) = wire.into_parts();
     let wish = wish(&mut parts, &worker.ids);
     let (trace, onward) =
@@ -65,12 +91,12 @@ pub(crate) fn handle(
     let has_body = !body.is_end_stream();
     origin.progress.request_has_body(has_body);
     let facts = facts::read(parts, origin.connection.clone(), &worker.settings);
-    let arrived = Arrived { at: now, began: flight.began, tls: origin.tls, trace };
-    let case = Rc::new(Case::new(worker.ids.next(now), facts.witness, arrived));
+    let arrived = Arrived { at: *at, began: *began, tls: origin.tls, trace };
+    let case = Rc::new(Case::new(*id, facts.witness, arrived));
     let ending = Ending::new(worker, &case, flight);
     let open = Open { ending, origin: Rc::clone(origin), form: facts.form, has_body };
     let next = match facts.request {
-        Ok(request) => next(&open, request, Arrival { body, wish, onward, at: timestamp(now) }),
+        Ok(request) => next(&open, request, Arrival { body, wish, onward, at: timestamp(*at) }),
         Err(denial) => Err(Refused::Denied(denial)),
     };
     if has_body && !matches!(&next, Ok(Next::Forward(_, _, Exchange { body: Some(_), .. }))) {
@@ -79,17 +105,12 @@ pub(crate) fn handle(
     match next {
         Ok(Next::Forward(permit, choice, exchange)) => {
             let forwarded = forward(Rc::clone(worker), permit, choice, exchange);
-            Either::Right(forwarded.map(|answered| Ok(open.close(answered))).boxed_local())
+            Either::Right(forwarded.map(|answered| open.close(answered)))
         }
-        Ok(Next::Answer(response)) => Either::Left(ready(Ok(open.close(Ok(response))))),
-        Err(refused) => Either::Left(ready(Ok(open.close(Err(refused))))),
+        Ok(Next::Answer(response)) => Either::Left(open.close(Ok(response))),
+        Err(refused) => Either::Left(open.close(Err(refused))),
     }
 }
-
-/// The response to a request: there at once, or from an upstream.
-pub(crate) type Handled = Either<Ready<Answer>, LocalBoxFuture<'static, Answer>>;
-
-type Answer = Result<Response<ResponseBody>, Infallible>;
 
 /// A request that is not answered yet.
 struct Open {

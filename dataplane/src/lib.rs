@@ -34,6 +34,7 @@ mod possession;
 mod progress;
 mod pulse;
 mod quota;
+mod received;
 mod record;
 mod refused;
 mod respond;

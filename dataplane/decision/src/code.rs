@@ -242,8 +242,8 @@ codes! {
         remedy: "Do what the refusal says to the object that it names: create or correct it, grant the right to read it, or give a Secret the label `whygate.dev/use`.",
     }
     JudgementFailed SERVICE_UNAVAILABLE Us {
-        client: "The request could not be judged.",
-        meaning: "Judging the request failed inside this program. The request was refused.",
+        client: "The request could not be judged or answered.",
+        meaning: "Judging or answering the request failed inside this program. The request was refused; one that had been admitted before may have reached its endpoint.",
         remedy: "Report it with the log line of this request: it is a bug.",
     }
     MisdirectedRequest MISDIRECTED_REQUEST Client {

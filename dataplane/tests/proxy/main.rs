@@ -12,6 +12,7 @@ mod faults;
 mod http2;
 mod lifecycle;
 mod options;
+mod panics;
 mod requests;
 mod secure;
 mod slow;
