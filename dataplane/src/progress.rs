@@ -1,9 +1,10 @@
 //! What a connection is waiting for, and until when.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     rc::Rc,
     sync::Arc,
+    task::Waker,
     time::Duration,
 };
 
@@ -103,6 +104,8 @@ pub(crate) struct Progress {
     asleep: Cell<bool>,
     /// Whether the last request has a body, of which some may still come behind its answer.
     had_body: Cell<bool>,
+    /// Of the connection's task.
+    waker: OnceCell<Waker>,
 }
 
 impl Progress {
@@ -125,7 +128,18 @@ impl Progress {
             blocked: Cell::new(false),
             asleep: Cell::new(false),
             had_body: Cell::new(false),
+            waker: OnceCell::new(),
         }
+    }
+
+    /// Lets a task be woken when something happens to its connection elsewhere.
+    pub(crate) fn listens(&self, waker: Waker) {
+        // A connection has one task for as long as it lives.
+        let _ = self.waker.set(waker);
+    }
+
+    fn wake(&self) {
+        self.waker.get().inspect(|waker| waker.wake_by_ref());
     }
 
     /// Whether its socket takes no more for now.
@@ -158,7 +172,7 @@ impl Progress {
         self.multiplexed.set(true);
     }
 
-    /// A body was not read to its end.
+    /// A body was not read to its end, and nobody will: what is left of it is not waited for.
     pub(crate) fn leave_unread(&self) {
         self.unread.set(true);
     }
@@ -255,6 +269,17 @@ impl Progress {
         if self.stopping.get().is_none() {
             self.stopping.set(Some(Instant::now()));
         }
+    }
+
+    /// A request ends, or what is left of it; gives whether the connection is idle now.
+    fn ends_one(&self, now: impl FnOnce() -> Instant) -> bool {
+        let left = self.requests.get().saturating_sub(1);
+        self.requests.set(left);
+        if left == 0 {
+            self.allowed.set(Duration::ZERO);
+            self.wait_since(Waiting::Idle, now());
+        }
+        left == 0
     }
 
     fn wait_for(&self, what: Waiting) {
@@ -395,12 +420,27 @@ impl Drop for InFlight {
         if !self.answered.get() && self.progress.multiplexed.get() {
             self.progress.frames_arrived(FRAMES_A_CANCELLED);
         }
-        let left = self.progress.requests.get().saturating_sub(1);
-        self.progress.requests.set(left);
-        if left == 0 {
-            self.progress.allowed.set(Duration::ZERO);
-            let ended = self.ended.get().unwrap_or_else(Instant::now);
-            self.progress.wait_since(Waiting::Idle, ended);
+        self.progress.ends_one(|| self.ended.get().unwrap_or_else(Instant::now));
+    }
+}
+
+/// A request's body on its way to an upstream, which may take longer than the answer: until it is
+/// there, too, its connection does not rest, and what comes on it is no next request.
+#[derive(Debug)]
+pub(crate) struct Uploading(Rc<Progress>);
+
+impl Uploading {
+    /// Of a request that is being served.
+    pub(crate) fn new(progress: &Rc<Progress>) -> Self {
+        progress.requests.set(progress.requests.get() + 1);
+        Self(Rc::clone(progress))
+    }
+}
+
+impl Drop for Uploading {
+    fn drop(&mut self) {
+        if self.0.ends_one(Instant::now) {
+            self.0.wake();
         }
     }
 }
@@ -433,11 +473,11 @@ impl Drop for OpenTunnel {
 
 /// The connections of one thread, to be woken when the process begins to end.
 #[derive(Debug, Default)]
-pub(crate) struct Open(RefCell<std::collections::HashMap<usize, (std::task::Waker, Rc<Progress>)>>);
+pub(crate) struct Open(RefCell<std::collections::HashMap<usize, Rc<Progress>>>);
 
 impl Open {
-    pub(crate) fn insert(&self, waker: std::task::Waker, progress: &Rc<Progress>) {
-        self.0.borrow_mut().insert(Self::name(progress), (waker, Rc::clone(progress)));
+    pub(crate) fn insert(&self, progress: &Rc<Progress>) {
+        self.0.borrow_mut().insert(Self::name(progress), Rc::clone(progress));
     }
 
     pub(crate) fn remove(&self, progress: &Rc<Progress>) {
@@ -446,9 +486,9 @@ impl Open {
 
     /// Tells every connection something, and lets each look at what it means.
     pub(crate) fn tell(&self, what: impl Fn(&Progress)) {
-        for (waker, progress) in self.0.borrow().values() {
+        for progress in self.0.borrow().values() {
             what(progress);
-            waker.wake_by_ref();
+            progress.wake();
         }
     }
 
@@ -456,15 +496,14 @@ impl Open {
     /// waited longest first. Gives how many there were.
     pub(crate) fn make_room(&self, count: usize) -> usize {
         let (open, now) = (self.0.borrow(), Instant::now());
-        let mut resting: Vec<_> =
-            open.values().filter(|(_, progress)| progress.rests(now)).collect();
+        let mut resting: Vec<_> = open.values().filter(|progress| progress.rests(now)).collect();
         if count < resting.len() {
-            resting.select_nth_unstable_by_key(count, |(_, progress)| progress.since.get());
+            resting.select_nth_unstable_by_key(count, |progress| progress.since.get());
             resting.truncate(count);
         }
-        for (waker, progress) in &resting {
+        for progress in &resting {
             progress.cut(Rejected::TooManyConnections);
-            waker.wake_by_ref();
+            progress.wake();
         }
         resting.len()
     }

@@ -63,10 +63,11 @@ pub struct Limits {
     /// How old a connection may become before it is asked to end, give or take a tenth. Default 30 min.
     pub connection_age: Duration,
     /// Longest pause of a request's body before the response has begun; beyond it
-    /// `RequestTimeout`. Default 30 s.
+    /// `RequestTimeout`. Behind a whole response the body is broken off. Default 30 s.
     pub body_idle: Duration,
     /// Lowest rate of a request's body in bytes a second before the response has begun; beyond it
-    /// `RequestTimeout`. Default 1,024; 0 switches it off.
+    /// `RequestTimeout`. Behind a whole response the body is broken off. Default 1,024; 0 switches it
+    /// off.
     pub body_rate_bytes: u64,
     /// How long we wait for a body, pauses of the upstream not counted, before its rate is judged.
     /// Default 10 s.

@@ -190,9 +190,10 @@ impl Transfer {
 
     /// Keeps the connection, unless the client is still sending: an answer may come early.
     fn release(&mut self) {
-        let sent = self.upload.as_ref().is_none_or(|upload| upload.is_done());
-        if let Some(lease) = self.lease.take().filter(|_| sent) {
-            lease.release();
+        let Some(lease) = self.lease.take() else { return };
+        match self.upload.as_ref().filter(|upload| !upload.is_done()) {
+            None => lease.release(),
+            Some(upload) => upload.response_ended(),
         }
     }
 

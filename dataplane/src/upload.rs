@@ -6,7 +6,7 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use crate::{
     body::{BodyError, Patience},
     headers::of_trailers,
-    progress::Progress,
+    progress::{Progress, Uploading},
     record::Case,
     settings::Settings,
 };
@@ -32,6 +32,8 @@ use crate::{
 pub(crate) struct RequestBody {
     incoming: Option<Incoming>,
     upload: Option<Rc<Upload>>,
+    /// Until all of it is there.
+    uploading: Option<Uploading>,
     patience: Patience,
 }
 
@@ -47,13 +49,14 @@ impl RequestBody {
             let (settings, progress) = (Rc::clone(settings), Rc::clone(progress));
             Rc::new(Upload::new(settings, progress, bounds, case.count_received()))
         });
-        let incoming = Some(incoming);
-        (Self { incoming, upload: upload.clone(), patience: Patience::default() }, upload)
+        let uploading = upload.as_ref().map(|upload| Uploading::new(&upload.progress));
+        let (incoming, patience) = (Some(incoming), Patience::default());
+        (Self { incoming, upload: upload.clone(), uploading, patience }, upload)
     }
 
     /// No body, whatever the client sends: what it sends stays unread.
     pub(crate) fn none() -> Self {
-        Self { incoming: None, upload: None, patience: Patience::default() }
+        Self { incoming: None, upload: None, uploading: None, patience: Patience::default() }
     }
 }
 
@@ -65,7 +68,28 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = &mut *self;
+        let polled = self.poll_next(context);
+        if self.upload.as_ref().is_some_and(|upload| upload.is_done()) {
+            self.uploading = None;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+    }
+}
+
+impl RequestBody {
+    fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self;
         let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
         let polled = Pin::new(&mut *incoming).poll_frame(context);
         let Some(upload) = &this.upload else { return polled.map_err(BodyError::from) };
@@ -98,20 +122,16 @@ impl Body for RequestBody {
                 Poll::Ready(None)
             }
             Poll::Pending => {
+                upload.waker.set(Some(context.waker().clone()));
+                if upload.response_ended.take() {
+                    this.patience.rest();
+                }
                 let (limit, slow) = upload.patience();
                 std::task::ready!(this.patience.poll(context, limit));
                 upload.failure.set(Some(UploadFailure::TooSlow(slow)));
                 Poll::Ready(Some(Err(BodyError::TooSlow)))
             }
         }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
     }
 }
 
@@ -193,10 +213,14 @@ pub(crate) struct Upload {
     done: Cell<bool>,
     failure: Cell<Option<UploadFailure>>,
     response_began: Cell<bool>,
+    /// Whether that was just now.
+    response_ended: Cell<bool>,
     bytes: Rc<Cell<u64>>,
     waited: Cell<Duration>,
     waiting_since: Cell<Option<Instant>>,
     moved: Cell<Instant>,
+    /// Of the task that waits for the client's bytes.
+    waker: Cell<Option<Waker>>,
 }
 
 impl Upload {
@@ -213,10 +237,12 @@ impl Upload {
             done: Cell::new(false),
             failure: Cell::new(None),
             response_began: Cell::new(false),
+            response_ended: Cell::new(false),
             bytes,
             waited: Cell::new(Duration::ZERO),
             waiting_since: Cell::new(None),
             moved: Cell::new(Instant::now()),
+            waker: Cell::new(None),
         }
     }
 
@@ -232,6 +258,18 @@ impl Upload {
     /// From now on only the long limit of transfers holds.
     pub(crate) fn response_began(&self) {
         self.response_began.set(true);
+    }
+
+    /// The client has its answer and no reason to wait with the rest: from now on it is to be as fast
+    /// again as before.
+    pub(crate) fn response_ended(&self) {
+        self.response_began.set(false);
+        self.response_ended.set(true);
+        self.waited.set(Duration::ZERO);
+        self.waiting_since.set(None);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
     }
 
     /// Until when an upstream may take for its answer: time in which it waits for the client's

@@ -169,7 +169,8 @@ impl Guest {
     /// Lets the calling task be woken when the process begins to end.
     pub(crate) async fn listen(&self) {
         let waker = std::future::poll_fn(|context| std::task::Poll::Ready(context.waker().clone()));
-        self.worker.open.insert(waker.await, &self.progress);
+        self.progress.listens(waker.await);
+        self.worker.open.insert(&self.progress);
         tell(self.worker.phase.get(), &self.progress);
     }
 }

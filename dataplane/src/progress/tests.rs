@@ -20,6 +20,20 @@ async fn a_slow_head_is_given_ten_seconds_from_its_first_byte() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_body_behind_its_answer_is_no_slow_head_and_no_rest() {
+    let (limits, counts) = (Limits::default(), Arc::default());
+    let progress = Rc::new(Progress::new(Instant::now(), seconds(1800)));
+    let flight = InFlight::new(&progress, &counts);
+    let uploading = Uploading::new(&progress);
+    drop(flight);
+    progress.bytes_arrived();
+    tokio::time::advance(limits.header_read + limits.keep_alive_idle).await;
+    assert!(matches!(progress.due(&limits), Due::Nothing(_)) && !progress.rests(Instant::now()));
+    drop(uploading);
+    assert_eq!(progress.wait_ends(&limits), Instant::now() + limits.keep_alive_idle);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_handshake_that_stalls_and_silence_after_it_are_told_apart() {
     let limits = Limits::default();
     let progress = Progress::new(Instant::now(), seconds(1800));
@@ -97,7 +111,7 @@ async fn room_is_made_by_those_who_have_waited_longest_and_by_none_that_is_serve
     let connections: Vec<_> =
         (0..4).map(|_| Rc::new(Progress::new(Instant::now(), seconds(1800)))).collect();
     for progress in &connections {
-        open.insert(std::task::Waker::noop().clone(), progress);
+        open.insert(progress);
     }
     let _served = InFlight::new(&connections[0], &counts);
     for progress in [&connections[2], &connections[1], &connections[3]] {
@@ -105,7 +119,7 @@ async fn room_is_made_by_those_who_have_waited_longest_and_by_none_that_is_serve
         drop(InFlight::new(progress, &counts));
     }
     let just = Rc::new(Progress::new(Instant::now(), seconds(1800)));
-    open.insert(std::task::Waker::noop().clone(), &just);
+    open.insert(&just);
     tokio::time::advance(RESTED / 2).await;
     drop(InFlight::new(&connections[3], &counts));
     tokio::time::advance(RESTED / 2).await;

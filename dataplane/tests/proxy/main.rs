@@ -8,6 +8,7 @@
 mod access;
 mod balance;
 mod certificates;
+mod early;
 mod faults;
 mod http2;
 mod lifecycle;
