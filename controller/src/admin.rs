@@ -178,7 +178,9 @@ async fn live(State(admin): State<Admin>) -> impl IntoResponse {
         let _ = writeln!(text, "task `{task}` keeps failing");
     }
     if !threads {
-        text.push_str("a data thread has died or stands still\n");
+        text.push_str(
+            "a data thread has died or stands still: this process has to be started anew, which a liveness probe does\n",
+        );
     }
     (StatusCode::SERVICE_UNAVAILABLE, text)
 }

@@ -229,6 +229,28 @@ async fn a_certificate_without_its_key_ends_the_handshake() {
 }
 
 #[tokio::test]
+async fn more_than_16_kib_of_certificates_end_the_handshake() {
+    const LARGEST: usize = 16 * 1024;
+    let (upstream, authority) = (Upstream::echo().await, Authority::new());
+    let (proxy, client) = start(&upstream, authority.demanded());
+    let own = authority.client(false);
+    let together = |bytes: usize| {
+        let other = CertificateDer::from(vec![0; bytes - own.cert[0].len()]);
+        let all = vec![own.cert[0].clone(), other];
+        client.showing(Some(Arc::new(CertifiedKey::new(all, Arc::clone(&own.key)))))
+    };
+    for (version, rejected) in [(&TLS12, 1), (&TLS13, 2)] {
+        let answer = together(LARGEST).get("partners.shop.test", version).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let heavy = together(LARGEST + 1);
+        assert_eq!(heavy.get("partners.shop.test", version).await, "");
+        assert!(heavy.was_asked());
+        proxy.metric_becomes("whygate_hyper_rejected_total{reason=\"tls\"}", rejected).await;
+    }
+    assert_eq!(upstream.requests(), 2);
+}
+
+#[tokio::test]
 async fn a_connection_from_before_the_rule_is_closed_and_the_next_one_is_asked() {
     let (upstream, authority) = (Upstream::echo().await, Authority::new());
     let (proxy, client) = start(&upstream, Posture::Open(OpenBy::Flag));
