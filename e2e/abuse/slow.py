@@ -66,7 +66,7 @@ def slow_readers(scene: Scene) -> Iterator[Finding]:
         # What is closed cannot be seen at this end, where unread bytes stand before the news.
         took = eventually(lambda: scene.program.descriptors() <= usual + 8, limit + 5)
         shown = "still open" if took is None else f"after {took + 1:.1f} s"
-        yield Finding(f"closed ≤ {limit} s after the last byte", shown, took is not None and took + 1 <= limit + 1)
+        yield Finding(f"closed ≤ {limit} s after the last byte", shown, took is not None and took <= limit + 1)
         yield growth(scene, count, MIB)
         more = max(0, scene.program.peak() - early)
         yield Finding("memory does not grow while they wait", f"{kib(more)} more", more <= max(2 * MIB, early // 10))
