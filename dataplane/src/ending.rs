@@ -1,6 +1,6 @@
 //! The end of an exchange, wherever it comes: it is measured and recorded exactly once.
 
-use std::{rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc, thread};
 
 use http::StatusCode;
 
@@ -65,8 +65,9 @@ impl Drop for Ending {
         if let Some(counts) = &self.counts {
             counts.took(duration);
         }
-        // A tunnel ends later, and tells of itself.
-        if !self.case.is_tunnel() {
+        // A tunnel ends later, and tells of itself; so does what is answered after a panic.
+        let unwinds = matches!(self.end, End::Unanswered) && thread::panicking();
+        if !unwinds && !self.case.is_ending_told() {
             let (end, sent, received) = (self.end, self.sent, self.case.received());
             self.worker.record.ended(&self.case, Ended { end, duration, sent, received });
         }

@@ -3,8 +3,9 @@
 use std::{
     convert::Infallible,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
     rc::Rc,
-    thread,
+    task::{Context, Poll},
 };
 
 use decision::{
@@ -63,26 +64,53 @@ pub(crate) fn handle(
     // What the work shares with others it borrows for single statements, whose ends unwinding keeps.
     match catch_unwind(AssertUnwindSafe(|| begin(&received, flight, wire))) {
         Ok(Either::Left(response)) => Either::Left(ready(Ok(response))),
-        Ok(Either::Right(forwarded)) => {
-            let forwarded = AssertUnwindSafe(forwarded).catch_unwind();
-            let answered = move |ended: thread::Result<_>| ended.or_else(|_| Ok(received.broke()));
-            Either::Right(forwarded.map(answered).boxed_local())
-        }
-        Err(_) => Either::Left(ready(Ok(received.broke()))),
+        Ok(Either::Right(answer)) => Either::Right(Forwarded { answer, received }),
+        Err(_) => Either::Left(ready(Ok(broke(&received)))),
     }
 }
 
 /// The response to a request: there at once, or from an upstream.
-pub(crate) type Handled = Either<Ready<Answer>, LocalBoxFuture<'static, Answer>>;
+pub(crate) type Handled = Either<Ready<Answer>, Forwarded>;
 
 type Answer = Result<Response<ResponseBody>, Infallible>;
+
+/// A request that an upstream answers.
+pub(crate) struct Forwarded {
+    /// Boxed where it is made: it is large.
+    answer: LocalBoxFuture<'static, Response<ResponseBody>>,
+    received: Received,
+}
+
+impl Future for Forwarded {
+    type Output = Answer;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
+        let Self { answer, received } = self.get_mut();
+        match catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(context))) {
+            Ok(polled) => polled.map(Ok),
+            Err(_) => Poll::Ready(Ok(broke(received))),
+        }
+    }
+}
+
+/// The refusal after a panic, counted and told as a fault of ours. What else is known of the request is
+/// left aside: it may be why.
+fn broke(received: &Received) -> Response<ResponseBody> {
+    let Received { worker, origin, .. } = received;
+    received.ending_is_told();
+    let flight = InFlight::new(&origin.progress, &worker.record.counts);
+    let ending = Ending::new(worker, &Rc::new(received.case()), flight);
+    let open = Open { ending, origin: Rc::clone(origin), form: Form::Problem, has_body: true };
+    let observed = "the work on the request ended in a panic";
+    open.close(Err(Refused::Unserved(Unserved::new(Code::JudgementFailed, None, observed))))
+}
 
 /// Reads and judges a request; answers it, or begins to forward it.
 fn begin(
     received: &Received,
     flight: InFlight,
     wire: Request<Incoming>,
-) -> Either<Response<ResponseBody>, impl Future<Output = Response<ResponseBody>> + use<>> {
+) -> Either<Response<ResponseBody>, LocalBoxFuture<'static, Response<ResponseBody>>> {
     let Received { worker, origin, id, at, began, .. } = received;
     let (mut parts, body) = wire.into_parts();
     let wish = wish(&mut parts, &worker.ids);
@@ -93,8 +121,11 @@ fn begin(
     let facts = facts::read(parts, origin.connection.clone(), &worker.settings);
     let arrived = Arrived { at: *at, began: *began, tls: origin.tls, trace };
     let case = Rc::new(Case::new(*id, facts.witness, arrived));
+    received.read(&case);
     let ending = Ending::new(worker, &case, flight);
-    let open = Open { ending, origin: Rc::clone(origin), form: facts.form, has_body };
+    // To who asks for a WebSocket every 2xx would be one (RFC 8441 section 5), also that of gRPC.
+    let form = if wish.is_some() { Form::Problem } else { facts.form };
+    let open = Open { ending, origin: Rc::clone(origin), form, has_body };
     let next = match facts.request {
         Ok(request) => next(&open, request, Arrival { body, wish, onward, at: timestamp(*at) }),
         Err(denial) => Err(Refused::Denied(denial)),
@@ -105,7 +136,7 @@ fn begin(
     match next {
         Ok(Next::Forward(permit, choice, exchange)) => {
             let forwarded = forward(Rc::clone(worker), permit, choice, exchange);
-            Either::Right(forwarded.map(|answered| open.close(answered)))
+            Either::Right(forwarded.map(|answered| open.close(answered)).boxed_local())
         }
         Ok(Next::Answer(response)) => Either::Left(open.close(Ok(response))),
         Err(refused) => Either::Left(open.close(Err(refused))),
@@ -280,16 +311,19 @@ impl Open {
         let Self { mut ending, origin, form, has_body } = self;
         let Ending { worker, case, .. } = &ending;
         let mut is_last = origin.progress.is_last();
-        let mut response = answered.unwrap_or_else(|refused| {
-            is_last |= refused.ends_connection();
-            if has_body {
-                origin.progress.leave_unread();
+        let mut response = match answered {
+            Ok(response) => response,
+            Err(refused) => {
+                is_last |= refused.ends_connection();
+                if has_body {
+                    origin.progress.leave_unread();
+                }
+                worker.record.refused(case, &refused);
+                let response = respond::refused(&refused, form, case.id);
+                case.refused(refused);
+                response
             }
-            worker.record.refused(case, &refused);
-            let response = respond::refused(&refused, form, case.id);
-            case.refused(refused);
-            response
-        });
+        };
         if case.witness.method == Method::HEAD {
             response.body_mut().cut();
         }

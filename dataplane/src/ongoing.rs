@@ -79,7 +79,7 @@ impl Bench<'_> {
 
     fn judge(self, standing: &mut Standing, now: Timestamp) -> Result<(), Revoked> {
         let judged = self.snapshot.with(|snapshot| {
-            // As with requests: a panic in there is a bug of ours, and ends this one exchange.
+            // As with requests: a panic in there is a bug of ours, and a refusal of this one.
             catch_unwind(AssertUnwindSafe(|| decide_again(snapshot, standing, self.tokens, now)))
         });
         let bug = || Revoked::Denied(Box::new(Denial::of_request(DenialReason::JudgementFailed)));
@@ -156,6 +156,15 @@ impl Drop for Enrolled {
 }
 
 impl Entry {
+    /// The same, whatever the bugs of ours in there: a panic ends this one exchange.
+    fn judge_or_end(&self, bench: Bench<'_>, now: Timestamp) -> bool {
+        catch_unwind(AssertUnwindSafe(|| self.judge(bench, now))).unwrap_or_else(|_| {
+            self.revoked.set(Some(Ended { told: None }));
+            self.wake();
+            true
+        })
+    }
+
     /// True if it had to be ended.
     fn judge(&self, bench: Bench<'_>, now: Timestamp) -> bool {
         if self.revoked.get().is_some() {
@@ -240,7 +249,7 @@ impl Ongoing {
         let entries: Vec<_> = self.entries.borrow().values().map(Rc::clone).collect();
         for batch in entries.chunks(BATCH) {
             let now = now();
-            let closed = batch.iter().filter(|entry| entry.judge(bench, now)).count();
+            let closed = batch.iter().filter(|entry| entry.judge_or_end(bench, now)).count();
             if closed > 0 && entries.len() > BATCH {
                 sleep(SPREAD).await;
             } else {

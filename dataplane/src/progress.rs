@@ -5,6 +5,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::Waker,
+    thread,
     time::Duration,
 };
 
@@ -417,7 +418,8 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.counts.requests_in_flight.subtract();
-        if !self.answered.get() && self.progress.multiplexed.get() {
+        let was_cancelled = !self.answered.get() && !thread::panicking();
+        if was_cancelled && self.progress.multiplexed.get() {
             self.progress.frames_arrived(FRAMES_A_CANCELLED);
         }
         self.progress.ends_one(|| self.ended.get().unwrap_or_else(Instant::now));

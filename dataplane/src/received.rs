@@ -1,19 +1,16 @@
 //! What is known of a request before anybody reads it: enough to answer it if its handling panics.
 
-use std::{net::IpAddr, rc::Rc, time::SystemTime};
+use std::{cell::OnceCell, rc::Rc, time::SystemTime};
 
-use decision::code::Code;
-use http::{HeaderValue, Method, Request, Response, Version, header};
+use http::{Method, Request, Version};
+use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::{
-    download::ResponseBody,
-    facts::{Form, Witness},
+    facts::Witness,
     id::RequestId,
     origin::Origin,
     record::{Arrived, Case},
-    refused::{Refused, Unserved},
-    respond,
     worker::Worker,
 };
 
@@ -27,14 +24,15 @@ pub(crate) struct Received {
     pub(crate) began: Instant,
     method: Method,
     version: Version,
+    case: OnceCell<Rc<Case>>,
 }
 
 impl Received {
-    pub(crate) fn new<B>(
+    pub(crate) fn new(
         worker: &Rc<Worker>,
         origin: &Rc<Origin>,
         began: Instant,
-        wire: &Request<B>,
+        wire: &Request<Incoming>,
     ) -> Self {
         let at = SystemTime::now();
         Self {
@@ -45,39 +43,28 @@ impl Received {
             began,
             method: wire.method().clone(),
             version: wire.version(),
+            case: OnceCell::new(),
         }
     }
 
-    fn peer(&self) -> IpAddr {
-        self.origin.connection.remote.address().ip().to_canonical()
+    /// The record of it, once there is one.
+    pub(crate) fn read(&self, case: &Rc<Case>) {
+        // It is read once, so there is nothing to replace.
+        let _ = self.case.set(Rc::clone(case));
     }
 
-    /// The refusal after a panic, counted and told as a fault of ours. Whatever else was known of the
-    /// request is gone, and what is left of it on HTTP/1.1 is not read.
-    pub(crate) fn broke(&self) -> Response<ResponseBody> {
-        let Self { worker, origin, id, at, began, method, version } = self;
-        let witness = Witness::unread(method.clone(), *version, self.peer());
-        let arrived = Arrived { at: *at, began: *began, tls: origin.tls, trace: None };
-        let case = Case::new(*id, witness, arrived);
-        let refused = Refused::Unserved(Unserved {
-            code: Code::JudgementFailed,
-            route: None,
-            field: None,
-            observed: "the work on the request ended in a panic".into(),
-            remedy: None,
-        });
-        worker.record.refused(&case, &refused);
-        let mut response = respond::refused(&refused, Form::Problem, *id);
-        worker.record.answered(&case, response.status());
-        if *method == Method::HEAD {
-            response.body_mut().cut();
+    /// Nothing more is recorded of it under what was known of it.
+    pub(crate) fn ending_is_told(&self) {
+        if let Some(case) = self.case.get() {
+            case.ending_is_told();
         }
-        let headers = response.headers_mut();
-        headers.insert(respond::REQUEST_ID, id.header());
-        if !origin.progress.is_multiplexed() {
-            origin.progress.leave_unread();
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
+    }
+
+    /// A record of no more than this.
+    pub(crate) fn case(&self) -> Case {
+        let client = self.origin.connection.remote.address().ip().to_canonical();
+        let witness = Witness::unread(self.method.clone(), self.version, client);
+        let Self { id, at, began, .. } = *self;
+        Case::new(id, witness, Arrived { at, began, tls: self.origin.tls, trace: None })
     }
 }

@@ -56,7 +56,7 @@ pub(crate) struct Case {
     first_byte: Cell<Option<Duration>>,
     /// How much of its body came, if it has one.
     received: OnceCell<Rc<Cell<u64>>>,
-    is_tunnel: Cell<bool>,
+    ending_is_told: Cell<bool>,
 }
 
 /// How a request came.
@@ -102,7 +102,7 @@ impl Case {
             upstream: Cell::new(None),
             first_byte: Cell::new(None),
             received: OnceCell::new(),
-            is_tunnel: Cell::new(false),
+            ending_is_told: Cell::new(false),
         }
     }
 
@@ -174,13 +174,18 @@ impl Case {
         self.received.get().map_or(0, |count| count.get())
     }
 
-    /// Remembers that it goes on beyond its response.
+    /// Remembers that it goes on beyond its response, which tells of itself when it ends.
     pub(crate) fn becomes_tunnel(&self) {
-        self.is_tunnel.set(true);
+        self.ending_is_told();
     }
 
-    pub(crate) fn is_tunnel(&self) -> bool {
-        self.is_tunnel.get()
+    /// Remembers that somebody else tells how it ended.
+    pub(crate) fn ending_is_told(&self) {
+        self.ending_is_told.set(true);
+    }
+
+    pub(crate) fn is_ending_told(&self) -> bool {
+        self.ending_is_told.get()
     }
 
     fn target(&self) -> Target<'_> {

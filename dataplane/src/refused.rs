@@ -55,7 +55,7 @@ impl Refused {
     }
 
     /// Whether the rest of the connection cannot be trusted to begin with a request, or begins with
-    /// one that belongs elsewhere, too.
+    /// one that belongs elsewhere or would meet the same bug of ours, too.
     pub(crate) fn ends_connection(&self) -> bool {
         let codes = [
             Code::RequestMalformed,
@@ -63,7 +63,8 @@ impl Refused {
             Code::RequestTimeout,
             Code::BodyTooLarge,
             Code::MisdirectedRequest,
+            Code::JudgementFailed,
         ];
-        matches!(self, Self::Denied(denial) if codes.contains(&denial.code()))
+        codes.contains(&self.code())
     }
 }

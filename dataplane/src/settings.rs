@@ -63,14 +63,13 @@ pub struct Limits {
     /// How old a connection may become before it is asked to end, give or take a tenth. Default 30 min.
     pub connection_age: Duration,
     /// Longest pause of a request's body before the response has begun; beyond it
-    /// `RequestTimeout`. Behind a whole response the body is broken off. Default 30 s.
+    /// `RequestTimeout`. Default 30 s.
     pub body_idle: Duration,
     /// Lowest rate of a request's body in bytes a second before the response has begun; beyond it
-    /// `RequestTimeout`. Behind a whole response the body is broken off. Default 1,024; 0 switches it
-    /// off.
+    /// `RequestTimeout`. Default 1,024; 0 switches it off.
     pub body_rate_bytes: u64,
-    /// How long we wait for a body, pauses of the upstream not counted, before its rate is judged.
-    /// Default 10 s.
+    /// How long we wait for a body, pauses of the upstream not counted, before its rate is judged; and
+    /// how long the rest of it may take once the response is over. Default 10 s.
     pub body_rate_grace: Duration,
     /// Longest time without progress in either direction once the response has begun; beyond it the
     /// connection is closed. Default 300 s.

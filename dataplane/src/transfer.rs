@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
@@ -131,7 +132,9 @@ impl Transfer {
                 Poll::Ready(Some(Err(error.into())))
             }
             Poll::Pending => {
-                self.waiting.get_or_insert_with(|| context.waker().clone());
+                if self.waiting.as_ref().is_none_or(|waker| !waker.will_wake(context.waker())) {
+                    self.waiting = Some(context.waker().clone());
+                }
                 std::task::ready!(self.patience.poll(context, self.idle));
                 self.broke(Code::UpstreamTimeout, "paused for too long in its answer");
                 Poll::Ready(Some(Err(BodyError::Stalled(self.idle))))
@@ -177,9 +180,13 @@ impl Transfer {
         now.duration_since(since) >= limit
     }
 
-    /// The upstream is rid of it.
+    /// The upstream is rid of it, and gets no more of its request.
     fn give_up(&mut self) {
-        (self.incoming, self.lease) = (None, None);
+        self.incoming = None;
+        let Some(lease) = self.lease.take() else { return };
+        if let Some(upload) = self.upload.take().filter(|upload| !upload.is_done()) {
+            upload.outlasts(lease, Duration::ZERO);
+        }
     }
 
     fn release_at_end(&mut self) {
@@ -188,12 +195,13 @@ impl Transfer {
         }
     }
 
-    /// Keeps the connection, unless the client is still sending: an answer may come early.
+    /// Keeps the connection; if the client is still sending, once it has.
     fn release(&mut self) {
+        let time = self.worker.settings.limits.body_rate_grace;
         let Some(lease) = self.lease.take() else { return };
-        match self.upload.as_ref().filter(|upload| !upload.is_done()) {
+        match self.upload.take().filter(|upload| !upload.is_done()) {
             None => lease.release(),
-            Some(upload) => upload.response_ended(),
+            Some(upload) => upload.outlasts(lease, time),
         }
     }
 
@@ -214,20 +222,26 @@ impl Transfer {
         self.worker.record.unserved(&self.case, &unserved);
         self.case.refused(Refused::Unserved(unserved));
     }
+
+    fn look(&mut self, now: Instant) {
+        let long = self.worker.settings.limits.long_exchange;
+        if self.standing.is_some() && now >= self.case.began + long {
+            self.enroll();
+        }
+        if self.enrolled.as_ref().is_some_and(Enrolled::has_ended) {
+            self.give_up();
+        } else if self.is_left_alone(now, long) {
+            self.worker.record.counts.rejected(Rejected::Stalled);
+            self.give_up();
+        }
+    }
 }
 
 impl Look for RefCell<Transfer> {
     fn look(&self, now: Instant) {
-        let mut transfer = self.borrow_mut();
-        let long = transfer.worker.settings.limits.long_exchange;
-        if transfer.standing.is_some() && now >= transfer.case.began + long {
-            transfer.enroll();
-        }
-        if transfer.enrolled.as_ref().is_some_and(Enrolled::has_ended) {
-            transfer.give_up();
-        } else if transfer.is_left_alone(now, long) {
-            transfer.worker.record.counts.rejected(Rejected::Stalled);
-            transfer.give_up();
+        // As with requests: a panic in there is a bug of ours, and ends this one exchange.
+        if catch_unwind(AssertUnwindSafe(|| self.borrow_mut().look(now))).is_err() {
+            self.borrow_mut().give_up();
         }
     }
 }

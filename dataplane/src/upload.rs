@@ -26,6 +26,7 @@ use crate::{
     progress::{Progress, Uploading},
     record::Case,
     settings::Settings,
+    upstream::Lease,
 };
 
 /// What an upstream gets: the client's body as it comes; trailers only if both speak HTTP/2.
@@ -58,44 +59,20 @@ impl RequestBody {
     pub(crate) fn none() -> Self {
         Self { incoming: None, upload: None, uploading: None, patience: Patience::default() }
     }
-}
 
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = self.poll_next(context);
-        if self.upload.as_ref().is_some_and(|upload| upload.is_done()) {
-            self.uploading = None;
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
-    }
-}
-
-impl RequestBody {
     fn poll_next(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self;
-        let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
+        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
         let polled = Pin::new(&mut *incoming).poll_frame(context);
-        let Some(upload) = &this.upload else { return polled.map_err(BodyError::from) };
+        let Some(upload) = &self.upload else { return polled.map_err(BodyError::from) };
+        if upload.is_overdue() {
+            return Poll::Ready(Some(Err(BodyError::TooSlow)));
+        }
         match polled {
             Poll::Ready(Some(Ok(frame))) => {
-                this.patience.rest();
+                self.patience.rest();
                 let Some(data) = frame.data_ref() else {
                     upload.done.set(true);
                     let trailers = frame.into_trailers().ok().zip(upload.bounds.trailers.as_ref());
@@ -123,11 +100,12 @@ impl RequestBody {
             }
             Poll::Pending => {
                 upload.waker.set(Some(context.waker().clone()));
-                if upload.response_ended.take() {
-                    this.patience.rest();
-                }
                 let (limit, slow) = upload.patience();
-                std::task::ready!(this.patience.poll(context, limit));
+                if upload.ends.get().is_some() {
+                    // What is left is counted from now.
+                    self.patience.rest();
+                }
+                std::task::ready!(self.patience.poll(context, limit));
                 upload.failure.set(Some(UploadFailure::TooSlow(slow)));
                 Poll::Ready(Some(Err(BodyError::TooSlow)))
             }
@@ -135,9 +113,39 @@ impl RequestBody {
     }
 }
 
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = self.poll_next(context);
+        if self.upload.as_ref().is_some_and(|upload| upload.is_done()) {
+            self.uploading = None;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+    }
+}
+
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        if let Some(upload) = self.upload.as_ref().filter(|upload| !upload.is_done()) {
+        let Some(upload) = &self.upload else { return };
+        let lease = upload.lease.take();
+        if upload.is_done() {
+            if let Some(lease) = lease {
+                lease.release();
+            }
+        } else {
             upload.progress.leave_unread();
         }
     }
@@ -213,8 +221,10 @@ pub(crate) struct Upload {
     done: Cell<bool>,
     failure: Cell<Option<UploadFailure>>,
     response_began: Cell<bool>,
-    /// Whether that was just now.
-    response_ended: Cell<bool>,
+    /// Until when the rest of it has to be there, once its exchange is over.
+    ends: Cell<Option<Instant>>,
+    /// What it goes on, once its exchange is over.
+    lease: Cell<Option<Lease>>,
     bytes: Rc<Cell<u64>>,
     waited: Cell<Duration>,
     waiting_since: Cell<Option<Instant>>,
@@ -237,7 +247,8 @@ impl Upload {
             done: Cell::new(false),
             failure: Cell::new(None),
             response_began: Cell::new(false),
-            response_ended: Cell::new(false),
+            ends: Cell::new(None),
+            lease: Cell::new(None),
             bytes,
             waited: Cell::new(Duration::ZERO),
             waiting_since: Cell::new(None),
@@ -255,21 +266,24 @@ impl Upload {
         self.failure.get()
     }
 
-    /// From now on only the long limit of transfers holds.
+    /// Until its exchange is over only the long limit of transfers holds.
     pub(crate) fn response_began(&self) {
         self.response_began.set(true);
     }
 
-    /// The client has its answer and no reason to wait with the rest: from now on it is to be as fast
-    /// again as before.
-    pub(crate) fn response_ended(&self) {
-        self.response_began.set(false);
-        self.response_ended.set(true);
-        self.waited.set(Duration::ZERO);
-        self.waiting_since.set(None);
+    /// Its exchange is over. The rest of it may come for so long, and counts for the endpoint as long
+    /// as that takes; it is not sent any more then.
+    pub(crate) fn outlasts(&self, lease: Lease, time: Duration) {
+        self.ends.set(Some(Instant::now() + time));
+        self.lease.set(Some(lease));
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+    }
+
+    /// Whether nobody waits for it any more.
+    fn is_overdue(&self) -> bool {
+        self.ends.get().is_some_and(|ends| ends <= Instant::now())
     }
 
     /// Until when an upstream may take for its answer: time in which it waits for the client's
@@ -300,6 +314,10 @@ impl Upload {
             self.waiting_since.set(Some(Instant::now()));
         }
         let limits = &self.settings.limits;
+        if let Some(ends) = self.ends.get() {
+            let left = ends.saturating_duration_since(Instant::now());
+            return (left, Slow::Paused(left));
+        }
         if self.response_began.get() {
             return (self.bounds.idle, Slow::Paused(self.bounds.idle));
         }

@@ -191,11 +191,12 @@ impl Upstream {
         let every = self.settings.limits.long_exchange;
         let mut fate = Fate { counts: &self.counts, ended: Ended::Abandoned };
         let (mut address, mut other) = (choice.first, choice.second);
-        let (mut fresh, http) = (false, choice.transport.http);
+        let (mut fresh, mut refusing, http) = (false, None, choice.transport.http);
         loop {
             let line = self.line(address, &choice.transport);
             let endpoint = Rc::clone(&line.endpoint);
-            let mut lease = match self.lease(line, fresh, waits.connect).await {
+            let avoid = (fresh, refusing.as_deref());
+            let mut lease = match self.lease(line, avoid, waits.connect).await {
                 Ok(lease) => lease,
                 Err(error) => {
                     self.note(&endpoint, Err(&error));
@@ -218,6 +219,7 @@ impl Upstream {
                     return Ok(Answer { response, lease });
                 }
                 Err(Unanswered { error, unsent, refused }) => {
+                    refusing = lease.sender.streams().map(Rc::clone);
                     let crossed = may_cross && matches!(error, UpstreamError::Reset { .. });
                     let spare = spare.filter(|_| refused || crossed).map(|spare| *spare);
                     let unsent = unsent.or(spare);

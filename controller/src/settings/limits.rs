@@ -45,13 +45,13 @@ pub struct LimitFlags {
     /// How old a connection may become, give or take a tenth [default: 1800]
     #[arg(long, value_name = "SECONDS", env = "WHYGATE_CONNECTION_AGE_SECONDS")]
     pub connection_age_seconds: Option<u64>,
-    /// Longest pause of a request's body while no response is on its way [default: 30]
+    /// Longest pause of a request's body before the response has begun [default: 30]
     #[arg(long, value_name = "SECONDS", env = "WHYGATE_BODY_IDLE_SECONDS")]
     pub body_idle_seconds: Option<u64>,
-    /// Lowest rate of a request's body while no response is on its way; 0 for any [default: 1024]
+    /// Lowest rate of a request's body before the response has begun; 0 for any [default: 1024]
     #[arg(long, value_name = "BYTES", env = "WHYGATE_BODY_RATE_BYTES_PER_SECOND")]
     pub body_rate_bytes_per_second: Option<u64>,
-    /// How long a body may take before its rate is judged [default: 10]
+    /// How long a body may take before its rate is judged, and the rest of it once the response is over [default: 10]
     #[arg(long, value_name = "SECONDS", env = "WHYGATE_BODY_RATE_GRACE_SECONDS")]
     pub body_rate_grace_seconds: Option<u64>,
     /// Longest pause in both directions once the response has begun [default: 300]

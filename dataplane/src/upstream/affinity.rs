@@ -84,7 +84,8 @@ impl Affinity {
         HeaderValue::try_from(cookie).ok()
     }
 
-    /// What stands for an endpoint in a cookie: nobody reads its address there.
+    /// What stands for an endpoint in a cookie: not its address, though who knows the Service's name can
+    /// try addresses until one fits. All replicas have to understand it, and they share no secret.
     fn mark(&self, address: EndpointAddress) -> u64 {
         hash(&("endpoint", self.service, address))
     }

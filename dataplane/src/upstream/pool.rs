@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    future::poll_fn,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -13,6 +14,7 @@ use decision::{
     transport::{HttpVersion, Transport},
 };
 use foldhash::fast::RandomState;
+use futures::FutureExt;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -26,7 +28,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     UpstreamError,
     health::Health,
-    sender::{Place, Sender},
+    sender::{Place, STREAMS, Sender, Streams},
     transport::Configurations,
 };
 use crate::{
@@ -46,9 +48,6 @@ const RESTED: Duration = Duration::from_millis(100);
 
 /// How long a kept connection may take to be ready for the next request.
 const SETTLE: Duration = Duration::from_millis(500);
-
-/// Most requests at once on an HTTP/2 connection to an endpoint; for more there is another one.
-const STREAMS: u32 = 100;
 
 /// How far an endpoint may send ahead on one stream of HTTP/2,
 const STREAM_WINDOW: u32 = 128 * 1024;
@@ -105,7 +104,7 @@ struct Idle {
 
 struct Shared {
     sender: http2::SendRequest<RequestBody>,
-    streams: Rc<Cell<u32>>,
+    streams: Rc<Streams>,
     /// When it was last given to a request.
     used: Cell<Instant>,
 }
@@ -183,9 +182,10 @@ impl Lease {
         }
     }
 
-    /// Whether requests wait for room at its endpoint.
+    /// Whether requests wait for room at its endpoint, or on its connection.
     pub(crate) fn is_wanted(&self) -> bool {
-        self.in_use.line.endpoint.waiting.get() > 0
+        let waits = self.in_use.line.endpoint.waiting.get() > 0;
+        waits || self.sender.streams().is_some_and(|streams| streams.is_wanted())
     }
 }
 
@@ -235,11 +235,12 @@ impl Upstream {
         line
     }
 
-    /// A connection to an endpoint: the one kept last, one with room, or a new one.
+    /// A connection to an endpoint: the one kept last, one with room, or a new one. Of HTTP/1.1 it is a
+    /// new one if it has to be `fresh`; of HTTP/2 another one than that which is `refusing`.
     pub(super) async fn lease(
         &self,
         line: Rc<Line>,
-        fresh: bool,
+        (fresh, refusing): (bool, Option<&Streams>),
         connect: Duration,
     ) -> Result<Lease, UpstreamError> {
         let (address, http) = (line.endpoint.address, line.transport.http);
@@ -256,7 +257,7 @@ impl Upstream {
                 // Boxed: rare, and every request would be larger.
                 None => (Box::pin(self.connect(line, connect)).await?, false),
             },
-            HttpVersion::Two => (self.share(line, fresh, connect).await?, false),
+            HttpVersion::Two => (self.share(line, refusing, connect).await?, false),
         };
         let keep = self.settings.limits.upstream_idle_connections;
         Ok(Lease { sender, address, rested, keep, in_use })
@@ -287,17 +288,17 @@ impl Upstream {
     async fn share(
         &self,
         line: &Rc<Line>,
-        fresh: bool,
+        refusing: Option<&Streams>,
         connect: Duration,
     ) -> Result<Sender, UpstreamError> {
-        if !fresh && let Some(sender) = line.with_room() {
+        if let Some(sender) = line.with_room(refusing) {
             return Ok(sender);
         }
         // Whoever comes while one is being opened waits for it instead of opening another.
         let (address, limit) = (line.endpoint.address, connect);
         let turn = timeout_at(Instant::now() + limit, line.turn.lock()).await;
         let _turn = turn.map_err(|_| UpstreamError::ConnectTimeout { address, limit })?;
-        if !fresh && let Some(sender) = line.with_room() {
+        if let Some(sender) = line.with_room(refusing) {
             return Ok(sender);
         }
         // Boxed: rare, and every request would be larger.
@@ -337,9 +338,16 @@ impl Upstream {
             }
             HttpVersion::Two => {
                 let handshake = Box::pin(self.many.handshake(io));
-                let (sender, connection) = handshake.await.map_err(reset)?;
-                drop(self.tasks.spawn_local(async move { drop(connection.await) }));
-                line.add(sender)
+                let (sender, mut connection) = handshake.await.map_err(reset)?;
+                let streams = Streams::new();
+                let allowed = Rc::clone(&streams);
+                let ended = poll_fn(move |context| {
+                    let polled = connection.poll_unpin(context);
+                    allowed.allow(connection.current_max_send_streams());
+                    polled
+                });
+                drop(self.tasks.spawn_local(async move { drop(ended.await) }));
+                line.add(sender, streams)
             }
         };
         self.counts.upstream_connections.add();
@@ -357,7 +365,7 @@ impl Upstream {
                 let remembered = !endpoint.health.is_unremarkable(Instant::now());
                 let busy = endpoint.in_flight.get() > 0 || endpoint.waiting.get() > 0;
                 let mut lines = endpoint.lines.borrow_mut();
-                lines.retain(|line| line.sweep(limit) || busy);
+                lines.retain(|line| line.sweep(limit) || Rc::strong_count(line) > 1);
                 busy || remembered || !lines.is_empty()
             });
             let (endpoints, now) = (self.endpoints.borrow(), Instant::now());
@@ -387,21 +395,24 @@ impl Line {
         }
     }
 
-    /// A place on an open connection that has room.
-    fn with_room(&self) -> Option<Sender> {
+    /// A place on an open connection that has room, another one than that which refused.
+    fn with_room(&self, refusing: Option<&Streams>) -> Option<Sender> {
         let mut shared = self.shared.borrow_mut();
         shared.retain(|shared| !shared.sender.is_closed());
-        let with_room = shared.iter().find(|shared| shared.streams.get() < STREAMS)?;
+        let refused =
+            |streams: &Rc<_>| refusing.is_some_and(|it| std::ptr::eq(it, &raw const **streams));
+        let mut open = shared.iter().filter(|shared| !refused(&shared.streams));
+        let with_room = open.find(|shared| shared.streams.has_room())?;
         with_room.used.set(Instant::now());
         let place = Place::new(&with_room.streams);
-        Some(Sender::Many { sender: with_room.sender.clone(), _place: place })
+        Some(Sender::Many { sender: with_room.sender.clone(), place })
     }
 
     /// Keeps a new connection, and takes the first place on it.
-    fn add(&self, sender: http2::SendRequest<RequestBody>) -> Sender {
-        let (streams, used) = (Rc::default(), Cell::new(Instant::now()));
+    fn add(&self, sender: http2::SendRequest<RequestBody>, streams: Rc<Streams>) -> Sender {
+        let used = Cell::new(Instant::now());
         let place = Place::new(&streams);
-        let first = Sender::Many { sender: sender.clone(), _place: place };
+        let first = Sender::Many { sender: sender.clone(), place };
         self.shared.borrow_mut().push(Shared { sender, streams, used });
         first
     }
@@ -411,7 +422,7 @@ impl Line {
         let (mut idle, mut shared) = (self.idle.borrow_mut(), self.shared.borrow_mut());
         idle.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < limit);
         shared.retain(|shared| {
-            let rests = shared.streams.get() == 0 && shared.used.get().elapsed() >= limit;
+            let rests = shared.streams.is_empty() && shared.used.get().elapsed() >= limit;
             !shared.sender.is_closed() && !rests
         });
         !idle.is_empty() || !shared.is_empty()

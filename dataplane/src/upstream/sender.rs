@@ -23,11 +23,19 @@ pub(crate) enum Sender {
         /// The connection.
         sender: http2::SendRequest<RequestBody>,
         /// A place on it.
-        _place: Place,
+        place: Place,
     },
 }
 
 impl Sender {
+    /// The requests on its connection, if it is shared.
+    pub(super) fn streams(&self) -> Option<&Rc<Streams>> {
+        match self {
+            Self::One(_) => None,
+            Self::Many { place, .. } => Some(&place.0),
+        }
+    }
+
     /// Sends a request; an error says whether anything of it was sent.
     pub(super) fn try_send_request(
         &mut self,
@@ -40,18 +48,53 @@ impl Sender {
     }
 }
 
+/// Most requests at once on an HTTP/2 connection to an endpoint; for more there is another one.
+pub(super) const STREAMS: u32 = 100;
+
+/// The requests on a shared connection.
+pub(crate) struct Streams {
+    taken: Cell<u32>,
+    /// How many there may be: what the endpoint says, up to [`STREAMS`].
+    limit: Cell<u32>,
+}
+
+impl Streams {
+    pub(super) fn new() -> Rc<Self> {
+        Rc::new(Self { taken: Cell::new(0), limit: Cell::new(STREAMS) })
+    }
+
+    /// The endpoint allows so many. None at all would make a connection of each request, which then
+    /// waits on it; so does the first.
+    pub(super) fn allow(&self, limit: usize) {
+        self.limit.set(u32::try_from(limit).unwrap_or(STREAMS).clamp(1, STREAMS));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.taken.get() == 0
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.taken.get() < self.limit.get()
+    }
+
+    /// Whether requests wait for others to end: the endpoint allowed fewer than was thought.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.taken.get() > self.limit.get()
+    }
+}
+
 /// A request on a shared connection; counts as long as it lives.
-pub(crate) struct Place(Rc<Cell<u32>>);
+pub(crate) struct Place(Rc<Streams>);
 
 impl Place {
-    pub(super) fn new(streams: &Rc<Cell<u32>>) -> Self {
-        streams.set(streams.get() + 1);
+    pub(super) fn new(streams: &Rc<Streams>) -> Self {
+        streams.taken.set(streams.taken.get() + 1);
         Self(Rc::clone(streams))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
+        self.0.taken.set(self.0.taken.get().saturating_sub(1));
     }
 }

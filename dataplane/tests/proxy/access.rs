@@ -58,13 +58,13 @@ impl Told {
 }
 
 /// A proxy with everything that it tells.
-struct Watched {
-    proxy: Proxy,
+pub(crate) struct Watched {
+    pub(crate) proxy: Proxy,
     told: mpsc::Receiver<Told>,
 }
 
 impl Watched {
-    fn start(mut plan: Plan, one_in: u32) -> Self {
+    pub(crate) fn start(mut plan: Plan, one_in: u32) -> Self {
         plan.access_log = NonZeroU32::new(one_in);
         let mut proxy = plan.start();
         let mut reader = proxy.dataplane.access_log().unwrap();
@@ -82,7 +82,7 @@ impl Watched {
     }
 
     /// Everything that is left once the proxy has stopped.
-    async fn rest(mut self) -> Vec<String> {
+    pub(crate) async fn rest(mut self) -> Vec<String> {
         self.proxy.dataplane.stop(Duration::ZERO).await;
         drop(self.proxy);
         let mut lines = Vec::new();

@@ -16,6 +16,7 @@ mod options;
 mod panics;
 mod requests;
 mod secure;
+mod shared;
 mod slow;
 mod support;
 mod tunnels;

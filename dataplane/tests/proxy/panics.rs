@@ -4,7 +4,7 @@ use std::fmt;
 
 use decision::code::Code;
 use http::{Request, Response, StatusCode};
-use http_body_util::Empty;
+use http_body_util::{BodyExt, Empty};
 use hyper::{
     body::{Bytes, Incoming},
     client::conn::http2,
@@ -21,7 +21,10 @@ use tracing::{
     span,
 };
 
-use crate::support::{HANGS, Plan, Proxy, Upstream, raw};
+use crate::{
+    access::Watched,
+    support::{HANGS, Plan, Proxy, Upstream, raw},
+};
 
 /// Requests of this path panic where their refusal is told.
 const PATH: &str = "/made-for-a-test";
@@ -106,6 +109,22 @@ async fn a_panic_costs_its_request_and_no_other_of_the_connection() {
     assert_eq!(next.status(), StatusCode::OK);
     drop(next);
     proxy.metric_becomes("whygate_requests_in_flight", 0).await;
+}
+
+#[tokio::test]
+async fn after_a_panic_its_request_is_told_once_and_as_it_was_answered() {
+    let_refusals_panic();
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    for host in ["office.test", "shop.test"] {
+        let watched = Watched::start(Plan::new(&[nobody]), 1);
+        let (sender, _tasks) = client(&watched.proxy).await;
+        let broken = get(sender, format!("http://{host}{PATH}")).await;
+        drop(broken.into_body().collect().await.unwrap());
+        let lines = watched.rest().await;
+        let [line] = &lines[..] else { panic!("{lines:?}") };
+        let expected = "GET  -> 503 complete, in 0, out ";
+        assert!(line.starts_with(expected) && line.ends_with(", JudgementFailed"), "{line}");
+    }
 }
 
 #[tokio::test]
