@@ -88,11 +88,12 @@ pub(crate) struct Progress {
     /// When it is old, give or take.
     old: Instant,
     told: Cell<bool>,
-    /// Since when the whole process is ending.
+    /// Whether it is to end behind its next answer.
     draining: Cell<bool>,
     unread: Cell<bool>,
     /// How long the requests in flight may stand still, if a route of theirs allows more than usual.
     allowed: Cell<Duration>,
+    /// Since when the whole process is ending.
     stopping: Cell<Option<Instant>>,
     /// How many frames may still come that bring nothing forward, and when time last added to them.
     frames: Cell<u32>,
@@ -169,7 +170,7 @@ impl Progress {
         may.then(|| self.since.get() + AWAKE)
     }
 
-    pub(crate) fn multiplexed(&self) {
+    pub(crate) fn becomes_multiplexed(&self) {
         self.multiplexed.set(true);
     }
 
@@ -229,7 +230,7 @@ impl Progress {
     }
 
     /// Why it was ended at once, if it was.
-    pub(crate) fn is_cut(&self) -> Option<Rejected> {
+    pub(crate) fn cut_for(&self) -> Option<Rejected> {
         self.cut.get()
     }
 
@@ -362,7 +363,7 @@ impl Progress {
 }
 
 impl Limits {
-    /// Without any progress nothing legitimate takes longer than this.
+    /// See [`Waits::stall`].
     fn stall(&self) -> Duration {
         Waits::of(self, None).stall(self.body_idle)
     }

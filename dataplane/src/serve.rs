@@ -76,7 +76,7 @@ pub(crate) async fn serve(
         Err(Close::Rejected(rejected)) => Some(rejected),
         Err(Close::Rested) | Ok(()) => None,
     };
-    if let Some(rejected) = progress.is_cut().or(ended) {
+    if let Some(rejected) = progress.cut_for().or(ended) {
         worker.record.counts.rejected(rejected);
     }
 }
@@ -184,7 +184,7 @@ async fn converse(
     if !multiplexed {
         return single::serve(worker, stream, &origin).await;
     }
-    progress.multiplexed();
+    progress.becomes_multiplexed();
     let requests = Requests { worker: Rc::clone(worker), origin: Rc::clone(&origin) };
     let (executor, cork) = (LocalExecutor(worker.tasks.clone()), Cork::new(stream));
     let connection = http2(worker, executor).serve_connection(TokioIo::new(cork.clone()), requests);

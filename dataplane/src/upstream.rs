@@ -7,7 +7,7 @@ mod pool;
 mod sender;
 mod transport;
 
-use std::{error::Error, fmt, io, pin::pin, rc::Rc, sync::Arc, time::Duration};
+use std::{error::Error, io, pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use decision::{
     code::Code,
@@ -353,11 +353,5 @@ impl Drop for Fate<'_> {
             Ended::NotConnected => self.counts.upstream_connect_failures.add(),
             Ended::Sent => self.counts.upstream_requests.add(),
         }
-    }
-}
-
-impl fmt::Debug for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answer").field("response", &self.response).finish_non_exhaustive()
     }
 }

@@ -27,8 +27,9 @@ impl Waits {
         }
     }
 
-    /// Without any progress nothing legitimate takes longer than this.
+    /// Without any progress nothing legitimate takes longer than this. Each of two tries may wait for
+    /// room, for another's connection and for its own.
     pub(crate) fn stall(&self, body_idle: Duration) -> Duration {
-        self.idle.max(self.first_byte + 2 * self.connect + body_idle)
+        self.idle.max(self.first_byte + 6 * self.connect + body_idle)
     }
 }

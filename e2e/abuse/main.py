@@ -80,7 +80,7 @@ def tried(attack: Attack, folder: Path, binary: Path, memory: Memory, quick: boo
             break
     if not outcomes[-1].is_timed:
         return outcomes[-1]
-    middle = sorted(outcomes, key=lambda outcome: outcome.ratio)[1] if len(outcomes) == ROUNDS else outcomes[-1]
+    middle = sorted(outcomes, key=lambda outcome: outcome.ratio)[ROUNDS // 2] if len(outcomes) == ROUNDS else outcomes[-1]
     return middle.judged()
 
 

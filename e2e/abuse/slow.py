@@ -54,7 +54,7 @@ def slow_bodies(scene: Scene) -> Iterator[Finding]:
 
 def slow_readers(scene: Scene) -> Iterator[Finding]:
     """Downloads of a gibibyte of which nothing is read after the first bytes."""
-    limit, count = scene.of(10, 4), scene.of(100, 30)
+    limit, count = scene.of(10, 8), scene.of(100, 30)
     usual = scene.program.descriptors()
     with Crowd(scene.program.http) as crowd:
         crowd.join(count, lambda _: b"GET / HTTP/1.1\r\nHost: big.test\r\n\r\n", receive=4096, pause=0 if scene.quick else 0.03)
@@ -111,7 +111,7 @@ ATTACKS = [
         "downloads that nobody reads",
         slow_readers,
         flags=(*SHORT, "--transfer-idle-seconds=10"),
-        quick_flags=(*SHORT, "--transfer-idle-seconds=4"),
+        quick_flags=(*SHORT, "--transfer-idle-seconds=8"),
     ),
     Attack("pipelining", "1,000 requests in a segment", pipelining),
 ]

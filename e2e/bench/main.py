@@ -33,9 +33,12 @@ def main() -> None:
     os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     options = parse()
     chosen = [workload for workload in WORKLOADS if not options.workloads or workload.name in options.workloads]
+    require("nginx", "wrk", "openssl")
     binary = options.binary.resolve() if options.binary else peers.build()
     versions = peers.versions(binary)
     chosen, missing = without_missing(chosen, versions)
+    if not chosen:
+        sys.exit("nothing is left to be measured")
     before = machine.wait_for_quiet(options.patience)
     facts = [("taken", time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())), *machine.describe()]
     installed = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
@@ -70,14 +73,17 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def without_missing(chosen: list[Workload], versions: dict[str, str | None]) -> tuple[list[Workload], list[str]]:
-    """The workloads that can be run, and what cannot with the reason."""
-    generators = {tool: peers.first_version([tool, "--version"]) for tool in ("wrk", "h2load")}
-    for needed in ("nginx", "wrk", "openssl"):
+def require(*programs: str) -> None:
+    """Ends with a word if one of them is not installed."""
+    for needed in programs:
         if shutil.which(needed) is None:
             sys.exit(f"`{needed}` is needed; `e2e/bench/prerequisites --install` installs it")
+
+
+def without_missing(chosen: list[Workload], versions: dict[str, str | None]) -> tuple[list[Workload], list[str]]:
+    """The workloads that can be run, and what cannot with the reason."""
     missing = [f"{name} is not installed" for name, version in versions.items() if version is None]
-    if generators["h2load"] is None:
+    if shutil.which("h2load") is None:
         missing.append("h2load is not installed, so HTTP/2 is not measured")
         chosen = [workload for workload in chosen if workload.variants[0].load.tool != "h2load"]
     for text in missing:

@@ -4,6 +4,7 @@ import select
 import socket
 import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
@@ -164,12 +165,12 @@ class Connection:
                 return self.end()
             self.take(data)
 
-    def until(self, done: "object", wait: float) -> bool:
+    def until(self, done: Callable[[], bool], wait: float) -> bool:
         """Reads until `done()` holds or the connection ended."""
         deadline = time.monotonic() + wait
-        while not done() and self.closed is None and time.monotonic() < deadline:  # type: ignore[operator]
+        while not done() and self.closed is None and time.monotonic() < deadline:
             self.pump(0.05)
-        return bool(done())  # type: ignore[operator]
+        return done()
 
     def take(self, data: bytes) -> None:
         """Notes the frames."""

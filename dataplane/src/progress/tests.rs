@@ -66,7 +66,7 @@ async fn a_route_that_allows_more_keeps_its_connection_open_and_no_longer_than_i
 async fn pings_do_not_keep_an_idle_connection_open() {
     let (limits, counts) = (Limits::default(), Arc::default());
     let progress = Rc::new(Progress::new(Instant::now(), seconds(1800)));
-    progress.multiplexed();
+    progress.becomes_multiplexed();
     drop(InFlight::new(&progress, &counts));
     for _ in 0..8 {
         progress.bytes_arrived();
@@ -81,24 +81,24 @@ async fn pings_do_not_keep_an_idle_connection_open() {
 async fn frames_that_bring_nothing_forward_are_few_and_http2_is_told_when_they_are_not() {
     let (limits, counts) = (Limits::default(), Arc::default());
     let progress = Rc::new(Progress::new(Instant::now(), seconds(1800)));
-    progress.multiplexed();
+    progress.becomes_multiplexed();
     for _ in 0..10 * FRAMES {
         let flight = InFlight::new(&progress, &counts);
         progress.frames_arrived(FRAMES_AN_ANSWER);
         flight.answered();
     }
-    assert_eq!(progress.is_cut(), None, "what requests bring with them is not too much");
+    assert_eq!(progress.cut_for(), None, "what requests bring with them is not too much");
     let flight = InFlight::new(&progress, &counts);
     (0..100).for_each(|_| flight.progressed());
     progress.frames_arrived(100 * FRAMES_A_PIECE);
-    assert_eq!(progress.is_cut(), None, "nor is opening windows once all was sent");
+    assert_eq!(progress.cut_for(), None, "nor is opening windows once all was sent");
     for _ in 0..10 * FRAMES {
         tokio::time::advance(Duration::from_secs(1) / FRAMES_A_SECOND).await;
         progress.frames_arrived(1);
     }
-    assert_eq!(progress.is_cut(), None, "nor is what comes now and then");
+    assert_eq!(progress.cut_for(), None, "nor is what comes now and then");
     drop(flight);
-    while progress.is_cut().is_none() {
+    while progress.cut_for().is_none() {
         drop(InFlight::new(&progress, &counts));
     }
     assert_eq!(progress.due(&limits), Due::Farewell);
@@ -124,11 +124,11 @@ async fn room_is_made_by_those_who_have_waited_longest_and_by_none_that_is_serve
     drop(InFlight::new(&connections[3], &counts));
     tokio::time::advance(RESTED / 2).await;
     assert_eq!(open.make_room(1), 1);
-    let cut = || connections.iter().map(|one| one.is_cut().is_some()).collect::<Vec<_>>();
+    let cut = || connections.iter().map(|one| one.cut_for().is_some()).collect::<Vec<_>>();
     assert_eq!(cut(), [false, false, true, false]);
     assert_eq!(open.make_room(5), 2);
     assert_eq!(cut(), [false, true, true, false]);
-    assert_eq!(just.is_cut(), Some(Rejected::TooManyConnections));
+    assert_eq!(just.cut_for(), Some(Rejected::TooManyConnections));
 }
 
 #[tokio::test(start_paused = true)]
@@ -159,7 +159,7 @@ async fn an_old_connection_is_asked_to_end() {
     assert!(!progress.is_last());
     tokio::time::advance(seconds(60)).await;
     assert!(progress.is_last());
-    progress.multiplexed();
+    progress.becomes_multiplexed();
     assert_eq!(progress.due(&limits), Due::Farewell);
     drop(flight);
 }

@@ -153,7 +153,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         // Its task looks next, and closes it.
-        if this.progress.is_cut().is_some() {
+        if this.progress.cut_for().is_some() {
             return Poll::Pending;
         }
         let before = buffer.filled().len();

@@ -163,23 +163,40 @@ async fn a_revoked_exchange_sends_nothing_more_to_its_endpoint() {
     is_reset(&mut asked.body).await;
 }
 
-#[tokio::test]
-async fn the_rest_of_a_body_behind_a_whole_answer_has_its_time_and_its_place() {
-    let mut endpoint = Endpoint::start(1).await;
-    let mut plan = endpoint.plan();
-    plan.limits.body_rate_grace = Duration::from_millis(300);
-    let proxy = plan.start();
-    let mut client = Client::connect(&proxy).await;
-    let (answer, _upload) = client.ask(true).await;
+/// A request that was answered in full before its body was there.
+async fn answered_early(
+    endpoint: &mut Endpoint,
+    client: &mut Client,
+) -> (RecvStream, h2::SendStream<Bytes>) {
+    let (answer, upload) = client.ask(true).await;
     let mut asked = endpoint.next().await;
     asked.end();
     assert_eq!(head(answer).await.status(), StatusCode::OK);
-    // The endpoint counts it as a stream still, and allows no other.
+    (asked.body, upload)
+}
+
+#[tokio::test]
+async fn the_rest_of_a_body_behind_a_whole_answer_keeps_its_place() {
+    let mut endpoint = Endpoint::start(1).await;
+    let proxy = endpoint.plan().start();
+    let mut client = Client::connect(&proxy).await;
+    let _early = answered_early(&mut endpoint, &mut client).await;
+    // The endpoint counts it as a stream still, and allows no other on its connection.
     let (next, _) = client.ask(false).await;
     endpoint.next().await.end();
     assert_eq!(head(next).await.status(), StatusCode::OK);
     assert_eq!(endpoint.connections(), 2);
-    is_reset(&mut asked.body).await;
+}
+
+#[tokio::test]
+async fn the_rest_of_a_body_behind_a_whole_answer_has_its_time() {
+    let mut endpoint = Endpoint::start(1).await;
+    let mut plan = endpoint.plan();
+    plan.limits.body_rate_grace = SOON;
+    let proxy = plan.start();
+    let mut client = Client::connect(&proxy).await;
+    let (mut body, _upload) = answered_early(&mut endpoint, &mut client).await;
+    is_reset(&mut body).await;
 }
 
 #[tokio::test]

@@ -50,8 +50,8 @@ async fn body(sender: &mut SendRequest<Empty<Bytes>>) -> Incoming {
     timeout(HANGS, sender.send_request(request)).await.unwrap().unwrap().into_body()
 }
 
-/// An upstream that answers each connection with a body that never ends; gives how each of them
-/// was closed.
+/// An upstream that answers each connection with a body that never ends; tells when one of them was
+/// closed.
 struct Endless {
     address: SocketAddr,
     closed: mpsc::Receiver<()>,
