@@ -216,6 +216,9 @@ impl Upstream {
             match first_byte((address, http), sent, upload, patience, &mut *again).await {
                 Ok(response) => {
                     self.note(&endpoint, Ok(()));
+                    if let Some(streams) = lease.sender.streams() {
+                        streams.answered();
+                    }
                     return Ok(Answer { response, lease });
                 }
                 Err(Unanswered { error, unsent, refused }) => {

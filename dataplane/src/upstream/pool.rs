@@ -343,7 +343,7 @@ impl Upstream {
                 let allowed = Rc::clone(&streams);
                 let ended = poll_fn(move |context| {
                     let polled = connection.poll_unpin(context);
-                    allowed.allow(connection.current_max_send_streams());
+                    allowed.allow(connection.current_max_send_streams(), context.waker());
                     polled
                 });
                 drop(self.tasks.spawn_local(async move { drop(ended.await) }));
