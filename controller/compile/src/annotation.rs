@@ -13,7 +13,7 @@ use decision::{
 
 use crate::{
     finding::{Effect, Findings, Problem, Reason},
-    foreign,
+    foreign::{self, Foreigner},
     metadata::annotation_path as path,
     options, transport,
 };
@@ -81,8 +81,11 @@ pub(crate) fn read(
         refusal: None,
     };
     for (key, value) in annotations {
-        let closing = unknown(key)
-            .or_else(|| (!ignored.contains(key)).then(|| unenforced(key, value)).flatten());
+        let foreigner = foreign::read(key, value).filter(|_| !ignored.contains(key));
+        if let Some(Foreigner::Serves(instead)) = foreigner {
+            findings.add(resource, Reason::RouteInvalid, Effect::Warns, unserved(key, instead));
+        }
+        let closing = unknown(key).or_else(|| unenforced(key, foreigner?));
         let closing = closing.map(|problem| unenforceable(resource, problem, findings));
         let closing = closing.or_else(|| {
             invalid(key, value).map(|problem| self::invalid_route(resource, problem, findings))
@@ -99,6 +102,12 @@ pub(crate) fn read(
         findings.add(resource, Reason::RouteInvalid, Effect::Warns, problem);
     }
     read
+}
+
+/// Whether Ingresses have an annotation of ours.
+#[cfg(test)]
+pub(crate) fn is_known(key: &str) -> bool {
+    KNOWN.contains(&key)
 }
 
 /// Names between commas, each once; empty ones left out.
@@ -130,16 +139,23 @@ pub(crate) fn meant(key: &str, known: &[&'static str]) -> String {
     }
 }
 
-fn unenforced(key: &str, value: &str) -> Option<Problem> {
-    let replacement =
-        foreign::replacement(key).filter(|_| !foreign::allows_everybody(key, value))?;
+fn unenforced(key: &str, foreigner: Foreigner) -> Option<Problem> {
+    let Foreigner::Protects(replacement) = foreigner else { return None };
+    let keep = match replacement {
+        Some(replacement) => format!("To keep the protection, {replacement}"),
+        None => "No field replaces it: protect the route before or behind the gateway".to_owned(),
+    };
     Some(Problem::new(
         path(key),
         format!("`{key}` protects this route under another controller and has no effect here"),
-        format!(
-            "To keep the protection, {replacement}; then remove the annotation, or accept its loss with `{IGNORE}: {key}`."
-        ),
+        format!("{keep}; then remove the annotation, or accept its loss with `{IGNORE}: {key}`."),
     ))
+}
+
+/// An annotation of another controller that closes nothing, and is not what its owner gets.
+fn unserved(key: &str, instead: &str) -> Problem {
+    let remedy = format!("{instead}. Then remove the annotation, or list it in `{IGNORE}`.");
+    Problem::new(path(key), format!("`{key}` has no effect here"), remedy)
 }
 
 fn invalid(key: &str, value: &str) -> Option<Problem> {

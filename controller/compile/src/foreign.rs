@@ -1,31 +1,50 @@
-//! Annotations of other controllers that protect something: dropping one silently would open a route.
+//! Annotations of other controllers. Dropping one that protects would open a route, and dropping any
+//! of ingress-nginx would serve it in another way, without a word.
+
+mod nginx;
 
 /// An annotation that we do not enforce, and what replaces it.
 struct Foreign {
     prefix: &'static str,
     /// The names behind the prefix; `*` at one end stands for anything.
     names: &'static [&'static str],
-    replacement: &'static str,
+    replacement: Option<&'static str>,
 }
 
-const ADDRESSES: &str = "list the networks in an AccessPolicy: `require[].ip.cidrs` to allow, `deny[].ip.cidrs` to refuse";
-const CREDENTIALS: &str =
-    "demand a credential in an AccessPolicy: `require[].jwt` or `require[].subscription`";
-const COMBINATION: &str =
-    "say which checks are alternatives with `require[].anyOf` of an AccessPolicy";
-const NOTHING: &str = "no field replaces it";
-const WHOLE: &str = "express it as rules of an AccessPolicy (`deny` and `require`)";
+/// What an annotation of another controller comes to here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Foreigner {
+    /// It protects there, and what keeps the protection here, if anything does: part of a sentence.
+    Protects(Option<&'static str>),
+    /// It does something else there, and what to write here: sentences without the last period.
+    Serves(&'static str),
+}
 
-const NGINX: &str = "nginx.ingress.kubernetes.io/";
+const ADDRESSES: Option<&str> = Some(
+    "list the networks in an AccessPolicy: `require[].ip.cidrs` to allow, `deny[].ip.cidrs` to refuse",
+);
+const CERTIFICATES: Option<&str> =
+    Some("demand a certificate in an AccessPolicy: `require[].clientCertificate`");
+const CREDENTIALS: Option<&str> =
+    Some("demand a credential in an AccessPolicy: `require[].jwt` or `require[].subscription`");
+const COMBINATION: Option<&str> =
+    Some("say which checks are alternatives with `require[].anyOf` of an AccessPolicy");
+const WHOLE: Option<&str> = Some("express it as rules of an AccessPolicy (`deny` and `require`)");
+
 const HAPROXY_INGRESS: &str = "haproxy-ingress.github.io/";
 
 const TABLE: &[Foreign] = &[
-    Foreign { prefix: NGINX, names: &["*-source-range"], replacement: ADDRESSES },
-    Foreign { prefix: NGINX, names: &["*-snippet"], replacement: WHOLE },
-    Foreign { prefix: NGINX, names: &["auth-*", "enable-global-auth"], replacement: CREDENTIALS },
-    Foreign { prefix: NGINX, names: &["satisfy"], replacement: COMBINATION },
+    Foreign { prefix: nginx::PREFIX, names: &["*-source-range"], replacement: ADDRESSES },
+    Foreign { prefix: nginx::PREFIX, names: &["*-snippet"], replacement: WHOLE },
+    Foreign { prefix: nginx::PREFIX, names: &["auth-tls-*"], replacement: CERTIFICATES },
     Foreign {
-        prefix: NGINX,
+        prefix: nginx::PREFIX,
+        names: &["auth-*", "enable-global-auth"],
+        replacement: CREDENTIALS,
+    },
+    Foreign { prefix: nginx::PREFIX, names: &["satisfy"], replacement: COMBINATION },
+    Foreign {
+        prefix: nginx::PREFIX,
         names: &[
             "ssl-passthrough",
             "limit-*",
@@ -35,14 +54,15 @@ const TABLE: &[Foreign] = &[
             "enable-owasp-core-rules",
             "enable-owasp-modsecurity-crs",
         ],
-        replacement: NOTHING,
+        replacement: None,
     },
     Foreign { prefix: HAPROXY_INGRESS, names: &["*-source-range"], replacement: ADDRESSES },
+    Foreign { prefix: HAPROXY_INGRESS, names: &["auth-tls-*"], replacement: CERTIFICATES },
     Foreign { prefix: HAPROXY_INGRESS, names: &["auth-*"], replacement: CREDENTIALS },
     Foreign {
         prefix: HAPROXY_INGRESS,
         names: &["config-*", "limit-*", "ssl-passthrough", "waf", "waf-mode"],
-        replacement: NOTHING,
+        replacement: None,
     },
     Foreign {
         prefix: "haproxy.org/",
@@ -53,7 +73,7 @@ const TABLE: &[Foreign] = &[
     Foreign {
         prefix: "haproxy.org/",
         names: &["*-snippet", "rate-limit-*", "ssl-passthrough"],
-        replacement: NOTHING,
+        replacement: None,
     },
     Foreign {
         prefix: "nginx.org/",
@@ -76,21 +96,34 @@ const TABLE: &[Foreign] = &[
     Foreign {
         prefix: "alb.ingress.kubernetes.io/",
         names: &["security-groups", "waf-acl-id", "wafv2-acl-arn"],
-        replacement: NOTHING,
+        replacement: None,
     },
 ];
 
-/// What replaces an annotation that protects under another controller; `None` if it does not.
-pub(crate) fn replacement(key: &str) -> Option<&'static str> {
-    TABLE.iter().find_map(|foreign| {
+/// What an annotation comes to; `None` if it is of no controller that we know, or if it changes
+/// nothing there, either.
+pub(crate) fn read(key: &str, value: &str) -> Option<Foreigner> {
+    if allows_everybody(key, value) {
+        return None;
+    }
+    let protecting = TABLE.iter().find_map(|foreign| {
         let name = key.strip_prefix(foreign.prefix)?;
-        foreign.names.iter().any(|pattern| matches(pattern, name)).then_some(foreign.replacement)
+        any(foreign.names, name).then_some(Foreigner::Protects(foreign.replacement))
+    });
+    protecting.or_else(|| {
+        let name = key.strip_prefix(nginx::PREFIX)?;
+        let row = nginx::TABLE.iter().find(|row| any(row.names, name));
+        Some(Foreigner::Serves(row.map_or(nginx::OTHERWISE, |row| row.instead)))
     })
+}
+
+fn any(patterns: &[&str], name: &str) -> bool {
+    patterns.iter().any(|pattern| matches(pattern, name))
 }
 
 /// Whether it is a list of networks that are let in, and all are in it: it protects nothing.
 /// cert-manager writes such a list on the Ingresses of its solvers.
-pub(crate) fn allows_everybody(key: &str, value: &str) -> bool {
+fn allows_everybody(key: &str, value: &str) -> bool {
     let lets_in = ["whitelist-source-range", "allowlist-source-range"];
     let networks: Vec<&str> = value.split(',').map(str::trim).collect();
     lets_in.iter().any(|name| key.ends_with(&format!("/{name}")))
@@ -134,15 +167,69 @@ mod tests {
             "traefik.ingress.kubernetes.io/router.middlewares",
             "konghq.com/plugins",
         ] {
-            assert!(replacement(name).is_some(), "{name}");
+            assert!(matches!(read(name, "x"), Some(Foreigner::Protects(_))), "{name}");
         }
-        for name in [
-            "nginx.ingress.kubernetes.io/proxy-body-size",
-            "kubernetes.io/ingress.class",
-            "satisfy",
-            "example.com/auth-url",
+        for name in ["kubernetes.io/ingress.class", "satisfy", "example.com/auth-url"] {
+            assert_eq!(read(name, "x"), None, "{name}");
+        }
+        for prefix in [nginx::PREFIX, HAPROXY_INGRESS] {
+            let demanded = read(&format!("{prefix}auth-tls-secret"), "shop/ca");
+            assert_eq!(demanded, Some(Foreigner::Protects(CERTIFICATES)), "{prefix}");
+        }
+    }
+
+    #[test]
+    fn whatever_else_ingress_nginx_knows_is_told_what_to_write() {
+        let told = |name: &str| read(&format!("{}{name}", nginx::PREFIX), "x");
+        for (name, ours) in [
+            ("rewrite-target", "rewrite-regex"),
+            ("proxy-body-size", "body-limit"),
+            ("proxy-ssl-secret", "upstream-ca"),
+            ("cors-allow-origin", "cors-origins"),
+            ("session-cookie-name", "affinity: cookie"),
         ] {
-            assert!(replacement(name).is_none(), "{name}");
+            let Some(Foreigner::Serves(instead)) = told(name) else { panic!("{name}") };
+            assert!(instead.contains(&format!("`whygate.dev/{ours}")), "{name}: {instead}");
+        }
+        assert_eq!(told("no-such-thing"), Some(Foreigner::Serves(nginx::OTHERWISE)));
+    }
+
+    #[test]
+    fn no_row_names_an_annotation_that_ingresses_do_not_have() {
+        for row in nginx::TABLE {
+            for text in row.instead.split("`whygate.dev/").skip(1) {
+                let name: String =
+                    text.chars().take_while(|it| it.is_ascii_lowercase() || *it == '-').collect();
+                let key = format!("whygate.dev/{name}");
+                assert!(crate::annotation::is_known(&key), "{key}");
+            }
+            let shadowed = |name: &&str| any(TABLE_NAMES.as_slice(), name);
+            assert!(!row.names.iter().any(shadowed), "{:?} protects, too", row.names);
+        }
+    }
+
+    /// The names of ingress-nginx that protect.
+    static TABLE_NAMES: std::sync::LazyLock<Vec<&str>> = std::sync::LazyLock::new(|| {
+        let rows = TABLE.iter().filter(|foreign| foreign.prefix == nginx::PREFIX);
+        rows.flat_map(|foreign| foreign.names).copied().collect()
+    });
+
+    #[test]
+    fn the_page_shows_both_tables_as_they_stand_here() {
+        let page = include_str!("../../docs/from-ingress-nginx.md");
+        let cells = |names: &[&str], text: &str| {
+            let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+            format!("| {} | {text} |\n", names.join(", "))
+        };
+        let protecting = TABLE.iter().filter(|foreign| foreign.prefix == nginx::PREFIX);
+        let protecting = protecting.map(|foreign| {
+            let replacement = foreign.replacement.map(crate::finding::capitalised);
+            cells(foreign.names, replacement.as_deref().unwrap_or("Nothing here takes its place"))
+        });
+        let others = nginx::TABLE.iter().map(|row| cells(row.names, row.instead));
+        for table in [protecting.collect::<String>(), others.collect()] {
+            let whole = format!("|---|---|\n{table}\n");
+            assert!(page.contains(&whole), "write this table into the page:\n{table}");
         }
     }
 }

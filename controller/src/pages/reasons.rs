@@ -56,7 +56,7 @@ pub(super) fn explained(reason: Reason) -> Explained {
             "Correct `spec.targetRefs[].name`, or the class of the Ingress.",
         ),
         Reason::RouteInvalid => (
-            "A rule, path or annotation of an Ingress cannot be understood. Its requests are refused with 503 and never fall through to a wider route.",
+            "A rule, path or annotation of an Ingress cannot be understood. Its requests are refused with 503 and never fall through to a wider route. A warning of this reason closes nothing: what it names has no effect, or perhaps another one than was meant.",
             "Correct the field that the finding names.",
         ),
         Reason::HostConflict => (

@@ -1,6 +1,6 @@
 //! The rows of the fail-closed table that manifests decide.
 
-use compile::{Before, Settings, resources::Unreadable, settings::Posture};
+use compile::{Before, Settings, finding::Effect, resources::Unreadable, settings::Posture};
 use decision::{disclosure::Disclosure, refs::Kind};
 
 use crate::world::{
@@ -62,6 +62,27 @@ fn a_required_policy_must_cover_the_request() {
             ("GET api.example.com/admin 192.0.2.7", "shop/web:80"),
         ],
     );
+}
+
+#[test]
+fn an_annotation_of_ingress_nginx_that_protects_nothing_is_told_and_closes_nothing() {
+    let key = "nginx.ingress.kubernetes.io/proxy-body-size";
+    let text = annotated(&format!("{key}: 8m"));
+    check(&text, &[("GET api.example.com/", "shop/web:80")]);
+    let message =
+        format!("Ingress shop/api at metadata.annotations['{key}']: `{key}` has no effect here");
+    check_findings(&text, &[&message]);
+    let world = World::of(&text);
+    let finding = world.compiled.findings.first().expect("a finding");
+    assert_eq!(finding.effect, Effect::Warns);
+    assert_eq!(
+        finding.remedy,
+        "Write `whygate.dev/body-limit`; without it there is no limit. Then remove the annotation, or list it in `whygate.dev/ignore-annotations`."
+    );
+    check_findings(&annotated(&format!("{key}: 8m, whygate.dev/ignore-annotations: {key}")), &[]);
+    let many: Vec<_> =
+        (0..30).map(|number| format!("nginx.ingress.kubernetes.io/x-{number}: a")).collect();
+    assert_eq!(World::of(&annotated(&many.join(", "))).findings().len(), 21);
 }
 
 #[test]
