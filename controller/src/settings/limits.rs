@@ -123,3 +123,50 @@ impl LimitFlags {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, FromArgMatches};
+
+    use super::*;
+
+    /// `[default: 8192]` of a flag's help.
+    fn told(arg: &clap::Arg) -> String {
+        let help = arg.get_help().unwrap().to_string();
+        let (_, default) = help.rsplit_once("[default: ").unwrap_or_else(|| panic!("{help}"));
+        default.trim_end_matches(']').to_owned()
+    }
+
+    #[test]
+    fn the_default_that_the_help_of_each_flag_tells_is_the_one_that_holds() {
+        let command = LimitFlags::augment_args(Command::new("whygate"));
+        let told = command
+            .get_arguments()
+            .map(|arg| format!("--{}={}", arg.get_long().unwrap(), told(arg)));
+        let line: Vec<_> = ["whygate".to_owned()].into_iter().chain(told).collect();
+        let given = command.try_get_matches_from(&line).unwrap();
+        let given = LimitFlags::from_arg_matches(&given).unwrap().limits();
+        assert_eq!(format!("{given:#?}"), format!("{:#?}", Limits::default()));
+    }
+
+    #[test]
+    fn the_values_of_the_chart_tell_the_same_defaults() {
+        let values = include_str!("../../../charts/whygate/values.yaml");
+        let table = include_str!("../../../charts/whygate/README.md");
+        let command = LimitFlags::augment_args(Command::new("whygate"));
+        for arg in command.get_arguments() {
+            let mut words = arg.get_id().as_str().split('_');
+            let mut key = words.next().unwrap_or_default().to_owned();
+            for word in words {
+                let (first, rest) = word.split_at(1);
+                key.push_str(&(first.to_ascii_uppercase() + rest));
+            }
+            let default = format!("({})", told(arg));
+            let (before, _) = values.split_once(&format!("\n  {key}: null\n")).expect(&key);
+            let comment = before.lines().next_back().unwrap_or_default();
+            assert!(comment.contains(&default), "{key} is {default}: {comment}");
+            let row = table.lines().find(|line| line.starts_with(&format!("| `limits.{key}` |")));
+            assert!(row.is_some_and(|row| row.contains(&default)), "{key} is {default}: {row:?}");
+        }
+    }
+}
