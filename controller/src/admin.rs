@@ -202,6 +202,19 @@ async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
 mod tests {
     use super::*;
 
+    #[test]
+    fn every_metric_stands_in_the_page() {
+        let page = include_str!("../docs/observability.md");
+        let text = Admin::default().metrics();
+        let described: Vec<_> = text.lines().filter_map(|it| it.strip_prefix("# TYPE ")).collect();
+        assert!(described.len() > 10, "{described:#?}");
+        for line in described {
+            let (name, kind) = line.split_once(' ').unwrap();
+            let total = if kind == "counter" { "_total" } else { "" };
+            assert!(page.contains(&format!("`{name}{total}`")), "{name}{total}");
+        }
+    }
+
     #[tokio::test]
     async fn a_port_in_use_is_told_like_one_for_traffic() {
         let taken = bind("--admin-listen", ([127, 0, 0, 1], 0).into()).await.unwrap();

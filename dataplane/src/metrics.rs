@@ -71,7 +71,7 @@ impl Counter for Count {
     }
 }
 
-/// Why a connection ended, or a request was refused, before any code of ours saw the request.
+/// Why we ended a connection or a stream, or refused a request before anything could be judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rejected {
     /// More connections than `connections`, or than there are descriptors for: this one, or one that
@@ -83,7 +83,8 @@ pub(crate) enum Rejected {
     FirstByteTimeout,
     /// The head was not complete within `header_read`.
     HeaderTimeout,
-    /// No progress for `transfer_idle`.
+    /// Nothing moved for `transfer_idle`, or what the route has in its place; of a response also for
+    /// `long_exchange` where other requests wait for room at its endpoint.
     Stalled,
     /// A handshake failed: no certificate, no common protocol, garbage.
     Tls,

@@ -100,7 +100,7 @@ impl Metrics {
     }
 
     fn encode_rejected(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "Connections and requests that ended before they could be judged";
+        let help = "Connections and streams that we ended, or requests refused unread, by why";
         let name = "whygate_hyper_rejected";
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (place, reason) in Rejected::ALL.into_iter().enumerate() {
@@ -231,4 +231,26 @@ fn class(status: StatusCode) -> &'static str {
 /// What a namespace has beyond its share; no route prints like this.
 fn rest(namespace: &str) -> String {
     format!("{} other", printable(namespace))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_and_every_reason_stands_in_the_page() {
+        let page = include_str!("../../../controller/docs/observability.md");
+        let mut text = String::new();
+        Metrics(Arc::default()).encode(&mut text);
+        let described: Vec<_> = text.lines().filter_map(|it| it.strip_prefix("# TYPE ")).collect();
+        assert!(described.len() > 15, "{described:#?}");
+        for line in described {
+            let (name, kind) = line.split_once(' ').unwrap();
+            let total = if kind == "counter" { "_total" } else { "" };
+            assert!(page.contains(&format!("`{name}{total}`")), "{name}{total}");
+        }
+        for reason in Rejected::ALL {
+            assert!(page.contains(&format!("`{}`", reason.as_str())), "{reason:?}");
+        }
+    }
 }
