@@ -199,7 +199,7 @@ fn next(open: &Open, request: CanonicalRequest, arrival: Arrival) -> Result<Next
         Decision::Moved(cleared) => {
             worker.record.would_deny(case, &cleared);
             case.found(Found::Named(cleared.route().clone()));
-            Ok(Next::Answer(respond::moved(cleared.redirect())))
+            Ok(Next::Answer(respond::moved(&cleared, worker.settings.redirect_port)))
         }
         Decision::Preflight(_, route) => {
             case.found(Found::Named(route.name.clone()));

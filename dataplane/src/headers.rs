@@ -102,6 +102,12 @@ pub(crate) fn of_request(
     headers.append(header::VIA, HeaderValue::from_static(via(line.version)));
 }
 
+/// Whether a trusted proxy says that the client speaks TLS with it.
+pub(crate) fn is_encrypted_before(headers: &HeaderMap, line: &Line) -> bool {
+    let scheme = headers.get(&FORWARDED_PROTO).filter(|_| line.peer_is_trusted);
+    scheme.is_some_and(|scheme| scheme.as_bytes().eq_ignore_ascii_case(b"https"))
+}
+
 /// The list of addresses that a trusted proxy sent, continued by its own.
 fn continued(headers: &HeaderMap, name: &HeaderName, peer: &Peer) -> HeaderValue {
     if !headers.contains_key(name) {

@@ -4,13 +4,20 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 use decision::{
-    canonical::Line, code::Code, disclosure::Disclosure, options::Redirect, route::Route,
+    canonical::{Line, Scheme},
+    code::Code,
+    decide::Cleared,
+    disclosure::Disclosure,
+    host::Host,
+    options::{Destination, Redirect},
+    route::Route,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use crate::{
     download::ResponseBody,
     facts::Form,
+    headers::is_encrypted_before,
     id::RequestId,
     refused::{Refused, Unserved},
 };
@@ -91,28 +98,43 @@ pub(crate) fn to_nobody() -> Response<ResponseBody> {
 
 /// The answer to a request in plain HTTP for a host with a certificate (RFC 9110 section 15.4.9).
 pub(crate) fn redirect(line: &Line, port: Option<u16>) -> Response<ResponseBody> {
-    let (host, target) = (&line.host, &line.target);
-    let location = match port {
-        None | Some(443) => format!("https://{host}{target}"),
-        Some(port) => format!("https://{host}:{port}{target}"),
-    };
     let mut response = Response::new(ResponseBody::empty());
     *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
-    // A canonical host and target are printable ASCII, which every header may hold.
-    if let Ok(location) = HeaderValue::try_from(location) {
+    if let Some(location) = location(Scheme::Https, &line.host, line, port) {
         response.headers_mut().insert(header::LOCATION, location);
     }
     response
 }
 
 /// The answer of a route that sends its clients elsewhere.
-pub(crate) fn moved(redirect: Option<&Redirect>) -> Response<ResponseBody> {
+pub(crate) fn moved(cleared: &Cleared, port: Option<u16>) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::empty());
-    if let Some(Redirect { location, status }) = redirect {
-        *response.status_mut() = *status;
-        response.headers_mut().insert(header::LOCATION, location.clone());
+    let Some(Redirect { to, status }) = cleared.redirect() else { return response };
+    *response.status_mut() = *status;
+    let (line, headers) = (cleared.request().line(), cleared.request().headers());
+    let location = match to {
+        Destination::Url(url) => Some(url.clone()),
+        Destination::Host(host) if is_encrypted_before(headers, line) => {
+            location(Scheme::Https, host, line, None)
+        }
+        Destination::Host(host) => location(line.connection.scheme, host, line, port),
+    };
+    if let Some(location) = location {
+        response.headers_mut().insert(header::LOCATION, location);
     }
     response
+}
+
+/// The target of a request on a host. `port` is that of https.
+fn location(scheme: Scheme, host: &Host, line: &Line, port: Option<u16>) -> Option<HeaderValue> {
+    let target = &line.target;
+    let location = match (scheme, port) {
+        (Scheme::Http, _) => format!("http://{host}{target}"),
+        (Scheme::Https, None | Some(443)) => format!("https://{host}{target}"),
+        (Scheme::Https, Some(port)) => format!("https://{host}:{port}{target}"),
+    };
+    // A canonical host and target are printable ASCII, which every header may hold.
+    HeaderValue::try_from(location).ok()
 }
 
 /// The answer to a browser that asks whether pages of another origin may call.

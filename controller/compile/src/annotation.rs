@@ -70,7 +70,7 @@ pub(crate) fn read(
         names.take(most).map(str::to_owned).collect::<Vec<_>>()
     };
     let [required, shared_with, ignored] = NAMES.map(list);
-    let (options, mut problems) = options::read(resource, annotations);
+    let options::Read { options, mut problems, warnings } = options::read(resource, annotations);
     let transport = transport::read(annotations, &mut problems);
     let mut read = Annotations {
         required,
@@ -95,6 +95,9 @@ pub(crate) fn read(
     for problem in problems {
         let closing = invalid_route(resource, problem, findings);
         read.refusal.get_or_insert(closing);
+    }
+    for warning in warnings {
+        findings.add(resource, Reason::RouteInvalid, Effect::Warns, warning);
     }
     for key in ignored.iter().filter(|key| !annotations.contains_key(*key)) {
         let message = format!("`{key}` is not an annotation of this Ingress");
@@ -125,7 +128,9 @@ fn unknown(key: &str) -> Option<Problem> {
         return None;
     }
     let message = format!("`{key}` is not an annotation that Ingresses have");
-    Some(Problem::new(path(key), message, meant(key, &KNOWN)))
+    let elsewhere = foreign::of_nginx(key.strip_prefix(PREFIX).unwrap_or_default());
+    let remedy = elsewhere.map_or_else(|| meant(key, &KNOWN), |instead| format!("{instead}."));
+    Some(Problem::new(path(key), message, remedy))
 }
 
 /// What to write in the place of an unknown key.

@@ -112,9 +112,14 @@ pub(crate) fn read(key: &str, value: &str) -> Option<Foreigner> {
     });
     protecting.or_else(|| {
         let name = key.strip_prefix(nginx::PREFIX)?;
-        let row = nginx::TABLE.iter().find(|row| any(row.names, name));
-        Some(Foreigner::Serves(row.map_or(nginx::OTHERWISE, |row| row.instead)))
+        Some(Foreigner::Serves(of_nginx(name).unwrap_or(nginx::OTHERWISE)))
     })
+}
+
+/// What to write in the place of an annotation of ingress-nginx that protects nothing, known by its
+/// name without the prefix.
+pub(crate) fn of_nginx(name: &str) -> Option<&'static str> {
+    nginx::TABLE.iter().find(|row| any(row.names, name)).map(|row| row.instead)
 }
 
 fn any(patterns: &[&str], name: &str) -> bool {

@@ -22,6 +22,7 @@ use crate::{
     index::Index,
     map::Map,
     metadata::{self, Age, reference},
+    options,
     resources::{Object, Resources},
     settings::Settings,
     surplus::{self, Surplus},
@@ -209,6 +210,7 @@ fn read<'a>(
         let paths = rules.iter_mut().flat_map(|rule| &mut rule.paths);
         paths.for_each(|path| path.place.path_match = PathMatch::Exact);
     }
+    warn_of_trap(&resource, &annotations, &rules, findings);
     let tls = tls
         .iter()
         .enumerate()
@@ -224,6 +226,22 @@ fn read<'a>(
         is_challenge,
         age: Age::of(&ingress.metadata),
         resource,
+    }
+}
+
+/// Tells of a rewriting that no request of a rule survives.
+fn warn_of_trap(
+    resource: &ResourceRef,
+    annotations: &Annotations,
+    rules: &[Rule<'_>],
+    findings: &mut Findings,
+) {
+    let options = annotations.options.as_deref();
+    let Some(rewrite) = options.and_then(|options| options.rewrite.as_ref()) else { return };
+    let paths = rules.iter().flat_map(|rule| &rule.paths);
+    let paths = paths.map(|path| (path.place.path_match, &*path.place.path));
+    if let Some(problem) = options::trap(rewrite, paths) {
+        findings.add(resource, Reason::RouteInvalid, Effect::Warns, problem);
     }
 }
 

@@ -19,6 +19,8 @@ use decision::{
 };
 use http::HeaderName;
 
+pub(crate) use paths::trap;
+
 use crate::{
     finding::Problem,
     options::{
@@ -73,13 +75,21 @@ const KEYS: &[&str] = &[
     UPSTREAM_HOST,
 ];
 
-/// Reads the options of an Ingress, `None` if it has none, and what is wrong with them.
-pub(crate) fn read(
-    resource: &ResourceRef,
-    annotations: &BTreeMap<String, String>,
-) -> (Option<Arc<Options>>, Vec<Problem>) {
+/// The options of an Ingress.
+#[derive(Default)]
+pub(crate) struct Read {
+    /// `None` if it has none.
+    pub(crate) options: Option<Arc<Options>>,
+    /// What cannot be read, and closes it.
+    pub(crate) problems: Vec<Problem>,
+    /// What is read, and probably not meant like that.
+    pub(crate) warnings: Vec<Problem>,
+}
+
+/// Reads the options of an Ingress.
+pub(crate) fn read(resource: &ResourceRef, annotations: &BTreeMap<String, String>) -> Read {
     if !annotations.keys().any(|key| keys().any(|option| option == key)) {
-        return (None, Vec::new());
+        return Read::default();
     }
     let mut reader = Reader::new(resource, annotations);
     let options = Options {
@@ -95,7 +105,8 @@ pub(crate) fn read(
         affinity: reader.read(AFFINITY, affinity),
         upstream_host: reader.read(UPSTREAM_HOST, host),
     };
-    (Some(Arc::new(options)), reader.into_problems())
+    let (problems, warnings) = reader.into_problems();
+    Read { options: Some(Arc::new(options)), problems, warnings }
 }
 
 fn timeouts(reader: &mut Reader<'_>) -> Timeouts {

@@ -1,6 +1,6 @@
 //! How endpoints are to be spoken to: what annotations and the ports of Services say.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use decision::{
     host::Host,
@@ -86,20 +86,34 @@ pub(crate) fn read(annotations: &BTreeMap<String, String>, problems: &mut Vec<Pr
     let protocol = value(
         PROTOCOL,
         &|text| Protocol::parse(text).is_some(),
-        "Write `http`, `https`, `h2` (HTTP/2 over TLS) or `h2c` (HTTP/2 without TLS).",
+        meant_protocol(annotations.get(PROTOCOL).map_or("", |text| text.trim())),
     );
     let authority = value(
         AUTHORITY,
         &|text| authority_of(text).is_some(),
         "Write `secret/NAME` or `configmap/NAME`: an object of this namespace with PEM certificates under `ca.crt`.",
     );
-    let is_name = |text: &str| !text.starts_with('[') && Host::parse(text).is_ok();
-    let remedy = "Write the DNS name that the certificate of the endpoints has.";
+    let is_name = |text: &str| {
+        !text.starts_with('[') && text.parse::<IpAddr>().is_err() && Host::parse(text).is_ok()
+    };
+    let remedy =
+        "Write the DNS name that the certificate of the endpoints has; an address is none.";
     let server_name = value(SERVER_NAME, &is_name, remedy);
     Wish {
         protocol: protocol.and_then(|text| Protocol::parse(&text)),
         authority: authority.and_then(|text| authority_of(&text)),
         server_name: server_name.map(|name| name.to_ascii_lowercase().into()),
+    }
+}
+
+/// What to write for a protocol that is none; some are called otherwise elsewhere.
+fn meant_protocol(text: &str) -> &'static str {
+    match text.to_ascii_lowercase().as_str() {
+        "grpc" => "Write `h2c`: gRPC without TLS.",
+        "grpcs" => "Write `h2`: gRPC over TLS.",
+        "http" => "Write `http`.",
+        "https" => "Write `https`.",
+        _ => "Write `http`, `https`, `h2` (HTTP/2 over TLS) or `h2c` (HTTP/2 without TLS).",
     }
 }
 

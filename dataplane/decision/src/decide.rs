@@ -102,9 +102,10 @@ impl Cleared {
         self.route.options.as_ref()
     }
 
-    /// Where the route sends its clients instead of an upstream.
+    /// Where the route sends this client instead of its request to an upstream.
     pub fn redirect(&self) -> Option<&Redirect> {
-        self.options().and_then(|options| options.redirect.as_ref())
+        let redirect = self.options().and_then(|options| options.redirect.as_ref());
+        redirect.filter(|redirect| redirect.is_for(&self.request.line().host))
     }
 
     /// The target that the upstream gets in the place of the request's, if the route rewrites.

@@ -37,7 +37,8 @@ pub struct Options {
     pub hsts: Option<HeaderValue>,
     /// The path that upstreams get in the place of the one that was judged.
     pub rewrite: Option<Rewrite>,
-    /// Where clients are sent whose requests pass; then no upstream sees them.
+    /// Where clients are sent whose requests pass; then no upstream sees them. Those for the host
+    /// that others are sent to are forwarded.
     pub redirect: Option<Redirect>,
     /// What browsers are told when pages of other origins call.
     pub cors: Option<Cors>,
@@ -71,13 +72,33 @@ pub enum Affinity {
     Header(HeaderName),
 }
 
-/// The answer to every request of a route that passes.
+/// The answer to requests of a route that pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redirect {
-    /// A whole URL of the manifest: no client has a say in it.
-    pub location: HeaderValue,
+    /// Where to.
+    pub to: Destination,
     /// 301, 302, 307 or 308 (RFC 9110 section 15.4).
     pub status: StatusCode,
+}
+
+/// Where a redirect leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// A whole URL of the manifest: no client has a say in it.
+    Url(HeaderValue),
+    /// The same path and query on this host, by the scheme of the request; what a trusted proxy says
+    /// of that is believed. Requests for the host itself are not redirected.
+    Host(Host),
+}
+
+impl Redirect {
+    /// Whether requests for a host are redirected.
+    pub fn is_for(&self, host: &Host) -> bool {
+        match &self.to {
+            Destination::Url(_) => true,
+            Destination::Host(to) => to != host,
+        }
+    }
 }
 
 /// Time-outs of a route. `None` stands for the limit of the whole program.

@@ -35,7 +35,7 @@ pub(super) const TABLE: &[Row] = &[
     },
     Row {
         names: &["from-to-www-redirect"],
-        instead: "Give the other host an Ingress of its own with `whygate.dev/redirect`",
+        instead: "List both hosts in `spec.rules`, and write `whygate.dev/redirect-host` with the one that the other is sent to",
     },
     Row {
         names: &["ssl-redirect", "force-ssl-redirect"],

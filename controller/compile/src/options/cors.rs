@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::{
     quantity::duration,
-    reader::{Reader, Wrong},
+    reader::{Reader, Wrong, Wrongs, all},
 };
 
 const ORIGINS: &str = "whygate.dev/cors-origins";
@@ -95,7 +95,7 @@ fn everything(entries: &[&str], credentials: bool) -> Result<bool, Wrong> {
     }
 }
 
-fn origins(text: &str, credentials: bool) -> Result<Origins, Wrong> {
+fn origins(text: &str, credentials: bool) -> Result<Origins, Wrongs> {
     let entries = entries(text)?;
     if everything(&entries, credentials)? {
         return Ok(Origins::Any);
@@ -108,20 +108,19 @@ fn origins(text: &str, credentials: bool) -> Result<Origins, Wrong> {
             )
         })
     };
-    entries.iter().map(origin).collect::<Result<_, _>>().map(Origins::Listed)
+    all(entries.iter().map(origin)).map(|origins| Origins::Listed(origins.into()))
 }
 
 fn list(
     text: &str,
     credentials: bool,
     entry: impl Fn(&str) -> Result<String, Wrong>,
-) -> Result<String, Wrong> {
+) -> Result<String, Wrongs> {
     let entries = entries(text)?;
     if everything(&entries, credentials)? {
         return Ok("*".to_owned());
     }
-    let entries: Vec<_> = entries.into_iter().map(entry).collect::<Result<_, _>>()?;
-    Ok(entries.join(", "))
+    Ok(all(entries.into_iter().map(entry))?.join(", "))
 }
 
 fn method(text: &str) -> Result<String, Wrong> {

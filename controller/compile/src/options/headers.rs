@@ -3,7 +3,7 @@
 use decision::options::headers::{Field, HeaderEdits, Message};
 use http::{HeaderName, HeaderValue};
 
-use super::reader::{Reader, Wrong};
+use super::reader::{Reader, Wrong, Wrongs, all};
 
 /// The three annotations of one direction.
 pub(super) struct Keys {
@@ -23,17 +23,22 @@ pub(super) fn edits(reader: &mut Reader<'_>, keys: &Keys, message: Message) -> H
     let remove = reader.read(keys.remove, |text| names(text, message)).unwrap_or_default();
     let set = reader.read(keys.set, fields).unwrap_or_default();
     let add = reader.read(keys.add, fields).unwrap_or_default();
+    let remedy = "Write the value out; if it is meant as it stands, nothing has to be done.";
+    for (key, fields) in [(keys.set, &set), (keys.add, &add)] {
+        if !fields.is_empty() {
+            reader.warn_of_variables(key, remedy);
+        }
+    }
     HeaderEdits::new(message, remove, set, add)
 }
 
-fn names(text: &str, message: Message) -> Result<Vec<HeaderName>, Wrong> {
+fn names(text: &str, message: Message) -> Result<Vec<HeaderName>, Wrongs> {
     let remedy = "Write names of header fields, separated by commas or one a line.";
     let names = text.split([',', '\n']).map(str::trim).filter(|name| !name.is_empty());
-    let names: Vec<_> = names.map(|text| name(text, message)).collect::<Result<_, _>>()?;
-    bounded(names, remedy)
+    bounded(all(names.map(|text| name(text, message)))?, remedy)
 }
 
-fn fields(text: &str, message: Message) -> Result<Vec<Field>, Wrong> {
+fn fields(text: &str, message: Message) -> Result<Vec<Field>, Wrongs> {
     let remedy = "Write a field a line, as in `x-team: shop`.";
     let field = |line: &str| {
         let (name, value) = line
@@ -46,17 +51,18 @@ fn fields(text: &str, message: Message) -> Result<Vec<Field>, Wrong> {
         Ok((name, self::value(value.trim())?))
     };
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    bounded(lines.map(field).collect::<Result<_, _>>()?, remedy)
+    bounded(all(lines.map(field))?, remedy)
 }
 
-fn bounded<T>(entries: Vec<T>, remedy: &str) -> Result<Vec<T>, Wrong> {
+fn bounded<T>(entries: Vec<T>, remedy: &str) -> Result<Vec<T>, Wrongs> {
     match entries.len() {
-        0 => Err(Wrong::new("it names no header field", remedy)),
+        0 => Err(Wrong::new("it names no header field", remedy).into()),
         1..=MOST => Ok(entries),
         count => Err(Wrong::new(
             format!("it has {count} header fields, and at most {MOST} count"),
             format!("Leave {} of them out.", count - MOST),
-        )),
+        )
+        .into()),
     }
 }
 

@@ -1,11 +1,14 @@
 //! Other paths for upstreams.
 
 use decision::{
-    options::rewrite::{Pattern, Rewrite, Rule, Template},
-    path,
+    options::rewrite::{Pattern, Rewrite, Rule, Template, Unwritten},
+    path::{self, PathProblem},
+    route::PathMatch,
 };
+use http::uri::PathAndQuery;
 
 use super::reader::{Reader, Wrong};
+use crate::finding::Problem;
 
 pub(super) const PREFIX: &str = "whygate.dev/rewrite-prefix";
 pub(super) const REGEX: &str = "whygate.dev/rewrite-regex";
@@ -26,6 +29,30 @@ pub(super) fn rewrite(reader: &mut Reader<'_>) -> Option<Rewrite> {
     Some(Rewrite { field: reader.field(REGEX), rule: Rule::Pattern(pattern, template) })
 }
 
+/// What is wrong with a pattern that makes an ambiguous path of a plain one: every client of that
+/// path is refused, and nothing else tells so.
+pub(crate) fn trap<'a>(
+    rewrite: &Rewrite,
+    mut paths: impl Iterator<Item = (PathMatch, &'a str)>,
+) -> Option<Problem> {
+    let (sent, written) = paths.find_map(|(path_match, path)| {
+        let sent = match path_match {
+            PathMatch::Exact => path.to_owned(),
+            PathMatch::Prefix => format!("{}/a", path.trim_end_matches('/')),
+        };
+        let target = PathAndQuery::try_from(&*sent).ok()?;
+        match rewrite.apply(&target, path) {
+            Err(Unwritten::Ambiguous(written)) => Some((sent, written)),
+            Ok(_) | Err(Unwritten::NoMatch) => None,
+        }
+    })?;
+    Some(Problem::new(
+        &*rewrite.field.path,
+        format!("it makes `{written}` of `{sent}`, which could be read in two ways and is refused"),
+        "Let groups begin and end at slashes, as in `/files(/.*)?` with `/new$1`.",
+    ))
+}
+
 fn prefix(text: &str) -> Result<Box<str>, Wrong> {
     match path::written(text) {
         Ok(path) if text.len() > 1 && text.ends_with('/') => Err(Wrong::new(
@@ -40,6 +67,10 @@ fn prefix(text: &str) -> Result<Box<str>, Wrong> {
         Err(Ok(canonical)) => Err(Wrong::new(
             format!("`{text}` is not a path as requests are compared with"),
             format!("Write `{canonical}`."),
+        )),
+        Err(Err(PathProblem::NotAbsolute)) => Err(Wrong::new(
+            format!("`{text}` does not begin with a slash"),
+            "Write an absolute path of plain segments, as in `/v2`.",
         )),
         Err(Err(problem)) => Err(Wrong::new(
             format!("`{text}` is not a path: {}", problem.as_str()),

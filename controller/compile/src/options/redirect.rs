@@ -1,6 +1,9 @@
 //! Other places for clients.
 
-use decision::{host::Host, options::Redirect};
+use decision::{
+    host::Host,
+    options::{Destination, Redirect},
+};
 use http::{HeaderValue, StatusCode, Uri};
 
 use super::{
@@ -9,18 +12,26 @@ use super::{
 };
 
 const REDIRECT: &str = "whygate.dev/redirect";
+const HOST: &str = "whygate.dev/redirect-host";
 const STATUS: &str = "whygate.dev/redirect-status";
 
-pub(super) const KEYS: [&str; 2] = [REDIRECT, STATUS];
+pub(super) const KEYS: [&str; 3] = [REDIRECT, HOST, STATUS];
 
 pub(super) fn redirect(reader: &mut Reader<'_>) -> Option<Redirect> {
-    reader.only_with(STATUS, REDIRECT);
-    for key in [PREFIX, REGEX] {
+    if !reader.has(HOST) {
+        reader.only_with(STATUS, REDIRECT);
+    }
+    for key in [PREFIX, REGEX, HOST] {
         reader.without(key, REDIRECT);
     }
     let status = reader.read(STATUS, status);
-    let location = reader.read(REDIRECT, location)?;
-    Some(Redirect { location, status: status.unwrap_or(StatusCode::FOUND) })
+    let url = reader.read(REDIRECT, location).map(Destination::Url);
+    if url.is_some() {
+        let remedy = "Write the whole URL out; `whygate.dev/redirect-host` sends clients to another host with the path and query of their requests.";
+        reader.warn_of_variables(REDIRECT, remedy);
+    }
+    let host = reader.read(HOST, super::host).map(Destination::Host);
+    Some(Redirect { to: url.or(host)?, status: status.unwrap_or(StatusCode::FOUND) })
 }
 
 fn status(text: &str) -> Result<StatusCode, Wrong> {

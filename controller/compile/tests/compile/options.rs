@@ -64,6 +64,17 @@ fn check_closed(annotations: &[(&str, &str)], key: &str, problem: &str) {
     assert!(remedy.ends_with('.') && remedy.len() > 10, "{remedy}");
 }
 
+/// An annotation that closes nothing and is told with `message`.
+#[track_caller]
+fn check_warned(annotations: &[(&str, &str)], key: &str, message: &str) {
+    let world = annotated(annotations);
+    let place = format!("Ingress shop/api at metadata.annotations['whygate.dev/{key}']: ");
+    assert_eq!(world.findings(), [place + message], "{annotations:?}");
+    let effects: Vec<_> = world.compiled.findings.iter().map(|finding| finding.effect).collect();
+    assert_eq!(effects, [compile::finding::Effect::Warns]);
+    assert_ne!(world.ask(REQUEST), "RouteInvalid", "{annotations:?}");
+}
+
 #[test]
 fn an_ingress_without_options_has_none() {
     let world = annotated(&[("ssl-redirect", "false")]);
@@ -116,6 +127,9 @@ fn a_misspelt_option_closes_its_ingress_and_names_the_one_that_was_meant() {
     assert_eq!(world.ask(REQUEST), "PolicyUnenforceable");
     let remedy = world.remedy(REQUEST);
     assert_eq!(remedy, "Write `whygate.dev/body-limit`, or remove it.");
+    let world = annotated(&[("rewrite-target", "/$1")]);
+    assert_eq!(world.ask(REQUEST), "PolicyUnenforceable");
+    assert!(world.remedy(REQUEST).contains("`whygate.dev/rewrite-to`"));
 }
 
 #[test]

@@ -185,6 +185,7 @@ fn what_cannot_be_read_or_would_not_be_kept_closes_the_route() {
         (vec![https, ("upstream-ca", "ConfigMap/x")], "upstream-ca"),
         (vec![https, ("upstream-server-name", "not a name")], "upstream-server-name"),
         (vec![https, ("upstream-server-name", "[::1]")], "upstream-server-name"),
+        (vec![https, ("upstream-server-name", "10.0.0.1")], "upstream-server-name"),
         (vec![("upstream-ca", "secret/authority")], "upstream-ca"),
         (vec![("upstream-server-name", "web.internal")], "upstream-server-name"),
     ] {
@@ -208,4 +209,13 @@ fn authorities_that_nobody_looks_for_are_not_called_missing() {
     let findings = world.findings();
     assert!(findings.iter().any(|it| it.ends_with(unread)), "{findings:#?}");
     assert_eq!(world.ask(REQUEST), "RouteInvalid");
+}
+
+#[test]
+fn a_protocol_that_is_called_otherwise_elsewhere_is_told_by_its_name_here() {
+    for (elsewhere, here) in [("GRPC", "`h2c`"), ("GRPCS", "`h2`"), ("HTTPS", "`https`")] {
+        let world = world("", &[("upstream-protocol", elsewhere)], "");
+        let remedy = &world.compiled.findings.first().expect("a finding").remedy;
+        assert!(remedy.starts_with(&format!("Write {here}")), "{elsewhere}: {remedy}");
+    }
 }

@@ -6,7 +6,10 @@ use std::fmt;
 use http::uri::PathAndQuery;
 use regex::bytes::{Captures, Regex, RegexBuilder};
 
-use crate::{path, refs::FieldRef};
+use crate::{
+    path::{self, PathProblem},
+    refs::FieldRef,
+};
 
 /// Longest path that a rewriting may make, in bytes: 16,384. A template repeats what it captures.
 pub const LONGEST: usize = 16 * 1024;
@@ -196,6 +199,7 @@ impl Template {
         match path::canonical(&sample) {
             Ok(canonical) if canonical == sample => Ok(template),
             Ok(_) => Err("it is not a path as requests are compared with".to_owned()),
+            Err(PathProblem::NotAbsolute) => Err("it does not begin with a slash".to_owned()),
             Err(problem) => Err(format!("it is not a path: {}", problem.as_str())),
         }
     }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use decision::options::{Options, Redirect};
+use decision::{
+    host::Host,
+    options::{Destination, Options, Redirect},
+};
 use http::{HeaderValue, StatusCode};
 
 use crate::support::{Plan, Proxy, Upstream};
@@ -10,8 +13,8 @@ use crate::support::{Plan, Proxy, Upstream};
 const ELSEWHERE: &str = "https://www.example.com/new?from=shop";
 
 fn redirecting(status: StatusCode) -> Options {
-    let location = HeaderValue::from_static(ELSEWHERE);
-    Options { redirect: Some(Redirect { location, status }), ..Options::default() }
+    let to = Destination::Url(HeaderValue::from_static(ELSEWHERE));
+    Options { redirect: Some(Redirect { to, status }), ..Options::default() }
 }
 
 fn proxy(upstream: &Upstream, status: StatusCode) -> Proxy {
@@ -69,4 +72,36 @@ async fn a_redirected_body_is_not_taken_for_the_next_request() {
     let answer = proxy.raw(&request).await;
     assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
     assert!(answer.starts_with("HTTP/1.1 308"), "{answer}");
+}
+
+#[tokio::test]
+async fn another_host_keeps_path_and_query_and_is_not_sent_to_itself() {
+    let upstream = Upstream::echo().await;
+    let to = Destination::Host(Host::parse("www.shop.test").unwrap());
+    let redirect = Redirect { to, status: StatusCode::MOVED_PERMANENTLY };
+    let options = || Options { redirect: Some(redirect.clone()), ..Options::default() };
+    let proxy = Plan::new(&[upstream.address]).with(options()).start();
+    let hostile = "x-forwarded-host: evil.test\r\nx-forwarded-proto: https\r\n";
+    for (sent, path) in [
+        ("/", "/"),
+        ("/a%20b/?c=//d&e", "/a%20b/?c=//d&e"),
+        ("//evil.test/", "/evil.test/"),
+        ("/@evil.test", "/@evil.test"),
+    ] {
+        let answer = proxy.get("shop.test", sent, hostile).await;
+        assert!(answer.starts_with("HTTP/1.1 301 "), "{answer}");
+        let location = format!("\r\nlocation: http://www.shop.test{path}\r\n");
+        assert!(answer.contains(&location), "{answer}");
+    }
+    let mut plan = Plan::new(&[upstream.address]).with(options());
+    plan.source.trusted_proxies = ["127.0.0.0/8".parse().unwrap()].into_iter().collect();
+    let answer = plan.start().get("shop.test", "/a?b", hostile).await;
+    assert!(answer.contains("\r\nlocation: https://www.shop.test/a?b\r\n"), "{answer}");
+    assert_eq!(upstream.connections(), 0);
+    let to = Destination::Host(Host::parse("shop.test").unwrap());
+    let redirect = Redirect { to, status: StatusCode::FOUND };
+    let options = Options { redirect: Some(redirect), ..Options::default() };
+    let proxy = Plan::new(&[upstream.address]).with(options).start();
+    let answer = proxy.get("shop.test", "/", "").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }

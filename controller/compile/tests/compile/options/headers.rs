@@ -85,6 +85,22 @@ fn no_value_of_a_header_field_ends_its_line_or_hides_something() {
 }
 
 #[test]
+fn each_field_of_an_annotation_that_cannot_be_read_is_told() {
+    for (key, value) in [
+        ("request-headers-set", "x_a: 1\nx-b: 2\nhost: 3\nnothing"),
+        ("response-headers-remove", "x_a, x-b, via x, y\u{e9}"),
+        ("cors-headers", "x a, x-b, y b, z c"),
+    ] {
+        let cors = ("cors-origins", "*");
+        let world = super::annotated(&[(key, value), cors]);
+        assert_eq!(world.findings().len(), 3, "{key}: {:#?}", world.findings());
+    }
+    let many = "x_a: 1\n".repeat(100_000);
+    let world = super::annotated(&[("request-headers-set", &many)]);
+    assert_eq!(world.findings().len(), 1, "one problem is told once");
+}
+
+#[test]
 fn hsts_has_an_age_and_each_directive_once() {
     let value = |text| {
         let read = options(&[("hsts", text)]);

@@ -1,6 +1,6 @@
 //! Other paths for upstreams, and other places for clients.
 
-use super::{REQUEST, annotated, check_closed};
+use super::{REQUEST, annotated, check_closed, check_warned};
 
 /// The target that the upstream of an Ingress gets, or how the request ends.
 fn upstream_target(annotations: &[(&str, &str)], request: &str) -> String {
@@ -16,8 +16,8 @@ fn a_prefix_takes_the_place_of_the_path_of_its_rule() {
     assert_eq!(to("/", "GET api.example.com/v1"), "/");
     assert_eq!(to("/a/%40b", "GET api.example.com/%76%31/c"), "/a/@b/c");
     for (value, problem) in [
-        ("", "is not a path: path-not-absolute"),
-        ("v2", "is not a path: path-not-absolute"),
+        ("", "does not begin with a slash"),
+        ("v2", "`v2` does not begin with a slash"),
         ("/v2/", "ends in a slash"),
         ("/a/../b", "is not a path as requests are compared with"),
         ("//v2", "is not a path as requests are compared with"),
@@ -25,7 +25,7 @@ fn a_prefix_takes_the_place_of_the_path_of_its_rule() {
         ("/a?b", "is not a path: path-character"),
         ("/a b", "is not a path: path-character"),
         ("/a;b", "has parameters"),
-        ("https://evil.test/", "is not a path: path-not-absolute"),
+        ("https://evil.test/", "does not begin with a slash"),
     ] {
         check_closed(&[("rewrite-prefix", value)], "rewrite-prefix", problem);
     }
@@ -38,7 +38,6 @@ fn a_pattern_stands_for_the_whole_path_and_what_does_not_match_goes_nowhere() {
     };
     assert_eq!(of(r"/v1/(\w+)/(.*)", "/$2/$1", "GET api.example.com/v1/a/b/c?q"), "/b/c/a?q");
     assert_eq!(of("/v1/(a)", "/$1", "GET api.example.com/v1/b"), "NoMatch");
-    assert_eq!(of("/v1(.*)", "/x/$1", "GET api.example.com/v1/../v1/b"), "Ambiguous");
     let to = ("rewrite-to", "/");
     for (value, problem) in [
         ("(", "is not a regular expression: unclosed group"),
@@ -62,6 +61,46 @@ fn a_pattern_stands_for_the_whole_path_and_what_does_not_match_goes_nowhere() {
             problem,
         );
     }
+}
+
+#[test]
+fn a_pattern_that_refuses_what_lies_below_its_own_rule_is_told_and_closes_nothing() {
+    let annotations = [("rewrite-regex", "/v1(.*)"), ("rewrite-to", "/x/$1")];
+    let message = "it makes `/x//a` of `/v1/a`, which could be read in two ways and is refused";
+    check_warned(&annotations, "rewrite-regex", message);
+    let world = annotated(&annotations);
+    assert_eq!(world.upstream_target("GET api.example.com/v1"), "/x/");
+    assert_eq!(world.upstream_target("GET api.example.com/v1/b"), "Ambiguous");
+}
+
+#[test]
+fn what_other_servers_fill_in_is_told_because_it_is_sent_as_it_is() {
+    let message = |variable| format!("`{variable}` in it is not filled in, but sent as it is");
+    let told = |annotation, variable| {
+        check_warned(&[annotation], annotation.0, &message(variable));
+    };
+    told(("redirect", "https://www.example.com/$1"), "$1");
+    told(("redirect", "https://www.example.com/x$request_uri"), "$request_uri");
+    told(("request-headers-set", "x-host: $host\nx-b: $c"), "$host");
+    told(("response-headers-add", "x-host: ${host}"), "${host}");
+    let fine = [("response-headers-set", "x-price: 5$"), ("redirect", "https://a.test/$$")];
+    assert_eq!(annotated(&fine).findings(), [] as [&str; 0]);
+}
+
+#[test]
+fn another_host_for_clients_is_a_host_and_keeps_what_asks_for_it() {
+    let world = annotated(&[("redirect-host", "WWW.example.com")]);
+    assert_eq!(world.findings(), [] as [&str; 0]);
+    assert_eq!(world.ask(REQUEST), "302");
+    let world = annotated(&[("redirect-host", "a.test"), ("redirect-status", "308")]);
+    assert_eq!(world.ask(REQUEST), "308");
+    let own = [("redirect-host", "api.example.com"), ("rewrite-prefix", "/v2")];
+    assert_eq!(upstream_target(&own, "GET api.example.com/v1/a?b"), "/v2/a?b");
+    for value in ["", "https://a.test", "a.test:80", "a.test/b", "*.a.test", "$host"] {
+        check_closed(&[("redirect-host", value)], "redirect-host", "is not a host");
+    }
+    let both = [("redirect", "https://a.test/"), ("redirect-host", "a.test")];
+    check_closed(&both, "redirect-host", "cannot stand beside `whygate.dev/redirect`");
 }
 
 #[test]
