@@ -10,7 +10,7 @@ from typing import Literal
 from urllib.request import urlopen
 
 import connections
-from material import TOKENS
+from material import TOKENS, api_keys
 from peers import HOST, Ports
 
 HERE = Path(__file__).resolve().parent
@@ -173,6 +173,9 @@ def write_requests(folder: Path, every: list[str]) -> None:
         "token-open": [request(HOST, "/p3/x", fields=bearer(token)) for token in tokens],
         "token-new": [request("tokens.example.com", "/p3/x", fields=bearer(token)) for token in new],
         "token-new-open": [request(HOST, "/p3/x", fields=bearer(token)) for token in new],
+        "keys": [request("keys.example.com", "/p3/x", fields=f"X-Api-Key: {key}\r\n") for key in api_keys()],
+        "keys-open": [request(HOST, "/p3/x", fields=f"X-Api-Key: {key}\r\n") for key in api_keys()],
+        "keys-forged": [request("keys.example.com", "/p3/x", fields=f"X-Api-Key: {api_keys()[0][:-1]}!\r\n")],
         "token-forged": [request("tokens.example.com", "/p3/x", fields=bearer(forged(token))) for token in new[:1]],
     }
     for name, texts in files.items():

@@ -1,6 +1,7 @@
 """The proxies that are compared: how each is configured, started and ended."""
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import whygate
 from machine import Cores
-from material import KIB, Material
+from material import KIB, Material, api_keys
 
 HERE = Path(__file__).resolve().parent
 TEMPLATES = HERE / "peers"
@@ -184,8 +185,11 @@ class Whygate:
             KEY_SET=material.signer.key_set(),
             **networks,
         )
-        for host in [*shape.names(), "refused.example.com", "networks.example.com", "tokens.example.com"]:
+        for host in [*shape.names(), "refused.example.com", "networks.example.com", "tokens.example.com", "keys.example.com"]:
             text += ingress(host)
+        for key in api_keys():
+            digest = hashlib.sha256(key.encode()).hexdigest()
+            text += fill("whygate-subscription.yaml", ID=key.split("_")[1], DIGEST=digest)
         text += ingress("grpc.example.com", "grpc")
         manifests = folder / "manifests"
         manifests.mkdir()

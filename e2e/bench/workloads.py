@@ -223,6 +223,17 @@ WORKLOADS = (
         "10,000 others. Both check signature, issuer, audience, expiry and scope. Debian's nginx has no such check.",
     ),
     Workload(
+        "key",
+        "API key of 100 subscriptions in turn, against an open route",
+        (
+            Variant(Load("open route", requests="keys-open")),
+            Variant(Load("100 keys", host="keys.example.com", requests="keys", forged="keys-forged")),
+        ),
+        (extra(2, "µs", "100 keys", "open route"),),
+        peers=("whygate",),
+        note="The others have no such check; the open route gets the same requests.",
+    ),
+    Workload(
         "rate",
         "Latency (p99) at a constant rate of 2,500 requests/s, 1 KiB",
         (
