@@ -185,7 +185,7 @@ impl Transfer {
         self.incoming = None;
         let Some(lease) = self.lease.take() else { return };
         if let Some(upload) = self.upload.take().filter(|upload| !upload.is_done()) {
-            upload.outlasts(lease, Duration::ZERO);
+            upload.outlasts(Duration::ZERO, || lease.release());
         }
     }
 
@@ -201,7 +201,7 @@ impl Transfer {
         let Some(lease) = self.lease.take() else { return };
         match self.upload.take().filter(|upload| !upload.is_done()) {
             None => lease.release(),
-            Some(upload) => upload.outlasts(lease, time),
+            Some(upload) => upload.outlasts(time, || lease.release()),
         }
     }
 

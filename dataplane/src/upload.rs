@@ -26,7 +26,6 @@ use crate::{
     progress::{Progress, Uploading},
     record::Case,
     settings::Settings,
-    upstream::Lease,
 };
 
 /// What an upstream gets: the client's body as it comes; trailers only if both speak HTTP/2.
@@ -140,10 +139,10 @@ impl Body for RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         let Some(upload) = &self.upload else { return };
-        let lease = upload.lease.take();
+        let then = upload.then.take();
         if upload.is_done() {
-            if let Some(lease) = lease {
-                lease.release();
+            if let Some(then) = then {
+                then();
             }
         } else {
             upload.progress.leave_unread();
@@ -223,8 +222,8 @@ pub(crate) struct Upload {
     response_began: Cell<bool>,
     /// Until when the rest of it has to be there, once its exchange is over.
     ends: Cell<Option<Instant>>,
-    /// What it goes on, once its exchange is over.
-    lease: Cell<Option<Lease>>,
+    /// What to do when it is there, once its exchange is over.
+    then: Cell<Option<Box<dyn FnOnce()>>>,
     bytes: Rc<Cell<u64>>,
     waited: Cell<Duration>,
     waiting_since: Cell<Option<Instant>>,
@@ -248,7 +247,7 @@ impl Upload {
             failure: Cell::new(None),
             response_began: Cell::new(false),
             ends: Cell::new(None),
-            lease: Cell::new(None),
+            then: Cell::new(None),
             bytes,
             waited: Cell::new(Duration::ZERO),
             waiting_since: Cell::new(None),
@@ -271,11 +270,11 @@ impl Upload {
         self.response_began.set(true);
     }
 
-    /// Its exchange is over. The rest of it may come for so long, and counts for the endpoint as long
-    /// as that takes; it is not sent any more then.
-    pub(crate) fn outlasts(&self, lease: Lease, time: Duration) {
+    /// Its exchange is over. The rest of it may come for so long, and is not sent any more then. `then`
+    /// is called if it was sent whole; what it holds is held until the body is gone, sent or not.
+    pub(crate) fn outlasts(&self, time: Duration, then: impl FnOnce() + 'static) {
         self.ends.set(Some(Instant::now() + time));
-        self.lease.set(Some(lease));
+        self.then.set(Some(Box::new(then)));
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }

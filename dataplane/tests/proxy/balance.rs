@@ -7,27 +7,11 @@ use decision::options::{Affinity, Options};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Empty};
 use hyper::{body::Incoming, client::conn::http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{
-    io::AsyncWriteExt,
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::{io::AsyncWriteExt, net::TcpListener, task::JoinSet, time::timeout};
 
-use crate::support::{HANGS, Plan, Proxy, Upstream, endpoints, read_until};
+use crate::support::{HANGS, Plan, Proxy, Upstream, endpoints, http2_client, read_until};
 
 type Sender = http2::SendRequest<Empty<Bytes>>;
-
-/// One connection, so that all of its requests are on one data thread.
-async fn client(proxy: &Proxy) -> (Sender, JoinSet<()>) {
-    let stream = TcpStream::connect(proxy.http()).await.unwrap();
-    let (sender, connection) =
-        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move { drop(connection.await) });
-    (sender, tasks)
-}
 
 async fn ask(mut sender: Sender, path: &str) -> Response<Incoming> {
     let request = Request::get(format!("http://shop.test{path}")).body(Empty::new()).unwrap();
@@ -49,7 +33,7 @@ async fn a_full_endpoint_lets_as_many_wait_and_no_more() {
     let mut plan = Plan::new(&[listener.local_addr().unwrap()]);
     plan.limits.upstream_connections = 1;
     let mut proxy = plan.start();
-    let (sender, _tasks) = client(&proxy).await;
+    let (sender, _tasks) = http2_client(&proxy).await;
     let first = tokio::spawn(ask(sender.clone(), "/first"));
     let (mut upstream, _) = timeout(HANGS, listener.accept()).await.unwrap().unwrap();
     assert!(read_until(&mut upstream, "\r\n\r\n").await.starts_with("GET /first "));
@@ -83,7 +67,7 @@ async fn who_leaves_while_waiting_gives_the_place_up() {
     let mut plan = Plan::new(&[listener.local_addr().unwrap()]);
     plan.limits.upstream_connections = 1;
     let proxy = plan.start();
-    let (sender, _tasks) = client(&proxy).await;
+    let (sender, _tasks) = http2_client(&proxy).await;
     let first = tokio::spawn(ask(sender.clone(), "/first"));
     let (mut upstream, _) = timeout(HANGS, listener.accept()).await.unwrap().unwrap();
     read_until(&mut upstream, "\r\n\r\n").await;
@@ -108,7 +92,7 @@ async fn a_burst_of_streams_leaves_its_connections_to_the_next_one() {
     let mut plan = Plan::new(&[listener.local_addr().unwrap()]);
     plan.limits.streams = std::num::NonZeroU32::new(200).unwrap();
     let proxy = plan.start();
-    let (sender, _tasks) = client(&proxy).await;
+    let (sender, _tasks) = http2_client(&proxy).await;
     let mut upstream = Vec::new();
     for round in 0..2 {
         let mut asked = JoinSet::new();
@@ -137,7 +121,7 @@ async fn a_burst_of_streams_leaves_its_connections_to_the_next_one() {
 async fn an_endpoint_that_refuses_again_and_again_is_left_alone() {
     let upstream = Upstream::echo().await;
     let proxy = Plan::new(&[nobody().await, upstream.address]).start();
-    let (sender, _tasks) = client(&proxy).await;
+    let (sender, _tasks) = http2_client(&proxy).await;
     for _ in 0..80 {
         assert_eq!(ask(sender.clone(), "/").await.status().as_u16(), 200);
     }
@@ -153,7 +137,7 @@ async fn an_endpoint_that_breaks_off_again_and_again_is_left_alone() {
     let breaking = Upstream::start(|_| String::new()).await;
     let upstream = Upstream::echo().await;
     let proxy = Plan::new(&[breaking.address, upstream.address]).start();
-    let (sender, _tasks) = client(&proxy).await;
+    let (sender, _tasks) = http2_client(&proxy).await;
     let mut failed = 0;
     for _ in 0..80 {
         let response = ask(sender.clone(), "/").await;
@@ -173,7 +157,7 @@ async fn an_endpoint_that_breaks_off_again_and_again_is_left_alone() {
 async fn the_last_endpoint_is_asked_however_often_it_failed() {
     let address = nobody().await;
     let proxy = Plan::new(&[address]).start();
-    let (sender, _tasks) = client(&proxy).await;
+    let (sender, _tasks) = http2_client(&proxy).await;
     for _ in 0..12 {
         let response = ask(sender.clone(), "/").await;
         assert_eq!(code(&response), Some("UpstreamConnectFailed"));
@@ -190,7 +174,7 @@ async fn the_last_endpoint_is_asked_however_often_it_failed() {
 async fn no_more_than_half_of_the_endpoints_are_left_alone() {
     let addresses = [nobody().await, nobody().await, nobody().await, nobody().await];
     let proxy = Plan::new(&addresses).start();
-    let (sender, _tasks) = client(&proxy).await;
+    let (sender, _tasks) = http2_client(&proxy).await;
     for _ in 0..60 {
         let response = ask(sender.clone(), "/").await;
         assert_eq!(code(&response), Some("UpstreamConnectFailed"), "never without an endpoint");

@@ -38,7 +38,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     options::compression::{compressing, unpacked},
     secure::certificate,
-    support::{HANGS, Plan, Proxy, Upstream, raw},
+    support::{HANGS, Plan, Upstream, http2_client, raw},
 };
 
 type Body = BoxBody<Bytes, Infallible>;
@@ -136,15 +136,6 @@ async fn answer(request: Request<Incoming>, habits: Habits) -> Result<Response<B
     Ok(response)
 }
 
-async fn client(proxy: &Proxy) -> (http2::SendRequest<Body>, JoinSet<()>) {
-    let stream = TcpStream::connect(proxy.http()).await.unwrap();
-    let (sender, connection) =
-        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move { drop(connection.await) });
-    (sender, tasks)
-}
-
 fn plan(address: SocketAddr, transport: Transport) -> Plan {
     let mut plan = Plan::new(&[address]);
     plan.transport = transport;
@@ -162,7 +153,7 @@ async fn grpc_is_passed_on_with_its_trailers_both_ways() {
     let header = Some(HeaderName::from_static("cf-connecting-ip"));
     plan.source = AddressSource { header, ..AddressSource::default() };
     let proxy = plan.start();
-    let (mut sender, _tasks) = client(&proxy).await;
+    let (mut sender, _tasks) = http2_client(&proxy).await;
     let mut trailers = HeaderMap::new();
     for name in ["x-checksum"].into_iter().chain(NEVER_BEHIND) {
         trailers.insert(name, HeaderValue::from_static("1"));
@@ -223,7 +214,7 @@ async fn what_a_route_takes_from_heads_it_takes_from_trailers() {
         ..Options::default()
     };
     let proxy = plan(upstream.address, h2c()).with(options).start();
-    let (mut sender, _tasks) = client(&proxy).await;
+    let (mut sender, _tasks) = http2_client(&proxy).await;
     let names = ["x-route", "x-team", "x-checksum"].map(HeaderName::from_static);
     let trailers = HeaderMap::from_iter(names.map(|name| (name, HeaderValue::from_static("1"))));
     let body = Full::new(Bytes::from("message")).with_trailers(async move { Some(Ok(trailers)) });
@@ -240,7 +231,7 @@ async fn what_a_route_takes_from_heads_it_takes_from_trailers() {
 async fn trailers_follow_a_compressed_body() {
     let upstream = Endpoint::start(PLAIN).await;
     let proxy = plan(upstream.address, h2c()).with(compressing()).start();
-    let (mut sender, _tasks) = client(&proxy).await;
+    let (mut sender, _tasks) = http2_client(&proxy).await;
     let body = Full::new(Bytes::from("message".repeat(1_000)));
     let request = Request::post("http://shop.test/")
         .header("content-type", "text/plain")
@@ -281,7 +272,7 @@ async fn requests_share_a_connection_until_it_is_full() {
     let mut plan = plan(upstream.address, h2c());
     plan.limits.streams = std::num::NonZeroU32::new(1_000).unwrap();
     let proxy = plan.start();
-    let (sender, _tasks) = client(&proxy).await;
+    let (sender, _tasks) = http2_client(&proxy).await;
     let requests = (0..COUNT).map(|_| {
         let mut sender = sender.clone();
         async move {
@@ -375,7 +366,7 @@ async fn http_versions_are_told_by_the_version_of_the_request() {
     // The client's own side stays what it was, whatever the endpoint speaks.
     let upstream = Endpoint::start(PLAIN).await;
     let proxy = plan(upstream.address, h2c()).start();
-    let (mut sender, _tasks) = client(&proxy).await;
+    let (mut sender, _tasks) = http2_client(&proxy).await;
     let request = Request::get("http://shop.test/").body(Body::default()).unwrap();
     let response = timeout(HANGS, sender.send_request(request)).await.unwrap().unwrap();
     assert_eq!(response.version(), Version::HTTP_2);
@@ -495,7 +486,7 @@ async fn requests_wait_for_an_endpoint_that_never_shakes_hands_twice_as_long_as_
     let mut plan = plan(listener.local_addr().unwrap(), transport);
     plan.limits.upstream_connect = LIMIT;
     let proxy = plan.start();
-    let (sender, _tasks) = client(&proxy).await;
+    let (sender, _tasks) = http2_client(&proxy).await;
     let mut asked = JoinSet::new();
     for _ in 0..10 {
         let mut sender = sender.clone();

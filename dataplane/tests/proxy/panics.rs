@@ -9,12 +9,7 @@ use hyper::{
     body::{Bytes, Incoming},
     client::conn::http2,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::{net::TcpListener, time::timeout};
 use tracing::{
     Event, Metadata, Subscriber,
     field::{Field, Visit},
@@ -23,7 +18,7 @@ use tracing::{
 
 use crate::{
     access::Watched,
-    support::{HANGS, Plan, Proxy, Upstream, raw},
+    support::{HANGS, Plan, Proxy, Upstream, http2_client, raw},
 };
 
 /// Requests of this path panic where their refusal is told.
@@ -70,15 +65,6 @@ fn let_refusals_panic() {
 
 type Sender = http2::SendRequest<Empty<Bytes>>;
 
-async fn client(proxy: &Proxy) -> (Sender, JoinSet<()>) {
-    let stream = TcpStream::connect(proxy.http()).await.unwrap();
-    let (sender, connection) =
-        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move { drop(connection.await) });
-    (sender, tasks)
-}
-
 async fn get(mut sender: Sender, uri: String) -> Response<Incoming> {
     let request = Request::get(uri).body(Empty::new()).unwrap();
     timeout(HANGS, sender.send_request(request)).await.unwrap().unwrap()
@@ -102,7 +88,7 @@ async fn a_panic_costs_its_request_and_no_other_of_the_connection() {
     let_refusals_panic();
     let upstream = Upstream::echo().await;
     let mut proxy = Plan::new(&[upstream.address]).start();
-    let (sender, _tasks) = client(&proxy).await;
+    let (sender, _tasks) = http2_client(&proxy).await;
     let broken = get(sender.clone(), format!("http://office.test{PATH}")).await;
     check_refusal(&broken, &mut proxy).await;
     let next = get(sender, "http://shop.test/".to_owned()).await;
@@ -117,7 +103,7 @@ async fn after_a_panic_its_request_is_told_once_and_as_it_was_answered() {
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     for host in ["office.test", "shop.test"] {
         let watched = Watched::start(Plan::new(&[nobody]), 1);
-        let (sender, _tasks) = client(&watched.proxy).await;
+        let (sender, _tasks) = http2_client(&watched.proxy).await;
         let broken = get(sender, format!("http://{host}{PATH}")).await;
         drop(broken.into_body().collect().await.unwrap());
         let lines = watched.rest().await;
@@ -132,7 +118,7 @@ async fn a_panic_in_forwarding_is_a_refusal_too() {
     let_refusals_panic();
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let mut proxy = Plan::new(&[nobody]).start();
-    let (sender, _tasks) = client(&proxy).await;
+    let (sender, _tasks) = http2_client(&proxy).await;
     let broken = get(sender.clone(), format!("http://shop.test{PATH}")).await;
     check_refusal(&broken, &mut proxy).await;
     let next = get(sender, "http://shop.test/".to_owned()).await;

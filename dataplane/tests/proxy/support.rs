@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    error::Error,
     net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
     sync::{
@@ -35,10 +36,14 @@ use decision::{
     uncovered::{OpenBy, Uncovered},
 };
 use http::Method;
+use http_body::Body;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
+    task::JoinSet,
     time::timeout,
 };
 
@@ -383,4 +388,17 @@ async fn read_request(stream: &mut TcpStream) -> Option<String> {
         }
     }
     Some(text)
+}
+
+/// A client of HTTP/2, and the task of its connection.
+pub(crate) async fn http2_client<B>(proxy: &Proxy) -> (http2::SendRequest<B>, JoinSet<()>)
+where
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
+{
+    let stream = TcpStream::connect(proxy.http()).await.unwrap();
+    let (sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { drop(connection.await) });
+    (sender, tasks)
 }

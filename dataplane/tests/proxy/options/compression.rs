@@ -22,7 +22,9 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::{HANGS, Plan, Proxy, Upstream, read_to_end, read_until, require, snapshot};
+use crate::support::{
+    HANGS, Plan, Proxy, Upstream, http2_client, read_to_end, read_until, require, snapshot,
+};
 
 pub(crate) fn compressing() -> Options {
     Options { compress: Some(Coding::Gzip), ..Options::default() }
@@ -60,11 +62,7 @@ async fn ask_http2(
 ) -> (Response<Incoming>, JoinSet<()>) {
     *request.uri_mut() = "http://shop.test/".parse().unwrap();
     request.headers_mut().remove("host");
-    let stream = TcpStream::connect(proxy.http()).await.unwrap();
-    let (mut sender, connection) =
-        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move { drop(connection.await) });
+    let (mut sender, tasks) = http2_client(proxy).await;
     let response = timeout(HANGS, sender.send_request(request)).await.unwrap().unwrap();
     (response, tasks)
 }
