@@ -12,6 +12,9 @@ from whygate import Program
 
 KIB, MIB = 1024, 1024 * 1024
 
+SHORT = ("--upstream-first-byte-seconds=1", "--upstream-connect-seconds=1", "--body-idle-seconds=1")
+"""Together they bound how long a connection may stand still, to 8 seconds, as well as `--transfer-idle-seconds`."""
+
 
 @dataclass
 class Scene:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import http2
-from attack import MIB, Attack, Scene, eventually, growth
+from attack import MIB, SHORT, Attack, Scene, eventually, growth
 from finding import Finding
 from http2 import Connection, frame
 
@@ -171,7 +171,7 @@ def held_heads(scene: Scene) -> Iterator[Finding]:
 
 def no_window(scene: Scene) -> Iterator[Finding]:
     """32 large answers that may not be sent."""
-    limit, count = scene.of(10, 4), scene.of(20, 4)
+    limit, count = scene.of(10, 8), scene.of(20, 4)
     words = b"".join(http2.headers(1 + 2 * number, http2.request("big.test")) for number in range(32))
     connections = []
     for _ in range(count):
@@ -213,8 +213,6 @@ def bombs_refused(scene: Scene) -> Iterator[Finding]:
 PING = frame(http2.PING, 0, 0, bytes(8))
 PRIORITY = frame(http2.PRIORITY, 0, 1001, b"\0\0\0\0\x10")
 
-SHORT = ("--upstream-first-byte-seconds=1", "--upstream-connect-seconds=1", "--body-idle-seconds=1")
-"""Together they bound how long a connection may stand still, as well as `--transfer-idle-seconds`."""
 
 ATTACKS = [
     Attack("rapid-reset", "requests that are cancelled at once", flooding(rapid_reset)),
@@ -235,7 +233,7 @@ ATTACKS = [
         "32 answers that may not be sent",
         no_window,
         flags=(*SHORT, "--transfer-idle-seconds=10"),
-        quick_flags=(*SHORT, "--transfer-idle-seconds=4"),
+        quick_flags=(*SHORT, "--transfer-idle-seconds=8"),
     ),
     Attack("many-streams", "300 requests at once on a connection", many_streams),
 ]

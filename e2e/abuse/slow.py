@@ -4,7 +4,7 @@ import socket
 import time
 from collections.abc import Iterator
 
-from attack import KIB, MIB, Attack, Crowd, Scene, eventually, growth, kib
+from attack import KIB, MIB, SHORT, Attack, Crowd, Scene, eventually, growth, kib
 from finding import Finding
 
 HELLO = bytes.fromhex("16030100f8010000f40303") + b"\x5a" * 40
@@ -96,8 +96,6 @@ def pipelining(scene: Scene) -> Iterator[Finding]:
 
 QUICK = ("--first-byte-seconds=1", "--handshake-seconds=1", "--header-read-seconds=2")
 QUICK_BODY = ("--body-idle-seconds=2", "--body-rate-grace-seconds=1")
-SHORT = ("--upstream-first-byte-seconds=1", "--upstream-connect-seconds=1", "--body-idle-seconds=1")
-"""Together they bound how long a connection may stand still, as well as `--transfer-idle-seconds`."""
 
 ATTACKS = [
     Attack("slow-headers", "10,000 heads at a byte a second", slow_headers, quick_flags=QUICK),
