@@ -1,6 +1,7 @@
 //! The other side: which endpoint, over which connection, and whose fault it is when it fails.
 
 mod affinity;
+mod avoid;
 mod choose;
 mod health;
 mod pool;
@@ -19,11 +20,11 @@ use http_body::Body as _;
 use hyper::{body::Incoming, client::conn::TrySendError};
 use tokio::time::{Instant, timeout_at};
 
-use self::sender::Sent;
 pub(crate) use self::{
     affinity::Affinity,
     pool::{Lease, Upstream},
 };
+use self::{avoid::Avoid, sender::Sent};
 use crate::{
     metrics::ThreadCounts,
     quota::Used,
@@ -174,7 +175,7 @@ impl Upstream {
     /// Sends a permitted request and waits for the answer's head.
     ///
     /// What was not sent, or not taken, is tried once more: on the other endpoint if a connection
-    /// cannot be opened or a stream is refused, on a new connection if a kept one turns out to be
+    /// cannot be opened or a request is refused, on a new connection if a kept one turns out to be
     /// closed. If it crossed the word of that, only what may be sent twice: a safe request without a
     /// body (RFC 9110 section 9.2.1).
     ///
@@ -191,25 +192,24 @@ impl Upstream {
         let every = self.settings.limits.long_exchange;
         let mut fate = Fate { counts: &self.counts, ended: Ended::Abandoned };
         let (mut address, mut other) = (choice.first, choice.second);
-        let (mut fresh, mut refusing, http) = (false, None, choice.transport.http);
+        let (mut retried, mut avoid, http) = (false, Avoid::Nothing, choice.transport.http);
         loop {
             let line = self.line(address, &choice.transport);
             let endpoint = Rc::clone(&line.endpoint);
-            let avoid = (fresh, refusing.as_deref());
-            let mut lease = match self.lease(line, avoid, waits.connect).await {
+            let mut lease = match self.lease(line, &avoid, waits.connect).await {
                 Ok(lease) => lease,
                 Err(error) => {
                     self.note(&endpoint, Err(&error));
                     fate.ended = Ended::NotConnected;
-                    let Some(second) = other.take().filter(|_| !fresh) else { return Err(error) };
-                    (address, fresh) = (second, true);
+                    let Some(second) = other.take().filter(|_| !retried) else { return Err(error) };
+                    (address, retried, avoid) = (second, true, Avoid::elsewhere(http));
                     self.counts.upstream_retries.add();
                     continue;
                 }
             };
             fate.ended = Ended::Sent;
             let may_cross = lease.rested && request.method().is_safe();
-            let may_fail = !fresh && (http == HttpVersion::Two || may_cross);
+            let may_fail = !retried && (http == HttpVersion::Two || may_cross);
             let spare = if may_fail { copy(&request) } else { None };
             let sent = pin!(lease.sender.try_send_request(request));
             let patience = (waits.first_byte, every);
@@ -221,24 +221,29 @@ impl Upstream {
                     }
                     return Ok(Answer { response, lease });
                 }
-                Err(Unanswered { error, unsent, refused }) => {
-                    refusing = lease.sender.streams().map(Rc::clone);
+                Err(Unanswered { error, unsent, refusal }) => {
                     let crossed = may_cross && matches!(error, UpstreamError::Reset { .. });
-                    let spare = spare.filter(|_| refused || crossed).map(|spare| *spare);
+                    let spare = spare.filter(|_| refusal.is_some() || crossed).map(|spare| *spare);
                     let unsent = unsent.or(spare);
-                    if refused && let Some(second) = other.take() {
-                        address = second;
+                    avoid = match (refusal, lease.sender.streams()) {
+                        (Some(Refusal::Stream), Some(streams)) => Avoid::One(Rc::clone(streams)),
+                        _ => Avoid::OpenedBefore(Instant::now()),
+                    };
+                    if refusal.is_some()
+                        && let Some(second) = other.take()
+                    {
+                        (address, avoid) = (second, Avoid::elsewhere(http));
                     }
                     let client_failed = upload.is_some_and(|upload| upload.failure().is_some());
-                    if !client_failed && (fresh || unsent.is_none()) {
+                    if !client_failed && (retried || unsent.is_none()) {
                         self.note(&endpoint, Err(&error));
                     }
                     let Some(unsent) = unsent else { return Err(error) };
                     fate.ended = Ended::NotConnected;
-                    if fresh {
+                    if retried {
                         return Err(error);
                     }
-                    (request, fresh) = (unsent, true);
+                    (request, retried) = (unsent, true);
                     self.counts.upstream_retries.add();
                 }
             }
@@ -263,7 +268,7 @@ async fn first_byte(
             Ok(Ok(response)) => return Ok(response),
             Ok(Err(error)) => return Err(Unanswered::new(address, http, error)),
             Err(_) => {
-                let failed = |error| Unanswered { error, unsent: None, refused: false };
+                let failed = |error| Unanswered { error, unsent: None, refusal: None };
                 let now = Instant::now();
                 if look <= now {
                     look = now + every;
@@ -284,8 +289,17 @@ struct Unanswered {
     error: UpstreamError,
     /// The request, if not a byte of it was sent.
     unsent: Option<Request<RequestBody>>,
-    /// Whether the endpoint says that it did nothing with it.
-    refused: bool,
+    /// That the endpoint did nothing with it, if it says so.
+    refusal: Option<Refusal>,
+}
+
+/// What an endpoint of HTTP/2 refuses without a look.
+#[derive(Clone, Copy)]
+enum Refusal {
+    /// One request; others may go on beside it.
+    Stream,
+    /// All that came last on this connection, which ends.
+    Connection,
 }
 
 impl Unanswered {
@@ -296,13 +310,13 @@ impl Unanswered {
     ) -> Self {
         let unsent = error.take_message();
         let source = error.into_error();
-        let refused = was_refused(&source);
+        let refusal = refusal(&source);
         let error = if source.is_parse() || speaks_no_http2(&source) {
             UpstreamError::Malformed { address, http, source }
         } else {
             UpstreamError::Reset { address, source }
         };
-        Self { error, unsent, refused }
+        Self { error, unsent, refusal }
     }
 }
 
@@ -321,13 +335,15 @@ fn copy(request: &Request<RequestBody>) -> Option<Box<Request<RequestBody>>> {
 
 /// Whether the endpoint refused the stream, or ended the connection before it looked at it: then
 /// any request may be sent again (RFC 9113 section 8.7).
-fn was_refused(error: &hyper::Error) -> bool {
-    let cause = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
-    cause.is_some_and(|cause| {
-        let refused = cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM);
+fn refusal(error: &hyper::Error) -> Option<Refusal> {
+    let cause = error.source()?.downcast_ref::<h2::Error>()?;
+    let refused = cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM);
+    match cause.is_remote() {
+        true if refused => Some(Refusal::Stream),
         // Those that it did look at end in other ways.
-        cause.is_remote() && (refused || cause.is_go_away())
-    })
+        true if cause.is_go_away() => Some(Refusal::Connection),
+        _ => None,
+    }
 }
 
 /// Whether we found out that what came is no HTTP/2.

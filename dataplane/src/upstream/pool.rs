@@ -27,6 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     UpstreamError,
+    avoid::Avoid,
     health::Health,
     sender::{Place, STREAMS, Sender, Streams},
     transport::Configurations,
@@ -105,6 +106,7 @@ struct Idle {
 struct Shared {
     sender: http2::SendRequest<RequestBody>,
     streams: Rc<Streams>,
+    opened: Instant,
     /// When it was last given to a request.
     used: Cell<Instant>,
 }
@@ -235,12 +237,11 @@ impl Upstream {
         line
     }
 
-    /// A connection to an endpoint: the one kept last, one with room, or a new one. Of HTTP/1.1 it is a
-    /// new one if it has to be `fresh`; of HTTP/2 another one than that which is `refusing`.
+    /// A connection to an endpoint: the one kept last, one with room, or a new one.
     pub(super) async fn lease(
         &self,
         line: Rc<Line>,
-        (fresh, refusing): (bool, Option<&Streams>),
+        avoid: &Avoid,
         connect: Duration,
     ) -> Result<Lease, UpstreamError> {
         let (address, http) = (line.endpoint.address, line.transport.http);
@@ -252,12 +253,12 @@ impl Upstream {
         let in_use = InUse::new(line);
         let line = &in_use.line;
         let (sender, rested) = match http {
-            HttpVersion::One => match if fresh { None } else { line.kept().await } {
+            HttpVersion::One => match if avoid.is_nothing() { line.kept().await } else { None } {
                 Some((sender, rested)) => (Sender::One(sender), rested),
                 // Boxed: rare, and every request would be larger.
                 None => (Box::pin(self.connect(line, connect)).await?, false),
             },
-            HttpVersion::Two => (self.share(line, refusing, connect).await?, false),
+            HttpVersion::Two => (self.share(line, avoid, connect).await?, false),
         };
         let keep = self.settings.limits.upstream_idle_connections;
         Ok(Lease { sender, address, rested, keep, in_use })
@@ -288,17 +289,17 @@ impl Upstream {
     async fn share(
         &self,
         line: &Rc<Line>,
-        refusing: Option<&Streams>,
+        avoid: &Avoid,
         connect: Duration,
     ) -> Result<Sender, UpstreamError> {
-        if let Some(sender) = line.with_room(refusing) {
+        if let Some(sender) = line.with_room(avoid) {
             return Ok(sender);
         }
         // Whoever comes while one is being opened waits for it instead of opening another.
         let (address, limit) = (line.endpoint.address, connect);
         let turn = timeout_at(Instant::now() + limit, line.turn.lock()).await;
         let _turn = turn.map_err(|_| UpstreamError::ConnectTimeout { address, limit })?;
-        if let Some(sender) = line.with_room(refusing) {
+        if let Some(sender) = line.with_room(avoid) {
             return Ok(sender);
         }
         // Boxed: rare, and every request would be larger.
@@ -395,13 +396,11 @@ impl Line {
         }
     }
 
-    /// A place on an open connection that has room, another one than that which refused.
-    fn with_room(&self, refusing: Option<&Streams>) -> Option<Sender> {
+    /// A place on an open connection that has room.
+    fn with_room(&self, avoid: &Avoid) -> Option<Sender> {
         let mut shared = self.shared.borrow_mut();
         shared.retain(|shared| !shared.sender.is_closed());
-        let refused =
-            |streams: &Rc<_>| refusing.is_some_and(|it| std::ptr::eq(it, &raw const **streams));
-        let mut open = shared.iter().filter(|shared| !refused(&shared.streams));
+        let mut open = shared.iter().filter(|shared| !avoid.avoids(&shared.streams, shared.opened));
         let with_room = open.find(|shared| shared.streams.has_room())?;
         with_room.used.set(Instant::now());
         let place = Place::new(&with_room.streams);
@@ -410,10 +409,10 @@ impl Line {
 
     /// Keeps a new connection, and takes the first place on it.
     fn add(&self, sender: http2::SendRequest<RequestBody>, streams: Rc<Streams>) -> Sender {
-        let used = Cell::new(Instant::now());
+        let opened = Instant::now();
         let place = Place::new(&streams);
         let first = Sender::Many { sender: sender.clone(), place };
-        self.shared.borrow_mut().push(Shared { sender, streams, used });
+        self.shared.borrow_mut().push(Shared { sender, streams, opened, used: Cell::new(opened) });
         first
     }
 

@@ -27,7 +27,6 @@ use hyper::{body::Incoming, client::conn::http2, server, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ServerConfig, crypto::aws_lc_rs, pki_types::CertificateDer, sign::SingleCertAndKey};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::Barrier,
     task::JoinSet,
@@ -38,7 +37,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     options::compression::{compressing, unpacked},
     secure::certificate,
-    support::{HANGS, Plan, Upstream, http2_client, raw},
+    support::{HANGS, Plan, Upstream, http2_client},
 };
 
 type Body = BoxBody<Bytes, Infallible>;
@@ -370,78 +369,6 @@ async fn http_versions_are_told_by_the_version_of_the_request() {
     let request = Request::get("http://shop.test/").body(Body::default()).unwrap();
     let response = timeout(HANGS, sender.send_request(request)).await.unwrap().unwrap();
     assert_eq!(response.version(), Version::HTTP_2);
-}
-
-/// Frames of HTTP/2 without content: the type, flags, stream, payload (RFC 9113 section 4.1).
-fn frame(kind: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
-    let length = u8::try_from(payload.len()).unwrap();
-    [&[0, 0, length, kind, 0, 0, 0, 0, stream], payload].concat()
-}
-
-/// An endpoint whose first connection ends so as soon as a request is there; the next are served.
-async fn refusing(last: Vec<u8>) -> Endpoint {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let connections = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&connections);
-    let mut task = JoinSet::new();
-    task.spawn(async move {
-        let (mut first, _) = listener.accept().await.unwrap();
-        counted.fetch_add(1, Ordering::SeqCst);
-        first.write_all(&frame(4, 0, &[])).await.unwrap();
-        let mut preface = [0; 24];
-        first.read_exact(&mut preface).await.unwrap();
-        loop {
-            let mut head = [0; 9];
-            first.read_exact(&mut head).await.unwrap();
-            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-            let mut payload = vec![0; usize::try_from(length).unwrap()];
-            first.read_exact(&mut payload).await.unwrap();
-            if head[3] == 1 {
-                break;
-            }
-        }
-        first.write_all(&last).await.unwrap();
-        let mut open = JoinSet::new();
-        while let Ok((stream, _)) = listener.accept().await {
-            counted.fetch_add(1, Ordering::SeqCst);
-            open.spawn(serve(TokioIo::new(stream), PLAIN));
-        }
-    });
-    Endpoint { address, connections, _task: task }
-}
-
-#[tokio::test]
-async fn what_an_endpoint_refused_without_a_look_is_sent_once_more_if_it_has_no_body() {
-    let go_away = frame(7, 0, &[0; 8]);
-    let refused = frame(3, 1, &[0, 0, 0, 7]);
-    for (last, request, expected) in [
-        (&go_away, "GET / HTTP/1.1\r\nhost: shop.test\r\nconnection: close\r\n\r\n", "200"),
-        (&refused, "POST / HTTP/1.1\r\nhost: shop.test\r\nconnection: close\r\n\r\n", "200"),
-        // What was read of a body cannot be read again.
-        (
-            &refused,
-            "POST / HTTP/1.1\r\nhost: shop.test\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok",
-            "502",
-        ),
-        // Cancelled, which it may have been in the middle of.
-        (
-            &frame(3, 1, &[0, 0, 0, 8]),
-            "GET / HTTP/1.1\r\nhost: shop.test\r\nconnection: close\r\n\r\n",
-            "502",
-        ),
-    ] {
-        let endpoint = refusing(last.clone()).await;
-        let mut plan = Plan::new(&[endpoint.address]);
-        plan.transport = Transport { http: HttpVersion::Two, tls: None };
-        let proxy = plan.start();
-        let answer = timeout(HANGS, raw(proxy.http(), request)).await.unwrap();
-        assert!(answer.starts_with(&format!("HTTP/1.1 {expected} ")), "{last:?} {answer}");
-        let again = usize::from(expected == "200");
-        assert_eq!(endpoint.connections.load(Ordering::SeqCst), 1 + again);
-        assert_eq!(proxy.metric("whygate_upstream_retries_total"), u64::try_from(again).unwrap());
-        assert_eq!(proxy.metric("whygate_permits_total"), 1);
-    }
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ mod http2;
 mod lifecycle;
 mod options;
 mod panics;
+mod refusals;
 mod requests;
 mod secure;
 mod shared;
