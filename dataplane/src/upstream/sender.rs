@@ -1,7 +1,7 @@
 //! A connection to an endpoint, as far as requests use it: one at a time, or many.
 
 use std::{
-    cell::{Cell, OnceCell},
+    cell::{Cell, RefCell},
     rc::Rc,
     task::Waker,
 };
@@ -60,26 +60,36 @@ pub(crate) struct Streams {
     taken: Cell<u32>,
     /// How many there may be: what the endpoint says, up to [`STREAMS`].
     limit: Cell<u32>,
-    /// The connection's task, until it was woken by the first answer.
-    task: OnceCell<Cell<Option<Waker>>>,
+    task: RefCell<Task>,
+}
+
+/// The task of a connection, which is woken by the first answer.
+enum Task {
+    NotBegun,
+    ToWake(Waker),
+    Woken,
 }
 
 impl Streams {
     pub(super) fn new() -> Rc<Self> {
-        Rc::new(Self { taken: Cell::new(0), limit: Cell::new(STREAMS), task: OnceCell::new() })
+        let task = RefCell::new(Task::NotBegun);
+        Rc::new(Self { taken: Cell::new(0), limit: Cell::new(STREAMS), task })
     }
 
     /// The endpoint allows so many, as far as this task of the connection knows. None at all would make
     /// a connection of each request, which then waits on it; so does the first.
     pub(super) fn allow(&self, limit: usize, task: &Waker) {
         self.limit.set(u32::try_from(limit).unwrap_or(STREAMS).clamp(1, STREAMS));
-        self.task.get_or_init(|| Cell::new(Some(task.clone())));
+        let mut known = self.task.borrow_mut();
+        if matches!(*known, Task::NotBegun) {
+            *known = Task::ToWake(task.clone());
+        }
     }
 
     /// The endpoint has answered, so what it allows is known: the task looks by itself only when the
     /// next request is there.
     pub(super) fn answered(&self) {
-        if let Some(task) = self.task.get().and_then(Cell::take) {
+        if let Task::ToWake(task) = self.task.replace(Task::Woken) {
             task.wake();
         }
     }
