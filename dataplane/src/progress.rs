@@ -1,21 +1,21 @@
 //! What a connection is waiting for, and until when.
 
+mod flight;
+mod open;
+
 use std::{
-    cell::{Cell, OnceCell, RefCell},
-    rc::Rc,
-    sync::Arc,
+    cell::{Cell, OnceCell},
     task::Waker,
-    thread,
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use crate::{
-    metrics::{Rejected, ThreadCounts},
-    settings::Limits,
-    waits::Waits,
+pub(crate) use self::{
+    flight::{InFlight, OpenTunnel, Uploading},
+    open::Open,
 };
+use crate::{metrics::Rejected, settings::Limits, waits::Waits};
 
 /// How long an HTTP/2 connection may take to end once it was asked to and nothing runs on it.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -29,14 +29,8 @@ const RESTED: Duration = Duration::from_millis(100);
 
 /// Most frames of an HTTP/2 client that carry no part of a body and bring nothing forward.
 const FRAMES: u32 = 400;
-/// How many more it may send each second,
+/// How many more it may send each second.
 const FRAMES_A_SECOND: u32 = 25;
-/// for each request that was answered (its head, its windows, its end),
-const FRAMES_AN_ANSWER: u32 = 8;
-/// and for each piece of a response, of at most 64 KiB: clients open two windows every 4 KiB.
-const FRAMES_A_PIECE: u32 = 64;
-/// How many a request counts for that is broken off before it is answered: work was thrown away.
-const FRAMES_A_CANCELLED: u32 = 8;
 /// What is earned is kept up to this: a whole download may lie in the system's buffers, and the
 /// windows for it are opened when all of it is sent.
 const FRAMES_EARNED: u32 = 10_000;
@@ -371,149 +365,6 @@ impl Limits {
     /// A tunnel watches its own silence, so this is only for what is behind it.
     fn tunnel_stall(&self) -> Duration {
         self.stall().max(self.tunnel_idle.saturating_mul(2))
-    }
-}
-
-/// A request being served. Dropped with the last of its response.
-#[derive(Debug)]
-pub(crate) struct InFlight {
-    progress: Rc<Progress>,
-    counts: Arc<ThreadCounts>,
-    pub(crate) began: Instant,
-    /// Set by whoever has looked at the clock for it.
-    ended: Cell<Option<Instant>>,
-    answered: Cell<bool>,
-}
-
-impl InFlight {
-    pub(crate) fn new(progress: &Rc<Progress>, counts: &Arc<ThreadCounts>) -> Self {
-        let began = Instant::now();
-        progress.requests.set(progress.requests.get() + 1);
-        progress.wait_since(Waiting::Requests, began);
-        counts.requests_in_flight.add();
-        let (progress, counts) = (Rc::clone(progress), Arc::clone(counts));
-        let (ended, answered) = (Cell::new(None), Cell::new(false));
-        Self { progress, counts, began, ended, answered }
-    }
-
-    /// Its response is on its way.
-    pub(crate) fn answered(&self) {
-        self.answered.set(true);
-        self.progress.allow_frames(FRAMES_AN_ANSWER);
-    }
-
-    /// A piece of its response is on its way.
-    pub(crate) fn progressed(&self) {
-        self.progress.progressed();
-        self.progress.allow_frames(FRAMES_A_PIECE);
-    }
-
-    /// How long it took, if it is over now.
-    pub(crate) fn took(&self) -> Duration {
-        let now = Instant::now();
-        self.ended.set(Some(now));
-        now.saturating_duration_since(self.began)
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.counts.requests_in_flight.subtract();
-        let was_cancelled = !self.answered.get() && !thread::panicking();
-        if was_cancelled && self.progress.multiplexed.get() {
-            self.progress.frames_arrived(FRAMES_A_CANCELLED);
-        }
-        self.progress.ends_one(|| self.ended.get().unwrap_or_else(Instant::now));
-    }
-}
-
-/// A request's body on its way to an upstream, which may take longer than the answer: until it is
-/// there, too, its connection does not rest, and what comes on it is no next request.
-#[derive(Debug)]
-pub(crate) struct Uploading(Rc<Progress>);
-
-impl Uploading {
-    /// Of a request that is being served.
-    pub(crate) fn new(progress: &Rc<Progress>) -> Self {
-        progress.requests.set(progress.requests.get() + 1);
-        Self(Rc::clone(progress))
-    }
-}
-
-impl Drop for Uploading {
-    fn drop(&mut self) {
-        if self.0.ends_one(Instant::now) {
-            self.0.wake();
-        }
-    }
-}
-
-/// A tunnel that is open, and counts as a request being served.
-#[derive(Debug)]
-pub(crate) struct OpenTunnel(InFlight);
-
-impl OpenTunnel {
-    pub(crate) fn new(progress: &Rc<Progress>, counts: &Arc<ThreadCounts>) -> Self {
-        progress.tunnels.set(progress.tunnels.get() + 1);
-        counts.tunnels.add();
-        let flight = InFlight::new(progress, counts);
-        flight.answered();
-        Self(flight)
-    }
-
-    pub(crate) fn progressed(&self) {
-        self.0.progressed();
-    }
-}
-
-impl Drop for OpenTunnel {
-    fn drop(&mut self) {
-        let InFlight { progress, counts, .. } = &self.0;
-        progress.tunnels.set(progress.tunnels.get().saturating_sub(1));
-        counts.tunnels.subtract();
-    }
-}
-
-/// The connections of one thread, to be woken when the process begins to end.
-#[derive(Debug, Default)]
-pub(crate) struct Open(RefCell<std::collections::HashMap<usize, Rc<Progress>>>);
-
-impl Open {
-    pub(crate) fn insert(&self, progress: &Rc<Progress>) {
-        self.0.borrow_mut().insert(Self::name(progress), Rc::clone(progress));
-    }
-
-    pub(crate) fn remove(&self, progress: &Rc<Progress>) {
-        self.0.borrow_mut().remove(&Self::name(progress));
-    }
-
-    /// Tells every connection something, and lets each look at what it means.
-    pub(crate) fn tell(&self, what: impl Fn(&Progress)) {
-        for progress in self.0.borrow().values() {
-            what(progress);
-            progress.wake();
-        }
-    }
-
-    /// Ends connections on which no request is being served, as many as `count`, those that have
-    /// waited longest first. Gives how many there were.
-    pub(crate) fn make_room(&self, count: usize) -> usize {
-        let (open, now) = (self.0.borrow(), Instant::now());
-        let mut resting: Vec<_> = open.values().filter(|progress| progress.rests(now)).collect();
-        if count < resting.len() {
-            resting.select_nth_unstable_by_key(count, |progress| progress.since.get());
-            resting.truncate(count);
-        }
-        for progress in &resting {
-            progress.cut(Rejected::TooManyConnections);
-            progress.wake();
-        }
-        resting.len()
-    }
-
-    /// Its address: unique as long as it is in the table, which holds a reference.
-    fn name(progress: &Rc<Progress>) -> usize {
-        Rc::as_ptr(progress).addr()
     }
 }
 

@@ -1,6 +1,11 @@
 //! How long connections may wait, and what for.
 
-use super::*;
+use std::{rc::Rc, sync::Arc};
+
+use super::{
+    flight::{FRAMES_A_PIECE, FRAMES_AN_ANSWER},
+    *,
+};
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
