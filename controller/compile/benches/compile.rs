@@ -22,6 +22,10 @@ use compile::{
     manifest::{self, Manifests},
 };
 
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const RUNS: usize = 9;
 /// Ingresses in a namespace.
 const NAMESPACE: usize = 500;
