@@ -15,6 +15,9 @@ KIB, MIB = 1024, 1024 * 1024
 SHORT = ("--upstream-first-byte-seconds=1", "--upstream-connect-seconds=1", "--body-idle-seconds=1")
 """Together they bound how long a connection may stand still, to 8 seconds, as well as `--transfer-idle-seconds`."""
 
+SLACK = 2
+"""Seconds: the proxy looks once a second at what stands still, and this program has to notice."""
+
 
 @dataclass
 class Scene:

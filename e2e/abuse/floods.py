@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import http2
-from attack import MIB, SHORT, Attack, Scene, eventually, growth
+from attack import MIB, SHORT, SLACK, Attack, Scene, eventually, growth
 from finding import Finding
 from http2 import Connection, frame
 
@@ -183,7 +183,7 @@ def no_window(scene: Scene) -> Iterator[Finding]:
         for connection in connections:
             connection.pump(0.01)
     last = max((one.closed or float("inf")) - one.begun for one in connections)
-    yield Finding(f"closed ≤ {limit} s after the last byte", f"after {last:.1f} s", last <= limit + 2)
+    yield Finding(f"closed ≤ {limit} s after the last byte, or {SLACK} later", f"after {last:.1f} s", last <= limit + SLACK)
     yield growth(scene, count, 4 * MIB)
 
 

@@ -7,6 +7,7 @@ import socket
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import backend
@@ -19,7 +20,7 @@ import slow
 import whygate
 from attack import Attack, Scene, eventually
 from finding import Finding
-from program import LIMIT, Helper, Memory, manifests, start
+from program import LIMIT, Helper, Limits, Memory, manifests, start
 
 ATTACKS = [*slow.ATTACKS, *floods.ATTACKS, *limits.ATTACKS, *faults.ATTACKS]
 ROUNDS = 3
@@ -33,20 +34,22 @@ def main() -> int:
     binary = whygate.binary(options.binary)
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    machine_before = machine.Watch()
-    os.sched_setaffinity(0, machine.Cores.split().rest)
+    watch, described, cores = machine.Watch(), machine.describe(), machine.Cores.split()
+    # What is started from here on is beside the proxy, which goes to its own.
+    os.sched_setaffinity(0, cores.rest)
     memory, outcomes = Memory(), []
+    allowed = Limits(memory, cores.proxy)
     try:
         with tempfile.TemporaryDirectory(prefix="whygate-abuse-") as folder:
             for attack in chosen:
-                outcomes.append(tried(attack, Path(folder), binary, memory, options.quick))
+                outcomes.append(tried(attack, Path(folder), binary, allowed, options.quick))
                 for line in report.lines(outcomes[-1]):
                     print(line, flush=True)
     finally:
         memory.remove()
     failed = sum(not finding.met for outcome in outcomes for finding in outcome.findings)
     if options.output:
-        facts = [*machine.describe(), ("memory of the proxy", memory.describe()), ("beside it", f"{machine_before.others().share:.2f} cores")]
+        facts = [*described, ("memory of the proxy", memory.describe()), ("beside it", f"{watch.others().share:.2f} cores")]
         options.output.mkdir(parents=True, exist_ok=True)
         (options.output / "results.md").write_text(report.markdown(facts, outcomes))
     print(f"{len(outcomes)} attacks, {failed} bounds failed")
@@ -67,13 +70,13 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def tried(attack: Attack, folder: Path, binary: Path, memory: Memory, quick: bool) -> report.Outcome:
+def tried(attack: Attack, folder: Path, binary: Path, allowed: Limits, quick: bool) -> report.Outcome:
     """One attack. What only the machine's other work may have disturbed is tried again, and the median counts."""
     outcomes = []
     for number in range(1 if quick else ROUNDS):
         place = folder / f"{attack.name}-{number}"
         place.mkdir()
-        outcomes.append(suffered(attack, place, binary, memory, quick))
+        outcomes.append(suffered(attack, place, binary, allowed, quick))
         fails = any(not finding.met for finding in outcomes[-1].findings)
         passes = number == 0 and outcomes[-1].ratio <= report.RATIO
         if fails or passes or not outcomes[-1].is_timed:
@@ -84,20 +87,24 @@ def tried(attack: Attack, folder: Path, binary: Path, memory: Memory, quick: boo
     return middle.judged()
 
 
-def suffered(attack: Attack, folder: Path, binary: Path, memory: Memory, quick: bool) -> report.Outcome:
+def suffered(attack: Attack, folder: Path, binary: Path, allowed: Limits, quick: bool) -> report.Outcome:
     """Starts everything, lets the honest client go on alone for a while, and then beside the attack."""
     roles = [name for name in backend.ROLES if name != "ok"]
-    own, calm = Helper.start("backend.py", "ok", *roles, first=False), Helper.start("backend.py", "ok", first=True)
-    ports = {name: int(str(port)) for name, port in own.line().items()}
-    (folder / "manifests").mkdir()
-    routes = {name: port for name, port in ports.items() if name != "counts"}
-    honest_port = int(str(calm.line()["ok"]))
-    (folder / "manifests" / "all.yaml").write_text(manifests({**routes, "refuse": closed_port(), "honest": honest_port}))
-    flags = attack.quick_flags or attack.flags if quick else attack.flags
-    program, output = start(binary, folder, flags, memory, attack.piped)
-    honest = Helper.start("honest.py", program.http, 50 if quick else 400, "honest.test", first=True)
-    scene = Scene(program, ports, quick, output)
-    try:
+    with ExitStack() as started:
+        own = started.enter_context(Helper.start("backend.py", "ok", *roles, first=False))
+        calm = started.enter_context(Helper.start("backend.py", "ok", first=True))
+        ports = {name: int(str(port)) for name, port in own.line().items()}
+        (folder / "manifests").mkdir()
+        routes = {name: port for name, port in ports.items() if name != "counts"}
+        honest_port = int(str(calm.line()["ok"]))
+        (folder / "manifests" / "all.yaml").write_text(manifests({**routes, "refuse": closed_port(), "honest": honest_port}))
+        flags = attack.quick_flags or attack.flags if quick else attack.flags
+        program, output = start(binary, folder, flags, allowed, attack.piped)
+        if output is not None:
+            started.callback(os.close, output)
+        started.callback(program.stop)
+        honest = started.enter_context(Helper.start("honest.py", program.http, 50 if quick else 400, "honest.test", first=True))
+        scene = Scene(program, ports, quick, output)
         time.sleep(0.1)
         honest.ask()
         time.sleep(0.3 if quick else 4.0)
@@ -109,13 +116,6 @@ def suffered(attack: Attack, folder: Path, binary: Path, memory: Memory, quick: 
         elapsed = time.monotonic() - begun
         beside = report.Latency.of(honest.ask())
         findings += afterwards(scene, beside)
-    finally:
-        honest.stop()
-        program.stop()
-        if output is not None:
-            os.close(output)
-        own.stop()
-        calm.stop()
     # Who waits for a new connection asks late for everything that comes after it.
     is_timed = not quick and scene.spares_newcomers
     return report.Outcome(attack.name, attack.title, findings, quiet, beside, elapsed, is_timed)

@@ -8,7 +8,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import machine
 from whygate import Program
 
 HERE = Path(__file__).resolve().parent
@@ -97,6 +96,14 @@ class Memory:
         return "256 MiB, held by a cgroup" if self.folder else "256 MiB, compared with the peak that /proc tells (no cgroup can be made here)"
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What the proxy may use."""
+
+    memory: Memory
+    cores: set[int]
+
+
 def read(path: Path) -> str:
     """A file, or nothing if it cannot be read."""
     try:
@@ -113,7 +120,7 @@ def go_first() -> None:
         pass
 
 
-def start(binary: Path, folder: Path, flags: tuple[str, ...], memory: Memory, piped: bool) -> tuple[Program, int | None]:
+def start(binary: Path, folder: Path, flags: tuple[str, ...], allowed: Limits, piped: bool) -> tuple[Program, int | None]:
     """Serves the manifests in `folder` with one data thread; its output is in a file, or in a pipe whose end comes second."""
     reading, writing = os.pipe() if piped else (None, None)
     if writing is not None:
@@ -121,9 +128,9 @@ def start(binary: Path, folder: Path, flags: tuple[str, ...], memory: Memory, pi
         fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
 
     def prepare() -> None:
-        os.sched_setaffinity(0, machine.Cores.split().proxy)
+        os.sched_setaffinity(0, allowed.cores)
         go_first()
-        memory.join()
+        allowed.memory.join()
 
     command = [str(binary), "serve", "--manifests", str(folder / "manifests"), "--threads=1", *flags]
     program = Program.start(command, folder, prepare, writing)
@@ -140,16 +147,10 @@ class Helper:
 
     @staticmethod
     def start(name: str, *arguments: object, first: bool) -> "Helper":
-        """On the cores that the proxy does not have; `first` goes before everything else there if that is allowed."""
-
-        def prepare() -> None:
-            os.sched_setaffinity(0, machine.Cores.split().rest)
-            if first:
-                go_first()
-
+        """On the cores of this process; `first` goes before everything else there if that is allowed."""
         command = [sys.executable, str(HERE / name), *map(str, arguments)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        return Helper(subprocess.Popen(command, text=True, bufsize=1, preexec_fn=prepare, **pipes))  # type: ignore[call-overload]
+        return Helper(subprocess.Popen(command, text=True, bufsize=1, preexec_fn=go_first if first else None, **pipes))  # type: ignore[call-overload]
 
     def ask(self) -> dict[str, object]:
         """One line for another."""
@@ -169,3 +170,9 @@ class Helper:
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe:
                 pipe.close()
+
+    def __enter__(self) -> "Helper":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

@@ -21,7 +21,10 @@ BEFORE_READY = 60.0
 def binary(given: Path | None) -> Path:
     """What was given, else what `WHYGATE_BINARY` names, else a debug binary, built now as the tests build it."""
     named = os.environ.get("WHYGATE_BINARY")
-    return (given or (Path(named) if named else build("--quiet", "--workspace"))).resolve()
+    found = (given or (Path(named) if named else build("--quiet", "--workspace"))).resolve()
+    if not found.is_file():
+        raise SystemExit(f"there is no file `{found}`; `cargo build --release --bin whygate` makes `target/release/whygate`")
+    return found
 
 
 def build(*options: str) -> Path:
