@@ -34,6 +34,7 @@ def main() -> None:
     options = parser.parse_args()
     if missing := [f"`{name}` ({whence})" for name, whence in NEEDED.items() if shutil.which(name) is None]:
         sys.exit(f"{' and '.join(missing)} is needed")
+    peers.require("nginx", "wrk", "openssl")
     os.environ["CARGO_PROFILE_DIST_STRIP"] = "none"
     binary = options.binary.resolve() if options.binary else peers.build()
     options.output.mkdir(parents=True, exist_ok=True)

@@ -175,7 +175,7 @@ def write_requests(folder: Path, every: list[str]) -> None:
         "token-new-open": [request(HOST, "/p3/x", fields=bearer(token)) for token in new],
         "keys": [request("keys.example.com", "/p3/x", fields=f"X-Api-Key: {key}\r\n") for key in api_keys()],
         "keys-open": [request(HOST, "/p3/x", fields=f"X-Api-Key: {key}\r\n") for key in api_keys()],
-        "keys-forged": [request("keys.example.com", "/p3/x", fields=f"X-Api-Key: {api_keys()[0][:-1]}!\r\n")],
+        "keys-forged": [request("keys.example.com", "/p3/x", fields=f"X-Api-Key: {altered(api_keys()[0], 20)}\r\n")],
         "token-forged": [request("tokens.example.com", "/p3/x", fields=bearer(forged(token))) for token in new[:1]],
     }
     for name, texts in files.items():
@@ -192,7 +192,12 @@ def bearer(token: str) -> str:
 def forged(token: str) -> str:
     """The same with another signature."""
     head, signature = token.rsplit(".", 1)
-    return f"{head}.{'B' if signature[0] == 'A' else 'A'}{signature[1:]}"
+    return f"{head}.{altered(signature, 0)}"
+
+
+def altered(text: str, place: int) -> str:
+    """The same with another letter there."""
+    return f"{text[:place]}{'B' if text[place] == 'A' else 'A'}{text[place + 1:]}"
 
 
 def request(host: str, path: str, method: str = "GET", fields: str = "", body: str = "") -> str:

@@ -33,7 +33,7 @@ def main() -> None:
     os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     options = parse()
     chosen = [workload for workload in WORKLOADS if not options.workloads or workload.name in options.workloads]
-    require("nginx", "wrk", "openssl")
+    peers.require("nginx", "wrk", "openssl")
     binary = options.binary.resolve() if options.binary else peers.build()
     versions = peers.versions(binary)
     chosen, missing = without_missing(chosen, versions)
@@ -71,13 +71,6 @@ def parse() -> argparse.Namespace:
     if options.binary and not options.binary.is_file():
         parser.error(f"there is no file `{options.binary}`")
     return options
-
-
-def require(*programs: str) -> None:
-    """Ends with a word if one of them is not installed."""
-    for needed in programs:
-        if shutil.which(needed) is None:
-            sys.exit(f"`{needed}` is needed; `e2e/bench/prerequisites --install` installs it")
 
 
 def without_missing(chosen: list[Workload], versions: dict[str, str | None]) -> tuple[list[Workload], list[str]]:

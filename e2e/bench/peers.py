@@ -10,6 +10,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -245,6 +246,13 @@ def replace(path: Path, text: str) -> None:
     new = path.with_name(f".{path.name}.new")
     new.write_text(text)
     new.rename(path)
+
+
+def require(*programs: str) -> None:
+    """Ends with a word if one of them is not installed."""
+    for needed in programs:
+        if shutil.which(needed) is None:
+            sys.exit(f"`{needed}` is needed; `e2e/bench/prerequisites --install` installs it")
 
 
 def build() -> Path:

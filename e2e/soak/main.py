@@ -87,14 +87,14 @@ def arguments() -> argparse.Namespace:
 
 def soaked(options: argparse.Namespace, folder: Path, binary: Path, processes: "list[subprocess.Popen[bytes]]") -> summary.Outcome:
     """Starts everything, lets it run, and counts."""
-    made, key = material.make(folder), material.RsaKey.new()
-    (folder / "tokens").write_text("\n".join(material.tokens(key, 500)))
+    made = material.make(folder)
+    (folder / "tokens").write_text("\n".join(material.tokens(made.signer, 500)))
     backend = subprocess.Popen([sys.executable, str(HERE / "backend.py")], stdout=subprocess.PIPE)
     processes.append(backend)
     port = int(backend.stdout.readline())  # type: ignore[union-attr]
     (folder / "manifests").mkdir()
     source: changes.Source = changes.ApiServer() if "TEST_KUBECONFIG" in os.environ else changes.Directory(folder / "manifests")
-    for thing in changes.beginning(port, made.certificate.read_bytes(), made.key.read_bytes(), key.key_set()):
+    for thing in changes.beginning(port, made.certificate.read_bytes(), made.key.read_bytes(), made.signer.key_set()):
         source.put(thing)
     proxy = started(binary, folder)
     processes.append(proxy.process)
