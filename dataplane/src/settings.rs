@@ -74,8 +74,10 @@ pub struct Limits {
     /// Longest time without progress in either direction once the response has begun; beyond it the
     /// connection is closed. Default 300 s.
     pub transfer_idle: Duration,
-    /// How long a response may take before its request is kept, to be judged again whenever
-    /// policies change. Tunnels are judged again from the beginning. Default 5 s.
+    /// How often a request that waits for its answer is judged again; how long a response may take
+    /// before its request is kept, to be judged again whenever policies change; and how long one that
+    /// its client does not take may keep a place that others wait for. Tunnels are judged again from
+    /// the beginning. Default 5 s.
     pub long_exchange: Duration,
     /// Longest silence in both directions of a WebSocket or another connection whose protocol was
     /// switched; beyond it both sides are closed. Default 3,600 s.

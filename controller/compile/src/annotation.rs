@@ -129,7 +129,8 @@ fn unknown(key: &str) -> Option<Problem> {
     }
     let message = format!("`{key}` is not an annotation that Ingresses have");
     let elsewhere = foreign::of_nginx(key.strip_prefix(PREFIX).unwrap_or_default());
-    let remedy = elsewhere.map_or_else(|| meant(key, &KNOWN), |instead| format!("{instead}."));
+    let remedy = elsewhere
+        .map_or_else(|| meant(key, &KNOWN), |instead| format!("Remove `{key}`. {instead}."));
     Some(Problem::new(path(key), message, remedy))
 }
 

@@ -100,8 +100,8 @@ const TABLE: &[Foreign] = &[
     },
 ];
 
-/// What an annotation comes to; `None` if it is of no controller that we know, or if it changes
-/// nothing there, either.
+/// What an annotation comes to; `None` if it is of no controller that we know, or a list of networks
+/// that lets everybody in there, too.
 pub(crate) fn read(key: &str, value: &str) -> Option<Foreigner> {
     if allows_everybody(key, value) {
         return None;

@@ -229,7 +229,7 @@ fn read<'a>(
     }
 }
 
-/// Tells of a rewriting that no request of a rule survives.
+/// Tells of a rewriting that refuses a plain path of a rule.
 fn warn_of_trap(
     resource: &ResourceRef,
     annotations: &Annotations,

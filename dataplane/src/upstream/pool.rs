@@ -50,9 +50,10 @@ const RESTED: Duration = Duration::from_millis(100);
 /// How long a kept connection may take to be ready for the next request.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// How far an endpoint may send ahead on one stream of HTTP/2,
+/// How far an endpoint may send ahead on one stream of HTTP/2, in bytes.
 const STREAM_WINDOW: u32 = 128 * 1024;
-/// and on all: enough for each of them, so that clients who take nothing stand in nobody's way.
+/// How far on all streams of a connection, in bytes (12.5 MiB): enough for each of them, so that clients
+/// who take nothing stand in nobody's way.
 const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
 
 /// How often an HTTP/2 connection with requests is asked whether it is alive, and until when it has

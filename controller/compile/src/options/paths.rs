@@ -29,8 +29,8 @@ pub(super) fn rewrite(reader: &mut Reader<'_>) -> Option<Rewrite> {
     Some(Rewrite { field: reader.field(REGEX), rule: Rule::Pattern(pattern, template) })
 }
 
-/// What is wrong with a pattern that makes an ambiguous path of a plain one: every client of that
-/// path is refused, and nothing else tells so.
+/// What is wrong with a pattern that makes an ambiguous path of a plain one: of the path of a rule, or
+/// of one below it. Every client of it is refused, and nothing else tells so.
 pub(crate) fn trap<'a>(
     rewrite: &Rewrite,
     mut paths: impl Iterator<Item = (PathMatch, &'a str)>,

@@ -130,6 +130,9 @@ fn a_misspelt_option_closes_its_ingress_and_names_the_one_that_was_meant() {
     let world = annotated(&[("rewrite-target", "/$1")]);
     assert_eq!(world.ask(REQUEST), "PolicyUnenforceable");
     assert!(world.remedy(REQUEST).contains("`whygate.dev/rewrite-to`"));
+    let world = annotated(&[("proxy-buffering", "off")]);
+    assert_eq!(world.ask(REQUEST), "PolicyUnenforceable");
+    assert!(world.remedy(REQUEST).starts_with("Remove `whygate.dev/proxy-buffering`. "));
 }
 
 #[test]
