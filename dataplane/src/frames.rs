@@ -6,6 +6,8 @@
 //! empty or padding alone moves no window: h2 gives back padding at once. h2 limits some kinds of
 //! resets and DATA that is empty; the rest is ours.
 
+use std::error::Error;
+
 /// Length, type, flags, stream.
 const HEADER: usize = 9;
 
@@ -15,6 +17,17 @@ const PREFACE: usize = 24;
 const DATA: u8 = 0;
 const END_STREAM: u8 = 1;
 const PADDED: u8 = 8;
+
+/// What h2 says of an error of hyper.
+pub(crate) fn cause(error: &hyper::Error) -> Option<&h2::Error> {
+    error.source()?.downcast_ref()
+}
+
+/// Whether h2 itself ended a connection because more came than it keeps: small frames that nobody
+/// takes, or answers to what was given up.
+pub(crate) fn is_exhausted(error: &h2::Error) -> bool {
+    error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM)
+}
 
 /// How far the bytes of a connection were looked at.
 #[derive(Debug)]

@@ -37,6 +37,7 @@ use self::{
 use crate::{
     download::ResponseBody,
     executor::LocalExecutor,
+    frames::{cause, is_exhausted},
     handle::{Handled, handle},
     headers::Peer,
     metrics::Rejected,
@@ -47,9 +48,11 @@ use crate::{
     worker::{Guest, Worker},
 };
 
-/// How far an HTTP/2 client may send ahead on one stream, and on all.
+/// How far an HTTP/2 client may send ahead on one stream, in bytes,
 const STREAM_WINDOW: u32 = 128 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// and on all. Half of it is also what h2 allows for small frames that an endpoint does not take, each
+/// counted as 256 bytes, before it ends the connection: a stream full of messages of 30 bytes.
+const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 
 /// How long a client may go on sending what we no longer read, to get at our answer.
 const LINGER: Duration = Duration::from_secs(2);
@@ -266,6 +269,9 @@ async fn attend<F: Future>(
 fn rejected(error: &hyper::Error) -> Close {
     if error.is_parse_too_large() {
         return Close::Rejected(Rejected::HeadersTooLarge);
+    }
+    if cause(error).is_some_and(is_exhausted) {
+        return Close::Rejected(Rejected::Flood);
     }
     if error.is_parse() { Close::Rejected(Rejected::Malformed) } else { Close::Rested }
 }

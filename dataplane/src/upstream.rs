@@ -26,6 +26,7 @@ pub(crate) use self::{
 };
 use self::{avoid::Avoid, sender::Sent};
 use crate::{
+    frames::{cause, is_exhausted},
     metrics::ThreadCounts,
     quota::Used,
     refused::Refused,
@@ -51,10 +52,17 @@ pub(crate) enum UpstreamError {
     #[error("endpoint {address} is not trusted as `{name}` over TLS: {source}")]
     Tls { address: EndpointAddress, name: Arc<str>, source: io::Error },
     /// It closed the connection before its answer's head was complete.
-    #[error("endpoint {address} broke the connection before it answered: {source}")]
+    #[error("endpoint {address} broke the connection before it answered: {}", told(source))]
     Reset { address: EndpointAddress, source: hyper::Error },
+    /// It gave up this request, on a connection that goes on.
+    #[error("endpoint {address} reset the request before it answered: {}", told(source))]
+    ResetStream { address: EndpointAddress, source: hyper::Error },
+    /// We ended a connection that many share: what came on it was beyond what is kept for clients who
+    /// do not take it.
+    #[error("a limit of ours ended a connection to endpoint {address}: {}", told(source))]
+    Exhausted { address: EndpointAddress, source: hyper::Error },
     /// It sent something else than HTTP.
-    #[error("endpoint {address} sent what is no {} response: {source}", spoken(*http))]
+    #[error("endpoint {address} sent what is no {} response: {}", spoken(*http), told(source))]
     Malformed { address: EndpointAddress, http: HttpVersion, source: hyper::Error },
     /// It switched to a protocol that nobody asked for.
     #[error("endpoint {address} switched to a protocol that was not asked for")]
@@ -77,7 +85,9 @@ impl UpstreamError {
                 Code::UpstreamConnectFailed
             }
             Self::Full { .. } => Code::UpstreamOverloaded,
-            Self::Reset { .. } => Code::UpstreamReset,
+            Self::Reset { .. } | Self::ResetStream { .. } | Self::Exhausted { .. } => {
+                Code::UpstreamReset
+            }
             Self::Malformed { .. } | Self::Switched { .. } | Self::NotSwitched { .. } => {
                 Code::UpstreamMalformed
             }
@@ -94,6 +104,8 @@ impl UpstreamError {
             | Self::Full { address, .. }
             | Self::Tls { address, .. }
             | Self::Reset { address, .. }
+            | Self::ResetStream { address, .. }
+            | Self::Exhausted { address, .. }
             | Self::Malformed { address, .. }
             | Self::Switched { address }
             | Self::NotSwitched { address, .. }
@@ -111,10 +123,14 @@ impl UpstreamError {
             Self::Malformed { http: HttpVersion::Two, .. } => Some(
                 "Check that the endpoints speak HTTP/2, or correct `appProtocol` of the Service's port or `whygate.dev/upstream-protocol`.",
             ),
+            Self::Exhausted { .. } => Some(
+                "Repeat the request; let the endpoints send larger pieces to clients who read slowly.",
+            ),
             Self::Full { .. }
             | Self::Connect { .. }
             | Self::ConnectTimeout { .. }
             | Self::Reset { .. }
+            | Self::ResetStream { .. }
             | Self::Malformed { .. }
             | Self::Switched { .. }
             | Self::NotSwitched { .. }
@@ -129,8 +145,10 @@ impl UpstreamError {
             Self::Connect { .. }
             | Self::ConnectTimeout { .. }
             | Self::Tls { .. }
-            | Self::Reset { .. } => true,
+            | Self::Reset { .. }
+            | Self::ResetStream { .. } => true,
             Self::Full { .. }
+            | Self::Exhausted { .. }
             | Self::Malformed { .. }
             | Self::Switched { .. }
             | Self::NotSwitched { .. }
@@ -138,6 +156,11 @@ impl UpstreamError {
             | Self::Revoked { .. } => false,
         }
     }
+}
+
+/// An error with its cause, which says what happened.
+fn told(error: &hyper::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
 fn spoken(http: HttpVersion) -> &'static str {
@@ -196,6 +219,7 @@ impl Upstream {
         loop {
             let line = self.line(address, &choice.transport);
             let endpoint = Rc::clone(&line.endpoint);
+            let was_new = matches!(avoid, Avoid::OpenedBefore(_));
             let mut lease = match self.lease(line, &avoid, waits.connect).await {
                 Ok(lease) => lease,
                 Err(error) => {
@@ -222,6 +246,7 @@ impl Upstream {
                     return Ok(Answer { response, lease });
                 }
                 Err(Unanswered { error, unsent, refusal }) => {
+                    let was_unsent = unsent.is_some();
                     let crossed = may_cross && matches!(error, UpstreamError::Reset { .. });
                     let spare = spare.filter(|_| refusal.is_some() || crossed).map(|spare| *spare);
                     let unsent = unsent.or(spare);
@@ -240,7 +265,9 @@ impl Upstream {
                     }
                     let Some(unsent) = unsent else { return Err(error) };
                     fate.ended = Ended::NotConnected;
-                    if retried {
+                    // A connection that many share may be closing when the second try comes to it.
+                    let closing = was_unsent && !was_new;
+                    if retried && !closing {
                         return Err(error);
                     }
                     (request, retried) = (unsent, true);
@@ -311,10 +338,15 @@ impl Unanswered {
         let unsent = error.take_message();
         let source = error.into_error();
         let refusal = refusal(&source);
-        let error = if source.is_parse() || speaks_no_http2(&source) {
-            UpstreamError::Malformed { address, http, source }
-        } else {
-            UpstreamError::Reset { address, source }
+        let error = match cause(&source) {
+            Some(cause) if is_exhausted(cause) => UpstreamError::Exhausted { address, source },
+            // What came is no HTTP/2, as we found out.
+            Some(cause) if cause.is_library() => UpstreamError::Malformed { address, http, source },
+            Some(cause) if cause.is_remote() && cause.is_reset() => {
+                UpstreamError::ResetStream { address, source }
+            }
+            None if source.is_parse() => UpstreamError::Malformed { address, http, source },
+            _ => UpstreamError::Reset { address, source },
         };
         Self { error, unsent, refusal }
     }
@@ -336,7 +368,7 @@ fn copy(request: &Request<RequestBody>) -> Option<Box<Request<RequestBody>>> {
 /// Whether the endpoint refused the stream, or ended the connection before it looked at it: then
 /// any request may be sent again (RFC 9113 section 8.7).
 fn refusal(error: &hyper::Error) -> Option<Refusal> {
-    let cause = error.source()?.downcast_ref::<h2::Error>()?;
+    let cause = cause(error)?;
     let refused = cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM);
     match cause.is_remote() {
         true if refused => Some(Refusal::Stream),
@@ -344,12 +376,6 @@ fn refusal(error: &hyper::Error) -> Option<Refusal> {
         true if cause.is_go_away() => Some(Refusal::Connection),
         _ => None,
     }
-}
-
-/// Whether we found out that what came is no HTTP/2.
-fn speaks_no_http2(error: &hyper::Error) -> bool {
-    let cause = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
-    cause.is_some_and(h2::Error::is_library)
 }
 
 /// Counts each permit once, however its request ends and even if its client leaves.

@@ -357,9 +357,10 @@ fn check_single(
     }
 }
 
-/// Some frameworks route by these instead of the target, past what was judged. Proxies pass them on as
-/// they come, so nobody is believed.
-const OTHER_TARGETS: [&str; 3] = ["x-original-url", "x-original-uri", "x-rewrite-url"];
+/// Some frameworks route by the first three instead of the target, past what was judged, and CGI makes
+/// of the last one the proxy that programs go through. Proxies pass them on as they come, so nobody
+/// is believed.
+const DANGEROUS: [&str; 4] = ["x-original-url", "x-original-uri", "x-rewrite-url", "proxy"];
 
 fn strip(headers: &mut HeaderMap, line: &Line, source: &AddressSource) {
     strip_named_by_connection(headers);
@@ -368,7 +369,7 @@ fn strip(headers: &mut HeaderMap, line: &Line, source: &AddressSource) {
 
 /// Whether no upstream gets a field of this name from a client, or only from a trusted proxy.
 pub(crate) fn is_taken_away(name: &str, source: &AddressSource, peer_is_trusted: bool) -> bool {
-    let never = || OTHER_TARGETS.iter().any(|never| same_name(name, never));
+    let never = || DANGEROUS.iter().any(|never| same_name(name, never));
     let source = || source.header.as_ref().is_some_and(|it| same_name(name, it.as_str()));
     let believed = || peer_is_trusted && !name.contains('_');
     ends_here(name)

@@ -51,10 +51,20 @@ const RESTED: Duration = Duration::from_millis(100);
 const SETTLE: Duration = Duration::from_millis(500);
 
 /// How far an endpoint may send ahead on one stream of HTTP/2, in bytes.
-const STREAM_WINDOW: u32 = 128 * 1024;
-/// How far on all streams of a connection, in bytes (12.5 MiB): enough for each of them, so that clients
-/// who take nothing stand in nobody's way.
-const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// How far on all streams of a connection, in bytes: six times as far as on each of them, so that
+/// clients who take nothing stand in nobody's way. What is more is for small frames, which h2 counts
+/// as 256 bytes each, up to the half of it, and ends the connection with all of its requests beyond.
+const CONNECTION_WINDOW: u32 = 6 * STREAMS * STREAM_WINDOW;
+
+/// Largest head of an answer over HTTP/2, in bytes (RFC 9113 section 6.5.2).
+const HEAD_BYTES: u32 = 64 * 1024;
+
+/// How many requests that were given up are remembered, for a second, lest their answers be taken for
+/// errors of the endpoint;
+const FORGOTTEN_LATER: usize = 4_096;
+/// and how many such errors end a connection. They are counted as long as it lives.
+const ERRORS: usize = 100_000;
 
 /// How often an HTTP/2 connection with requests is asked whether it is alive, and until when it has
 /// to say so.
@@ -202,6 +212,9 @@ impl Upstream {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(READ_BYTES)
+            .max_header_list_size(HEAD_BYTES)
+            .max_concurrent_reset_streams(FORGOTTEN_LATER)
+            .max_local_error_reset_streams(ERRORS)
             .keep_alive_interval(PING)
             .keep_alive_timeout(PONG);
         let (endpoints, tls) = (RefCell::default(), Configurations::default());

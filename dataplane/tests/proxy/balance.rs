@@ -1,7 +1,5 @@
 //! Which endpoint gets a request: one with room, and none that fails again and again.
 
-use std::net::SocketAddr;
-
 use bytes::Bytes;
 use decision::options::{Affinity, Options};
 use http::{Request, Response};
@@ -9,7 +7,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::{body::Incoming, client::conn::http2};
 use tokio::{io::AsyncWriteExt, net::TcpListener, task::JoinSet, time::timeout};
 
-use crate::support::{HANGS, Plan, Proxy, Upstream, endpoints, http2_client, read_until};
+use crate::support::{HANGS, Plan, Proxy, Upstream, endpoints, http2_client, nobody, read_until};
 
 type Sender = http2::SendRequest<Empty<Bytes>>;
 
@@ -20,11 +18,6 @@ async fn ask(mut sender: Sender, path: &str) -> Response<Incoming> {
 
 fn code(response: &Response<Incoming>) -> Option<&str> {
     response.headers().get("whygate-denial-code").map(|code| code.to_str().unwrap())
-}
-
-/// An address at which nobody listens.
-async fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
 #[tokio::test]

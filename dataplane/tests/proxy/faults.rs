@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::{HANGS, Plan, Proxy, Upstream, read_to_end, read_until};
+use crate::support::{HANGS, Plan, Proxy, Upstream, nobody, read_to_end, read_until};
 
 const SHORT: Duration = Duration::from_millis(80);
 
@@ -18,11 +18,6 @@ fn impatient(upstreams: &[SocketAddr], limits: Limits) -> Proxy {
     let mut plan = Plan::new(upstreams);
     plan.limits = limits;
     plan.start()
-}
-
-/// An address at which nobody listens.
-async fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
 fn check_code(answer: &str, status: &str, code: &str) {

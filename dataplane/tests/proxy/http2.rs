@@ -180,13 +180,14 @@ async fn grpc_is_passed_on_with_its_trailers_both_ways() {
 }
 
 /// What a client cannot say to an upstream in a head, or not without that it is judged.
-const NEVER_BEHIND: [&str; 17] = [
+const NEVER_BEHIND: [&str; 18] = [
     "authorization",
     "cf-connecting-ip",
     "client-cert",
     "cookie",
     "expect",
     "http2-settings",
+    "proxy",
     "proxy-authenticate",
     "traceparent",
     "x-api-key",

@@ -8,7 +8,10 @@ use std::{
     },
 };
 
+use bytes::Bytes;
 use decision::transport::{HttpVersion, Transport};
+use http::Request;
+use http_body_util::Empty;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -16,7 +19,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::{HANGS, Plan, raw};
+use crate::support::{HANGS, Plan, http2_client, nobody, raw};
 
 /// A frame without content: the type, flags, stream, payload (RFC 9113 section 4.1).
 fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
@@ -94,7 +97,7 @@ async fn reply(mut stream: TcpStream, replies: Vec<Vec<u8>>) {
         let mut payload = vec![0; usize::try_from(length).unwrap()];
         stream.read_exact(&mut payload).await.unwrap();
         if head[3] == 1 {
-            stream.write_all(&replies.next().unwrap()).await.unwrap();
+            stream.write_all(&replies.next().unwrap_or_default()).await.unwrap();
         }
     }
 }
@@ -147,4 +150,28 @@ async fn where_an_endpoint_closes_one_connection_the_others_are_not_tried() {
     assert_eq!(answers.matches("HTTP/1.1 200 OK\r\n").count(), 2, "{answers}");
     assert_eq!(endpoint.connections(), 3);
     assert_eq!(proxy.metric("whygate_upstream_retries_total"), 2);
+}
+
+#[tokio::test]
+async fn a_second_try_that_comes_to_a_closing_connection_opens_another() {
+    const COUNT: usize = 8;
+    // Each connection closes as soon as it has a request, which it keeps.
+    let endpoint = Endpoint::start(vec![vec![go_away(1)]; COUNT]).await;
+    let mut plan = Plan::new(&[nobody().await, endpoint.address]);
+    plan.transport = endpoint.plan().transport;
+    let proxy = plan.start();
+    let (sender, _tasks) = http2_client(&proxy).await;
+    let mut asked = JoinSet::new();
+    for count in 1..=COUNT {
+        let mut sender = sender.clone();
+        let request = Request::get("http://shop.test/").body(Empty::<Bytes>::new()).unwrap();
+        asked.spawn(async move { sender.send_request(request).await });
+        let came = async {
+            while endpoint.connections() < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(HANGS, came).await.unwrap();
+    }
+    assert!(asked.try_join_next().is_none(), "none was answered");
 }

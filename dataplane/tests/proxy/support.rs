@@ -207,6 +207,11 @@ pub(crate) async fn read_until(stream: &mut TcpStream, end: &str) -> String {
     answer
 }
 
+/// An address at which nobody listens.
+pub(crate) async fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
 /// Endpoints as slices name them.
 pub(crate) fn endpoints(addresses: impl IntoIterator<Item = SocketAddr>) -> Arc<[EndpointAddress]> {
     addresses.into_iter().map(EndpointAddress::of_slice).collect()

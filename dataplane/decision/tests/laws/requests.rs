@@ -171,9 +171,13 @@ fn nobody_but_a_trusted_proxy_says_who_the_client_is_in_any_spelling() {
 }
 
 #[test]
-fn nobody_names_another_target_than_the_one_that_is_judged() {
-    let headers =
-        [("x-original-url", "/admin"), ("X_Original_URI", "/admin"), ("x-rewrite-url", "/")];
+fn nobody_names_another_target_than_the_one_that_is_judged_or_a_proxy() {
+    let headers = [
+        ("x-original-url", "/admin"),
+        ("X_Original_URI", "/admin"),
+        ("x-rewrite-url", "/"),
+        ("Proxy", "http://evil.test"),
+    ];
     assert_eq!(left(CLIENT, &headers), Vec::<String>::new());
     assert_eq!(left(TRUSTED, &headers), Vec::<String>::new());
 }
