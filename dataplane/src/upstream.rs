@@ -199,8 +199,9 @@ impl Upstream {
     ///
     /// What was not sent, or not taken, is tried once more: on the other endpoint if a connection
     /// cannot be opened or a request is refused, on another connection if there is no other endpoint,
-    /// on a new one if a kept one turns out to be closed. If it crossed the word of that, only what may be sent twice: a safe request without a
-    /// body (RFC 9110 section 9.2.1).
+    /// on a new one if a kept one turns out to be closed, also on the second try. If it crossed the
+    /// word of that, only what may be sent twice: a safe request without a body (RFC 9110 section
+    /// 9.2.1).
     ///
     /// Where the answer takes long, because the upstream does or the body that it is sent, `again`
     /// judges the request once more after each [`long_exchange`](crate::settings::Limits).
