@@ -109,15 +109,19 @@ class Watch:
         self.before = processes()
 
     def others(self) -> Others:
-        """What everything but this process and those below it used since then."""
+        """What everything but this process and those below it used since then, the kernel's work on packets left out: they are ours."""
         after, elapsed = processes(), (time.monotonic() - self.begun) / TICK
-        share = max(0.0, (busy_ticks() - self.busy) - (our_ticks() - self.ours)) / elapsed
+        ours = our_ticks() - self.ours
         mine = tree(os.getpid(), after)
         used: Counter[str] = Counter()
         for pid, process in after.items():
             earlier = self.before.get(pid)
-            if pid not in mine:
-                used[process.name] += process.own - (earlier.own if earlier else 0)
+            ticks = process.own - (earlier.own if earlier else 0)
+            if process.name.startswith("ksoftirqd/"):
+                ours += ticks
+            elif pid not in mine:
+                used[process.name] += ticks
+        share = max(0.0, busy_ticks() - self.busy - ours) / elapsed
         return Others(share, tuple(name for name, ticks in used.most_common(3) if ticks > elapsed * 0.01))
 
 
