@@ -107,7 +107,7 @@ def suffered(attack: Attack, folder: Path, binary: Path, allowed: Limits, quick:
         scene = Scene(program, ports, quick, output)
         time.sleep(0.1)
         honest.ask()
-        time.sleep(0.3 if quick else 4.0)
+        time.sleep(0.3 if quick else 6.0)
         quiet = report.Latency.of(honest.ask())
         program.forget_peak()
         scene.before = program.resident()

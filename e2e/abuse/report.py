@@ -1,5 +1,6 @@
 """The results: a line for each bound, and a page of Markdown."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -7,6 +8,8 @@ from finding import Finding
 
 RATIO = 2.0
 """How much slower the honest client's slowest hundredth may become."""
+TIMED = 0.5
+"""The smallest share of the honest requests whose time has to count."""
 
 
 @dataclass(frozen=True)
@@ -14,6 +17,8 @@ class Latency:
     """What the honest client says; milliseconds."""
 
     count: int
+    timed: int
+    """Of how many the time counts: the others were asked while a hypervisor had the machine."""
     p50: float
     p99: float
     max: float
@@ -42,8 +47,9 @@ class Outcome:
 
     @property
     def ratio(self) -> float:
-        """How much slower the honest client became."""
-        return self.beside.p99 / self.quiet.p99
+        """How much slower the honest client became; without end if the machine was taken away for too long to say."""
+        timed = min(one.timed / max(one.count, 1) for one in (self.quiet, self.beside))
+        return self.beside.p99 / self.quiet.p99 if timed >= TIMED else math.inf
 
     def judged(self) -> "Outcome":
         """With the bound on how much slower the honest client became."""

@@ -132,6 +132,12 @@ def busy_ticks() -> int:
     return user + nice + system + sum(rest)
 
 
+def stolen_ticks() -> int:
+    """What a hypervisor took of all cores since the machine began."""
+    with open("/proc/stat", encoding="ascii") as file:
+        return int(file.readline().split()[8])
+
+
 def our_ticks() -> int:
     """Of this process and all below it, ended ones too."""
     return round(cpu_seconds(os.getpid()) / TICK)
