@@ -369,14 +369,12 @@ fn copy(request: &Request<RequestBody>) -> Option<Box<Request<RequestBody>>> {
 /// Whether the endpoint refused the stream, or ended the connection before it looked at it: then
 /// any request may be sent again (RFC 9113 section 8.7).
 fn refusal(error: &hyper::Error) -> Option<Refusal> {
-    let cause = cause(error)?;
-    let refused = cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM);
-    match cause.is_remote() {
-        true if refused => Some(Refusal::Stream),
-        // Those that it did look at end in other ways.
-        true if cause.is_go_away() => Some(Refusal::Connection),
-        _ => None,
+    let cause = cause(error).filter(|cause| cause.is_remote())?;
+    if cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM) {
+        return Some(Refusal::Stream);
     }
+    // Those that it did look at end in other ways.
+    cause.is_go_away().then_some(Refusal::Connection)
 }
 
 /// Counts each permit once, however its request ends and even if its client leaves.

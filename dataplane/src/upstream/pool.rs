@@ -61,9 +61,9 @@ const CONNECTION_WINDOW: u32 = 6 * STREAMS * STREAM_WINDOW;
 const HEAD_BYTES: u32 = 64 * 1024;
 
 /// How many requests that were given up are remembered, for a second, lest their answers be taken for
-/// errors of the endpoint;
-const FORGOTTEN_LATER: usize = 4_096;
-/// and how many such errors end a connection. They are counted as long as it lives.
+/// errors of the endpoint.
+const REMEMBERED: usize = 4_096;
+/// How many such errors end a connection. They are counted as long as it lives.
 const ERRORS: usize = 100_000;
 
 /// How often an HTTP/2 connection with requests is asked whether it is alive, and until when it has
@@ -213,7 +213,7 @@ impl Upstream {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(READ_BYTES)
             .max_header_list_size(HEAD_BYTES)
-            .max_concurrent_reset_streams(FORGOTTEN_LATER)
+            .max_concurrent_reset_streams(REMEMBERED)
             .max_local_error_reset_streams(ERRORS)
             .keep_alive_interval(PING)
             .keep_alive_timeout(PONG);

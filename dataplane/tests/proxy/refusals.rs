@@ -175,3 +175,73 @@ async fn a_second_try_that_comes_to_a_closing_connection_opens_another() {
     }
     assert!(asked.try_join_next().is_none(), "none was answered");
 }
+
+/// What an endpoint has seen that answers what was given up, as one does at a distance.
+#[derive(Default)]
+struct Seen {
+    connections: AtomicUsize,
+    requests: AtomicUsize,
+    resets: AtomicUsize,
+}
+
+async fn answer_late(mut stream: TcpStream, seen: Arc<Seen>) {
+    stream.write_all(&frame(4, 0, 0, &[])).await.unwrap();
+    let mut preface = [0; 24];
+    stream.read_exact(&mut preface).await.unwrap();
+    let mut head = [0; 9];
+    while stream.read_exact(&mut head).await.is_ok() {
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; usize::try_from(length).unwrap()];
+        stream.read_exact(&mut payload).await.unwrap();
+        match head[3] {
+            1 => drop(seen.requests.fetch_add(1, Ordering::SeqCst)),
+            3 => {
+                let [.., a, b, c, d] = head;
+                let answer = [&[0, 0, 1, 1, 5, a, b, c, d][..], &[0x88]].concat();
+                drop(stream.write_all(&answer).await);
+                seen.resets.fetch_add(1, Ordering::SeqCst);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn requests_that_are_given_up_end_no_connection() {
+    const AT_ONCE: usize = 100;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut plan = Plan::new(&[listener.local_addr().unwrap()]);
+    plan.transport = Transport { http: HttpVersion::Two, tls: None };
+    let proxy = plan.start();
+    let seen = Arc::new(Seen::default());
+    let counts = Arc::clone(&seen);
+    let mut task = JoinSet::new();
+    task.spawn(async move {
+        let mut open = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            counts.connections.fetch_add(1, Ordering::SeqCst);
+            open.spawn(answer_late(stream, Arc::clone(&counts)));
+        }
+    });
+    let reaches = async |count: &AtomicUsize, value| {
+        let reached = async {
+            while count.load(Ordering::SeqCst) < value {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(HANGS, reached).await.unwrap();
+    };
+    for wave in 1..=26 {
+        let mut clients = Vec::new();
+        for _ in 0..AT_ONCE {
+            let mut client = TcpStream::connect(proxy.http()).await.unwrap();
+            client.write_all(b"GET / HTTP/1.1\r\nhost: shop.test\r\n\r\n").await.unwrap();
+            clients.push(client);
+        }
+        reaches(&seen.requests, wave * AT_ONCE).await;
+        drop(clients);
+        reaches(&seen.resets, wave * AT_ONCE).await;
+    }
+    let connections = seen.connections.load(Ordering::SeqCst);
+    assert!(connections <= 2, "{connections}, more than one for each thread");
+}

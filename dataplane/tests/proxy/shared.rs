@@ -107,8 +107,15 @@ struct Client {
 
 impl Client {
     async fn connect(proxy: &Proxy) -> Self {
+        Self::connect_with(proxy, 65_535).await
+    }
+
+    /// One that lets so much of each answer come.
+    async fn connect_with(proxy: &Proxy, window: u32) -> Self {
         let stream = TcpStream::connect(proxy.http()).await.unwrap();
-        let (requests, connection) = h2::client::handshake(stream).await.unwrap();
+        let mut builder = h2::client::Builder::new();
+        let handshake = builder.initial_window_size(window).handshake(stream);
+        let (requests, connection) = handshake.await.unwrap();
         let mut task = JoinSet::new();
         task.spawn(async move { drop(connection.await) });
         Self { requests, _task: task }
@@ -173,6 +180,65 @@ async fn answered_early(
     asked.end();
     assert_eq!(head(answer).await.status(), StatusCode::OK);
     (asked.body, upload)
+}
+
+/// Sends pieces of 20 bytes as far as the other side lets it; how many.
+fn trickle(stream: &mut SendStream<Bytes>) -> usize {
+    stream.reserve_capacity(LARGE);
+    let count = stream.capacity() / 20;
+    for _ in 0..count {
+        stream.send_data(vec![0; 20].into(), false).unwrap();
+    }
+    count
+}
+
+#[tokio::test]
+async fn small_pieces_that_clients_do_not_take_end_nobody_elses_requests() {
+    let mut endpoint = Endpoint::start(100).await;
+    let proxy = endpoint.plan().start();
+    let mut client = Client::connect_with(&proxy, 0).await;
+    let (other, _) = client.ask(false).await;
+    let mut asked_by_other = endpoint.next().await;
+    let (mut untaken, mut pieces) = (Vec::new(), 0);
+    for _ in 0..20 {
+        let (answer, _) = client.ask(false).await;
+        let mut asked = endpoint.next().await;
+        let mut body = asked.begin();
+        let answer = head(answer).await;
+        pieces += trickle(&mut body);
+        untaken.push((asked, body, answer));
+    }
+    assert!(pieces > 20_000, "{pieces}");
+    asked_by_other.end();
+    assert_eq!(head(other).await.status(), StatusCode::OK);
+    assert_eq!(endpoint.connections(), 1);
+}
+
+#[tokio::test]
+async fn the_head_of_an_answer_may_be_large() {
+    let mut endpoint = Endpoint::start(100).await;
+    let proxy = endpoint.plan().start();
+    let mut client = Client::connect(&proxy).await;
+    let (answer, _) = client.ask(false).await;
+    let large = Response::builder().header("x-large", "x".repeat(40_000)).body(()).unwrap();
+    endpoint.next().await.answer.send_response(large, true).unwrap();
+    let answer = head(answer).await;
+    assert_eq!((answer.status(), answer.headers()["x-large"].len()), (StatusCode::OK, 40_000));
+}
+
+#[tokio::test]
+async fn a_client_whose_small_pieces_nobody_takes_is_ended_as_a_flood() {
+    let mut endpoint = Endpoint::start(100).await;
+    let proxy = endpoint.plan().start();
+    let mut client = Client::connect(&proxy).await;
+    let (_answer, mut upload) = client.ask(true).await;
+    let _unread = endpoint.next().await;
+    // More than the endpoint takes without being read, and so much in single bytes.
+    upload.send_data(vec![0; 70_000].into(), false).unwrap();
+    for _ in 0..50_000 {
+        upload.send_data("x".into(), false).unwrap();
+    }
+    proxy.metric_becomes("whygate_hyper_rejected_total{reason=\"flood\"}", 1).await;
 }
 
 #[tokio::test]
